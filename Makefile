@@ -1,0 +1,51 @@
+# Needs Python 3.11 and pip; everything else is installed into .venv. `make help` lists the targets.
+PYTHON ?= python3.11
+PIP_ARGS ?=
+EXTRAS := lab,dev
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tour test fast lint lab notebooks clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo
+	@echo "  Another Python:           make setup PYTHON=python3.12"
+	@echo "  PyTorch without CUDA:     make setup PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
+
+setup: $(STAMP) ## install the package and its tools into .venv
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; try: make PYTHON=python3" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv; the first time this takes a few minutes ..."
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[$(EXTRAS)]'
+	@touch $(STAMP)
+
+tour: setup ## run notebooks 00 and 02 on the bundled model, print what steering did
+	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py tour
+
+test: lint ## lint, types, all tests and every notebook from top to bottom
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+fast: lint ## the same without the slow tests
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+lab: setup ## open the notebooks in JupyterLab
+	cd notebooks && ../$(BIN)/jupyter lab
+
+notebooks: setup ## make the notebooks from notebooks/source and run them, so that outputs can be committed
+	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py build
+
+clean: ## remove what was built, keep .venv
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print0 | xargs -0 rm -rf
+
+distclean: clean ## the same, and .venv
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""One file for each paper's method; each returns an `Intervention`."""

@@ -1,0 +1,133 @@
+"""Activation addition: the difference of two prompts' activations, added to the stream that enters a block.
+
+Turner et al., Steering Language Models With Activation Engineering, arXiv 2308.10248, Algorithm 1.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..intervention import Anchor, Edit, Intervention, When
+from ..model import Prompts, SteerableModel
+from ..site import Place, Site
+
+
+def actadd(
+    lm: SteerableModel,
+    plus: str,
+    minus: str = " ",
+    *,
+    layer: int,
+    coefficient: float = 1.0,
+    place: Place = "resid_pre",
+    position: Literal["front", "back"] = "front",
+    vector: Literal["positions", "mean", "last"] = "positions",
+    when: When | None = None,
+) -> Intervention:
+    """The steering vector of a contrast pair: h <- h + coefficient * (h(plus) - h(minus)).
+
+    As released (montemac/activation_additions): BOS in front of both prompts, the shorter padded on the right with
+    spaces, one vector for each of the T_s positions, laid over the first T_s positions of the prompt, in the pass over
+    the prompt only. The vector at BOS is zero, since both prompts share it. To lay it over spaces of its own instead of
+    the prompt's first tokens (the release's "pad"), pass the prompts through `make_room`.
+
+    Args:
+        lm: the model to steer.
+        plus: the prompt to move towards; a leading space makes a word the token it is within a text.
+        minus: the prompt to move away from.
+        layer: block whose input is steered, from 0.
+        coefficient: the paper's c.
+        place: the input of the block as in the paper, or another place.
+        position: "front" of the prompt as in the paper, or its "back".
+        vector: one per "positions" as in the paper; or a single one, the "mean" over the positions after BOS or that of
+            the "last" token, added at every position.
+        when: passes to edit; "prompt" by default. Only a single vector can also steer "decode" or "all".
+
+    Returns:
+        A shift of [T_s, d_model] (or [1, d_model]) in units of the activations.
+
+    Raises:
+        ValueError: both prompts are the same, a layer is out of range, or an option is unknown.
+    """
+    if plus == minus:
+        raise ValueError(f"both steering prompts are {plus!r}: their difference is zero")
+    if vector not in ("positions", "mean", "last"):
+        raise ValueError(f"vector={vector!r} is unknown: choose positions, mean or last")
+    if position not in ("front", "back"):
+        raise ValueError(f"position={position!r} is unknown: choose front or back (or make_room for pad)")
+    site = Site(place, layer)
+    difference = _difference(lm, plus, minus, site)
+    anchor: Anchor = position
+    if vector != "positions":
+        first = 0 if lm.tokenizer.bos_token_id is None else 1
+        difference = difference[first:].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
+        anchor = "all"
+    edit = Edit(shift=coefficient * difference, anchor=anchor, when=when or "prompt")
+    prompts = {"plus": plus, "minus": minus, "coefficient": coefficient}
+    return Intervention(((site, edit),), lm.info(method="actadd", prompts=prompts, site=str(site)))
+
+
+def _difference(lm: SteerableModel, plus: str, minus: str, site: Site) -> Float[Tensor, "pos d_model"]:
+    """h(plus) - h(minus) in float32, the shorter prompt padded on the right with spaces."""
+    rows = [lm.batch(prompt).ids[0].tolist() if prompt else _bos(lm) for prompt in (plus, minus)]
+    width = max(map(len, rows))
+    space = [] if len(rows[0]) == len(rows[1]) else [_space(lm)]
+    ids = torch.tensor([row + space * (width - len(row)) for row in rows])
+    both = lm.activations(ids, site)[site].float()
+    return both[0] - both[1]
+
+
+def make_room(lm: SteerableModel, prompts: Prompts, spaces: int | Intervention) -> list[Int[Tensor, " pos"]]:
+    """Prompts with spaces put in after BOS, so that a steering vector overlays nothing ("pad" in the release).
+
+    Args:
+        lm: the model whose tokens they are.
+        prompts: one or more.
+        spaces: how many, or the intervention that needs the room (its positions less BOS).
+
+    Returns:
+        Token ids, which every function of the model takes as prompts.
+
+    Raises:
+        ValueError: the tokenizer has no single token for a space.
+    """
+    if isinstance(spaces, Intervention):
+        spaces = max(edit.start + edit.length for _, edit in spaces.edits) - len(_bos(lm))
+    rows = [prompts] if isinstance(prompts, str) else list(prompts)
+    ids = [lm.batch(row).ids[0].tolist() for row in rows]
+    first = len(_bos(lm))
+    return [torch.tensor(row[:first] + [_space(lm)] * spaces + row[first:]) for row in ids]
+
+
+def random_like(intervention: Intervention, seed: int = 0) -> Intervention:
+    """A control: random directions with the same norm at each site and position.
+
+    Each row of each tensor is drawn from a standard normal distribution and scaled to the norm of the row it stands
+    for, so that a zero row (BOS) stays zero (stress test of the ActAdd release).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    edits = []
+    for site, edit in intervention.edits:
+        drawn = {name: _same_norm(tensor, generator) for name, tensor in edit.tensors.items()}
+        edits.append((site, Edit(**drawn, anchor=edit.anchor, start=edit.start, when=edit.when)))
+    return Intervention(tuple(edits), {**intervention.info, "method": "random", "seed": seed})
+
+
+def _same_norm(tensor: Float[Tensor, "pos d_model"], generator: torch.Generator) -> Float[Tensor, "pos d_model"]:
+    noise = torch.randn(tensor.shape, generator=generator).to(tensor)
+    return noise * (tensor.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
+
+
+def _bos(lm: SteerableModel) -> list[int]:
+    return [] if lm.tokenizer.bos_token_id is None else [lm.tokenizer.bos_token_id]
+
+
+def _space(lm: SteerableModel) -> int:
+    """The token of a single space."""
+    ids: Sequence[int] = lm.encode(" ")
+    if len(ids) != 1:
+        raise ValueError(f"{lm.name} has no single token for a space: give steering prompts of equal length in tokens")
+    return ids[0]

@@ -1,0 +1,587 @@
+"""A causal language model to read, edit and generate with. The only file that speaks nnsight.
+
+Every trace lives in a small function here, because nnsight re-runs the source of its `with` block: users pass prompts,
+interventions and tensors, never blocks, and one lock per model makes threads and widgets wait instead of crash.
+"""
+
+import hashlib
+import json
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import nnsight
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from nnsight import TransformersModel
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .edit import applies, edit
+from .intervention import Intervention, Stack, Steer, read_intervention, stack_rows
+from .layout import Layout, find_layout
+from .sampling import logits_processors, row_seeds
+from .site import Site
+
+warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+Prompt = str | Int[Tensor, " pos"]
+"""Text (BOS is put in front), or token ids that are taken as they are."""
+
+Prompts = Prompt | Sequence[Prompt]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts as left-padded token ids.
+
+    `pad` counts the padding of each row; it is None where no row is padded.
+    """
+
+    ids: Int[Tensor, "batch pos"]
+    mask: Int[Tensor, "batch pos"]
+    pad: Int[Tensor, " batch"] | None
+
+    @property
+    def lengths(self) -> list[int]:
+        """Real tokens of each row."""
+        return self.mask.sum(1).tolist()
+
+
+@dataclass(frozen=True)
+class Activations(Mapping[Site, Tensor]):
+    """Activations by site, [batch, pos, d_model], left-padded as `mask` says."""
+
+    values_: dict[Site, Tensor]
+    mask: Int[Tensor, "batch pos"]
+
+    def __getitem__(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
+        """All rows at a site."""
+        return self.values_[site]
+
+    def __iter__(self) -> Any:
+        """Sites in the order of the forward pass."""
+        return iter(self.values_)
+
+    def __len__(self) -> int:
+        """Number of sites."""
+        return len(self.values_)
+
+    def row(self, index: int, site: Site) -> Float[Tensor, "pos d_model"]:
+        """One row at a site, without its padding."""
+        return self.values_[site][index, self.mask[index].bool().to(self.values_[site].device)]
+
+
+class SteerableModel:
+    """A transformers causal LM with names for its activations; made by `steerlab.load`.
+
+    The weights are frozen and never changed: an intervention is given to each call.
+    """
+
+    def __init__(
+        self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layout: Layout, name: str, revision: str | None
+    ) -> None:
+        """Wrap a loaded model; use `steerlab.load`, which checks what it is given."""
+        self.hf = hf.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.layout = layout
+        self.name = name
+        self.revision = revision
+        self.lock = threading.RLock()
+        self._traced = TransformersModel(hf, tokenizer=tokenizer)
+        self._blocks = _follow(self._traced, layout.blocks)
+
+    def __repr__(self) -> str:
+        """Name, size, device and dtype in one line."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        shape = f"{self.n_layers} layers x {self.d_model}"
+        return f"SteerableModel({self.name}: {self.n_params / 1e6:.1f}M parameters, {shape}, {self.device}, {dtype})"
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return int(self.hf.config.num_hidden_layers)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.hf.config.hidden_size)
+
+    @cached_property
+    def n_params(self) -> int:
+        """Number of parameters, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.hf.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs go."""
+        return self.hf.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the activations."""
+        return self.hf.dtype
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """Sixteen hex digits of the vocabulary's SHA-256."""
+        vocabulary = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
+
+    def info(self, **more: Any) -> Mapping[str, Any]:
+        """What an intervention made with this model carries: model, revision, tokenizer hash, versions, and `more`."""
+        versions = {package: version(package) for package in ("steerlab", "torch", "transformers", "nnsight")}
+        own = {"model": self.name, "revision": self.revision, "tokenizer": self.tokenizer_hash, "versions": versions}
+        return MappingProxyType(own | more)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text without BOS."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def tokens(self, prompt: Prompt) -> list[str]:
+        """The tokens of a prompt as text, BOS included: what the positions of an edit count."""
+        return [self.tokenizer.decode([token]) for token in self._ids(prompt)]
+
+    def batch(self, prompts: Prompts) -> Batch:
+        """Prompts as left-padded ids; BOS is put in front of text where the tokenizer has one.
+
+        Raises:
+            ValueError: there is no prompt, or one is empty.
+        """
+        listed = _listed(prompts)
+        if not listed:
+            raise ValueError("no prompts given")
+        rows = [self._ids(prompt) for prompt in listed]
+        for i, prompt in enumerate(listed):
+            if len(prompt) == 0:
+                raise ValueError(f"prompt {i} is empty")
+        width = max(map(len, rows))
+        filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        ids = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=self.device)
+        pad = torch.tensor([width - len(row) for row in rows], device=self.device)
+        mask = (torch.arange(width, device=self.device) >= pad[:, None]).long()
+        return Batch(ids, mask, pad if bool(pad.any()) else None)
+
+    def activations(
+        self, prompts: Prompts, sites: Site | Sequence[Site], steer: Steer = None
+    ) -> Activations:
+        """Activations at sites, after the edits of `steer`; nothing is computed above the last site.
+
+        Args:
+            prompts: one or more.
+            sites: one or more.
+            steer: nothing, one intervention, or one per prompt.
+
+        Returns:
+            Activations by site, [batch, pos, d_model] in the model's dtype, left-padded.
+
+        Raises:
+            ValueError: a layer out of range, or what `check` refuses.
+        """
+        wanted = sorted({sites} if isinstance(sites, Site) else set(sites))
+        self._check_layers(wanted)
+        batch = self.batch(prompts)
+        stacks = self.check(steer, batch)
+        with self.lock, torch.set_grad_enabled(_needs_grad(stacks)):
+            kept = self._trace_sites(batch, stacks, wanted)
+        return Activations(dict(zip(wanted, kept, strict=True)), batch.mask)
+
+    def logits(
+        self, prompts: Prompts, steer: Steer = None, *, position: Literal["last", "all"] = "last"
+    ) -> Float[Tensor, "batch *pos vocab"]:
+        """Next-token logits in float32, differentiable in the tensors of `steer` that require a gradient.
+
+        Args:
+            prompts: one or more.
+            steer: nothing, one intervention, or one per prompt.
+            position: "last" gives [batch, vocab] after each prompt, "all" gives [batch, pos, vocab], left-padded.
+
+        Raises:
+            ValueError: what `batch` and `check` refuse.
+        """
+        batch = self.batch(prompts)
+        logits = self.forward(batch, self.check(steer, batch), position)
+        return logits[:, -1] if position == "last" else logits
+
+    def forward(
+        self, batch: Batch, stacks: Mapping[Site, list[Stack]], position: Literal["last", "all"]
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """`logits` for a batch and stacks that are ready: what a loop calls at each step."""
+        keep = {"logits_to_keep": 1} if position == "last" else {}
+        with self.lock, torch.set_grad_enabled(_needs_grad(stacks)):
+            return self._trace_logits(batch, stacks, keep).float()
+
+    def logprobs(
+        self, texts: Prompts, steer: Steer = None, *, given: Prompts | None = None, batch_size: int = 16
+    ) -> pd.DataFrame:
+        """Log-probabilities in nats of the tokens of given texts.
+
+        Args:
+            texts: what to score.
+            steer: nothing, one intervention, or one per text.
+            given: a prompt for each text, which is then its continuation; only the text is scored.
+            batch_size: rows of one forward pass.
+
+        Returns:
+            One row per scored token: `row`, `position` (BOS is 0), `token`, `logprob`.
+
+        Raises:
+            ValueError: prompts and texts differ in number, or what `batch` and `check` refuse.
+        """
+        listed = _listed(texts)
+        prefixes = [[] if given is None else self._ids(prompt) for prompt in _listed(given if given is not None else listed)]
+        if len(prefixes) != len(listed):
+            raise ValueError(f"{len(prefixes)} prompts for {len(listed)} texts: give one for each")
+        whole = [self._continue(prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
+        frames = []
+        for rows in _chunks(len(whole), batch_size):
+            batch = self.batch([whole[row] for row in rows])
+            stacks = self.check(_select(steer, rows, len(whole)), batch)
+            scores = self._token_logprobs(batch, stacks)
+            frames += [
+                self._score_frame(row, whole[row].tolist(), scores[i], max(1, len(prefixes[row])))
+                for i, row in enumerate(rows)
+            ]
+        return pd.concat(frames, ignore_index=True)
+
+    def generate(
+        self,
+        prompts: Prompts,
+        steer: Steer = None,
+        *,
+        n: int = 1,
+        max_new_tokens: int = 40,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        frequency_penalty: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 64,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Completions, by `transformers.generate`.
+
+        The noise of a row depends on the seed and the number of its sample alone. So a row is the same in any batch, and
+        samples that differ only in `steer` are drawn with the same noise, which makes them comparable.
+
+        Args:
+            prompts: one or more.
+            steer: nothing, one intervention, or one per prompt; its edits hold on the passes that their `when` says.
+            n: samples of each prompt.
+            max_new_tokens: length at which a completion is cut; it may end earlier.
+            temperature: of the softmax; 0 is greedy.
+            top_p: nucleus.
+            frequency_penalty: subtracted from a token's logit for each time it stands in prompt or completion.
+            seed: of the sampling.
+            batch_size: rows of one run.
+            options: others of `transformers.generate` that do not sample, such as `repetition_penalty`.
+
+        Returns:
+            One row per completion: `row` (of its prompt), `prompt`, `sample`, `completion`, `n_tokens`, `seed`.
+
+        Raises:
+            ValueError: what `batch` and `check` refuse, or an option outside its range.
+        """
+        listed = _listed(prompts)
+        rows = [(row, sample) for row in range(len(listed)) for sample in range(n)]
+        self.check(steer, self.batch(listed))
+        frames = []
+        for chunk in _chunks(len(rows), batch_size):
+            picked = [rows[i] for i in chunk]
+            batch = self.batch([listed[row] for row, _ in picked])
+            stacks = self.check(_select(steer, [row for row, _ in picked], len(listed)), batch)
+            seeds = row_seeds(seed, [sample for _, sample in picked])
+            draw = logits_processors(batch.pad, seeds, temperature, top_p, frequency_penalty)
+            plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+            ids = self._run_generate(batch, stacks, plain | {"max_new_tokens": max_new_tokens} | options | draw)
+            new = [self._cut(row) for row in ids[:, batch.ids.shape[1] :].tolist()]
+            frames.append(self._completions(listed, picked, new, seed))
+        return pd.concat(frames, ignore_index=True)
+
+    def check(self, steer: Steer, batch: Batch) -> dict[Site, list[Stack]]:
+        """Everything that can be wrong with an intervention, said before the model runs; returns it stacked.
+
+        Raises:
+            ValueError: a list of another length than the batch, a layer out of range, tensors of another width, with
+                NaN or infinite values, or for more positions than the prompt has.
+        """
+        rows = batch.ids.shape[0]
+        stacks = stack_rows(steer, rows)
+        self._check_layers(stacks)
+        each = [steer] * rows if isinstance(steer, Intervention) else list(steer or [])
+        seen = set()
+        for row, intervention in enumerate(each):
+            for site, edit_ in intervention.edits if intervention is not None else ():
+                if edit_.anchor != "all" and edit_.start + edit_.length > batch.lengths[row]:
+                    raise ValueError(
+                        f"prompt {row} has {batch.lengths[row]} tokens, fewer than the {edit_.start + edit_.length} "
+                        f"positions of the intervention at {site}: use a longer prompt or a shorter steering prompt"
+                    )
+                if id(edit_) in seen:
+                    continue
+                seen.add(id(edit_))
+                if edit_.width not in (1, self.d_model):
+                    raise ValueError(
+                        f"the intervention at {site} has width {edit_.width}, {self.name} has {self.d_model}: "
+                        "it was made for another model"
+                    )
+                if not all(bool(torch.isfinite(tensor).all()) for tensor in edit_.tensors.values()):
+                    raise ValueError(f"the intervention at {site} holds NaN or infinite values")
+        return stacks
+
+    def _check_layers(self, sites: Any) -> None:
+        for site in sites:
+            if site.layer >= self.n_layers:
+                raise ValueError(f"layer {site.layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}")
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        """Ids of a prompt, BOS in front of text."""
+        if not isinstance(prompt, str):
+            return [int(token) for token in prompt]
+        bos = self.tokenizer.bos_token_id
+        return ([] if bos is None else [bos]) + self.encode(prompt)
+
+    def _continue(self, prefix: list[int], text: Prompt) -> Int[Tensor, " pos"]:
+        """Ids of a text after a prefix, or on its own."""
+        if not prefix:
+            return torch.tensor(self._ids(text))
+        return torch.tensor(prefix + (self.encode(text) if isinstance(text, str) else [int(t) for t in text]))
+
+    def _token_logprobs(self, batch: Batch, stacks: Mapping[Site, list[Stack]]) -> Float[Tensor, "batch pos"]:
+        """Log-probability of each token after those before it; the first column is 0."""
+        logits = self.forward(batch, stacks, "all").detach()
+        losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
+        return torch.nn.functional.pad(-losses.view(batch.ids.shape[0], -1), (1, 0)).cpu()
+
+    def _score_frame(self, row: int, ids: list[int], scores: Float[Tensor, " pos"], first: int) -> pd.DataFrame:
+        """The tokens of one text from position `first` on, with their scores."""
+        own = scores[len(scores) - len(ids) :].tolist()
+        positions = range(first, len(ids))
+        tokens = [self.tokenizer.decode([ids[i]]) for i in positions]
+        return pd.DataFrame(
+            {"row": row, "position": list(positions), "token": tokens, "logprob": [own[i] for i in positions]}
+        )
+
+    def _completions(
+        self, prompts: list[Prompt], picked: list[tuple[int, int]], new: list[list[int]], seed: int
+    ) -> pd.DataFrame:
+        """Generated ids as a tidy frame."""
+        return pd.DataFrame(
+            {
+                "row": [row for row, _ in picked],
+                "prompt": [p if isinstance(p := prompts[row], str) else self.tokenizer.decode(p) for row, _ in picked],
+                "sample": [sample for _, sample in picked],
+                "completion": [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new],
+                "n_tokens": [len(ids) for ids in new],
+                "seed": seed,
+            }
+        )
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """Generated ids before the first EOS."""
+        ends = self.hf.generation_config.eos_token_id
+        stop = set(ends if isinstance(ends, list) else [ends]) | {self.tokenizer.eos_token_id}
+        return ids[: next((i for i, token in enumerate(ids) if token in stop), len(ids))]
+
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Keyword inputs of a forward pass; padded rows count their positions from their first real token."""
+        if batch.pad is None:
+            return {"attention_mask": batch.mask}
+        return {"attention_mask": batch.mask, "position_ids": (batch.mask.cumsum(1) - 1).clamp(min=0)}
+
+    def _tap(self, site: Site) -> tuple[Any, bool]:
+        """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""
+        block = self._blocks[site.layer]
+        if site.place in ("resid_pre", "resid_post"):
+            return block, site.place == "resid_pre"
+        return _follow(block, self.layout.attn if site.place == "attn_out" else self.layout.mlp), False
+
+    def _taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Any]:
+        """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""
+        return [(*self._tap(site), stacks.get(site, []), site in read) for site in sorted({*stacks, *read})]
+
+    def _trace_sites(self, batch: Batch, stacks: Mapping[Site, list[Stack]], read: Sequence[Site]) -> list[Tensor]:
+        last = max(read)
+        taps = self._taps({site: stack for site, stack in stacks.items() if not last < site}, read)
+        with self._traced.trace(batch.ids, use_cache=False, **self._inputs(batch)) as tracer:
+            kept = nnsight.save([])
+            _visit(taps, len(batch.ids), batch.pad, 0, kept)
+            tracer.stop()
+        return kept
+
+    def _trace_logits(self, batch: Batch, stacks: Mapping[Site, list[Stack]], keep: dict[str, int]) -> Tensor:
+        taps = self._taps(stacks)
+        with self._traced.trace(batch.ids, use_cache=False, **keep, **self._inputs(batch)):
+            _visit(taps, len(batch.ids), batch.pad, 0, [])
+            logits = nnsight.save(self._traced.output.logits)
+        return logits
+
+    def _run_generate(self, batch: Batch, stacks: Mapping[Site, list[Stack]], options: dict[str, Any]) -> Tensor:
+        """Token ids, prompt included; loops over decode steps only where an edit needs it."""
+        decodes = any(applies(stack["when"], 1) for site in stacks.values() for stack in site)
+        with self.lock, torch.no_grad():
+            run = self._trace_every_step if decodes else self._trace_prompt
+            return run(batch, self._taps(stacks), options)
+
+    def _trace_prompt(self, batch: Batch, taps: list[Any], options: dict[str, Any]) -> Tensor:
+        with self._traced.generate(batch.ids, attention_mask=batch.mask, **options) as tracer:
+            _visit(taps, len(batch.ids), batch.pad, 0, [])
+            ids = nnsight.save(tracer.result)
+        return ids
+
+    def _trace_every_step(self, batch: Batch, taps: list[Any], options: dict[str, Any]) -> Tensor:
+        with self._traced.generate(**options) as tracer:
+            with tracer.invoke(batch.ids, attention_mask=batch.mask):
+                for step in tracer.iter[:]:
+                    _visit(taps, len(batch.ids), batch.pad, step, [])
+            with tracer.invoke():  # of its own, so that it is reached also when sequences end early
+                ids = nnsight.save(tracer.result)
+        return ids
+
+
+def _visit(taps: list[Any], rows: int, pad: Tensor | None, step: int, kept: list[Tensor]) -> None:
+    """Inside a trace: edit and read the sites in order. Values are replaced, never changed in place."""
+    for envoy, is_input, stacks, read in taps:
+        value = envoy.input if is_input else envoy.output
+        h = value[0] if isinstance(value, tuple) else value
+        new = edit(h.view(rows, -1, h.shape[-1]), stacks, pad, step)  # OPT's MLP works on [batch * pos, d_model]
+        if read:
+            kept.append(new)
+        if not stacks:
+            continue
+        new = new.view(h.shape)
+        new = (new, *value[1:]) if isinstance(value, tuple) else new
+        if is_input:
+            envoy.input = new
+        else:
+            envoy.output = new
+
+
+def _follow(envoy: Any, path: str) -> Any:
+    """The envoy at a dotted path."""
+    return reduce(getattr, path.split("."), envoy)
+
+
+def _listed(prompts: Prompts) -> list[Prompt]:
+    """Prompts as a list, also where one is given."""
+    if isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1):
+        return [prompts]
+    return list(prompts)  # type: ignore[arg-type]  # a two-dimensional tensor is a list of rows
+
+
+def _chunks(count: int, size: int) -> Iterator[range]:
+    """Ranges of at most `size` that cover `count`."""
+    return (range(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _select(steer: Steer, rows: Sequence[int], total: int) -> Steer:
+    """The interventions of some rows of a batch of `total`."""
+    if steer is None or isinstance(steer, Intervention):
+        return steer
+    if len(steer) != total:
+        raise ValueError(f"{len(steer)} interventions for {total} prompts: give one, or one per prompt")
+    return [steer[row] for row in rows]
+
+
+def _needs_grad(stacks: Mapping[Site, list[Stack]]) -> bool:
+    """Whether a tensor of the stacks is being learned."""
+    every = (stack[name] for site in stacks.values() for stack in site for name in ("shift", "gain", "probe"))
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in every)
+
+
+def load(
+    model: str | Path | PreTrainedModel | None = None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    layout: Layout | None = None,
+    revision: str | None = None,
+) -> SteerableModel:
+    """Load a causal language model to steer.
+
+    Args:
+        model: nothing for the bundled model, a local folder, a Hub name, or a loaded transformers model.
+        tokenizer: needed with a loaded model, otherwise taken from the model's own place.
+        device: CUDA where there is one, else the CPU.
+        dtype: float32 on the CPU, the checkpoint's own elsewhere.
+        device_map: of accelerate, to spread a large model; then `device` is not used.
+        layout: for a family that `steerlab.layout.LAYOUTS` lacks.
+        revision: of a Hub model.
+
+    Raises:
+        OSError: the model is neither a local folder, nor cached, nor to be had from the Hub.
+        ValueError: it is not a causal language model, or its family is unknown and no layout is given.
+    """
+    if isinstance(model, PreTrainedModel):
+        if tokenizer is None:
+            raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
+        hf = model.to(device) if device is not None else model  # type: ignore[arg-type]
+    else:
+        source = BUNDLED if model is None else model
+        hf, tokenizer = _from_pretrained(str(source), tokenizer, device, dtype, device_map, revision)
+    if hf.config.is_encoder_decoder or not hf.can_generate():
+        raise ValueError(f"{type(hf).__name__} is not a causal language model")
+    name = "steerlab/bundled" if model is None else str(hf.config._name_or_path or type(hf).__name__)
+    found = find_layout(hf, hf.config.model_type, layout)
+    return SteerableModel(hf, tokenizer, found, name, getattr(hf.config, "_commit_hash", None) or revision)
+
+
+def _from_pretrained(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+    device_map: str | dict[str, Any] | None,
+    revision: str | None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights and tokenizer from a folder or the Hub."""
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    wanted: torch.dtype | str = dtype or (torch.float32 if place.type == "cpu" and device_map is None else "auto")
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        if type(config) not in AutoModelForCausalLM._model_mapping:
+            raise ValueError(f"{source} ({config.model_type}) is not a causal language model")
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, revision=revision)
+        spread = {"device_map": device_map} if device_map is not None else {}
+        hf = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=wanted, **spread)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"cannot load {source!r}: no such folder, not in the Hugging Face cache, and not to be had from the Hub "
+            f"({reason}). Give a local folder, download the model once with a network, or use load() for the "
+            "bundled model"
+        ) from None
+    return hf if device_map is not None else hf.to(place), tokenizer
+
+
+def load_intervention(path: str | Path, lm: SteerableModel, *, any_model: bool = False) -> Intervention:
+    """Read a saved intervention for a model.
+
+    Args:
+        path: what `Intervention.save` wrote.
+        lm: the model to steer.
+        any_model: accept one that was made for another model or tokenizer.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, not ours, or made for another model.
+    """
+    intervention = read_intervention(path)
+    theirs = (intervention.info.get("model"), intervention.info.get("tokenizer"))
+    mine = (lm.name, lm.tokenizer_hash)
+    if theirs != mine and not any_model:
+        raise ValueError(
+            f"{path} was made for model {theirs[0]} (tokenizer {theirs[1]}), not for {mine[0]} (tokenizer {mine[1]}): "
+            "pass any_model=True to use it all the same"
+        )
+    return intervention
