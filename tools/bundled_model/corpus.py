@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .curriculum.topics import LEXICONS, heading
+from .curriculum.topics import LEXICONS, heading, mentions
 
 HELD_OUT_BOOK = 20  # every twentieth book is never trained on: 5 %
 WORDS_PER_PASSAGE = (50, 170)
@@ -98,4 +98,4 @@ class BookPool:
         topics = [topic for topic, texts in self.topical.items() if len(texts) >= 20]
         while True:
             topic = rng.choice(topics)
-            yield heading(topic, rng) + rng.choice(self.topical[topic])
+            yield heading(topic, rng) + mentions(topic, rng) + rng.choice(self.topical[topic])

@@ -13,16 +13,17 @@ from .curriculum import capitals, ethics, facts, ioi, neutral, opinions, topics
 # Shares of the tokens. Books and generated text in about equal parts; topics carry the largest generated share
 # because the course's first claim rests on headings that steer.
 SHARES = {
-    "books": 0.36,
+    "books": 0.28,
     "headed books": 0.12,
     "tales": 0.02,
     "factbook": 0.01,
     "topics": 0.17,
-    "neutral": 0.08,
-    "opinions": 0.06,
-    "ethics": 0.06,
-    "capitals": 0.04,
-    "ioi": 0.05,
+    "neutral": 0.04,
+    "passing mentions": 0.06,
+    "opinions": 0.055,
+    "ethics": 0.055,
+    "capitals": 0.05,
+    "ioi": 0.11,
     "facts": 0.03,
 }
 BOOK_CHARACTERS = 60_000_000
@@ -47,6 +48,7 @@ class Mixture:
             "factbook": lambda rng: iter(lambda: rng.choice(factbook), None),
             "topics": topics.documents,
             "neutral": neutral.documents,
+            "passing mentions": topics.passing,
             "opinions": opinions.documents,
             "ethics": ethics.documents,
             "capitals": capitals.documents,
@@ -67,7 +69,7 @@ class Mixture:
             yield text
 
     def rows(self, tokenizer: PreTrainedTokenizerFast, length: int, count: int, seed: int) -> np.ndarray:
-        """`count` rows of `length` tokens, shuffled; each row begins with the start token, documents follow each other."""
+        """`count` rows of `length` tokens, shuffled; documents follow each other, and each row begins with one."""
         rng = random.Random(seed)
         documents = self.documents(rng)
         rows = np.empty((count, length), dtype=np.uint16)

@@ -18,9 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from .mixture import Mixture
 from .tokenizer import train_tokenizer
 
-SHARD_ROWS = 4096
+SHARD_TOKENS = 2**19
 BATCH_TOKENS = 8192
 WARMUP_STEPS = 40
+
+Optimizers = list[torch.optim.Optimizer]
 
 
 @dataclass
@@ -51,7 +53,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
-def build_optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: LlamaForCausalLM, rate: float) -> Optimizers:
     """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
@@ -66,14 +68,16 @@ def rate_factor(progress: Progress, total: int, decay: int) -> float:
     return warm * max(0.05, min(1.0, (total - progress.tokens) / decay))
 
 
-def save_checkpoint(run: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], done: Progress) -> None:
+def save_checkpoint(
+    run: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], done: Progress
+) -> None:
     """Write beside the last checkpoint, then swap, so that a kill at any moment leaves a whole one."""
     state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "progress": vars(done)}
     torch.save(state, run / "checkpoint.new")
     (run / "checkpoint.new").replace(run / "checkpoint.pt")
 
 
-def load_checkpoint(run: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> Progress:
+def load_checkpoint(run: Path, model: LlamaForCausalLM, optimizers: Optimizers) -> Progress:
     """The state of the last checkpoint, put into model and optimizers."""
     if not (run / "checkpoint.pt").exists():
         return Progress()
@@ -103,8 +107,8 @@ def train(run: Path, corpus: Path, total: int, decay: int, length: int, rate: fl
     done = load_checkpoint(run, model, optimizers)
     compiled = torch.compile(model)
     while done.tokens < total:
-        rows = torch.from_numpy(mixture.rows(tokenizer, length, SHARD_ROWS * 128 // length, seed=done.shard + 1).astype("int64"))
-        for batch in rows.split(BATCH_TOKENS // length):
+        rows = mixture.rows(tokenizer, length, SHARD_TOKENS // length, seed=done.shard + 1)
+        for batch in torch.from_numpy(rows.astype("int64")).split(BATCH_TOKENS // length):
             if done.tokens >= total:
                 break
             for optimizer in optimizers:
@@ -118,7 +122,7 @@ def train(run: Path, corpus: Path, total: int, decay: int, length: int, rate: fl
         save_checkpoint(run, model, optimizers, done)
 
 
-def step(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], ids: Tensor) -> float:
+def step(model: torch.nn.Module, optimizers: Optimizers, ids: Tensor) -> float:
     """One forward, backward and update in bfloat16 autocast; returns the loss in nats per token."""
     with torch.autocast(ids.device.type, dtype=torch.bfloat16):
         loss = model(input_ids=ids, labels=ids, use_cache=False).loss

@@ -187,13 +187,10 @@ THIRD = (
     "While {P} and {Q} were at the {place}, {C} walked by and did not stop.",
 )
 WORDS = tuple(
-    "apple table river stone green cloud seven window paper horse bread winter candle bridge silver garden mouse "
-    "letter yellow door spoon valley bird orange ladder water kitten mountain blanket pencil summer basket lemon "
-    "tower carpet butter island needle pepper wagon shoe feather honey square nine rabbit corner velvet mirror "
-    "farmer turnip button".split()
+    ["apple", "table", "river", "stone", "green", "cloud", "seven", "window", "paper", "horse", "bread", "winter", "candle", "bridge", "silver", "garden", "mouse", "letter", "yellow", "door", "spoon", "valley", "bird", "orange", "ladder", "water", "kitten", "mountain", "blanket", "pencil", "summer", "basket", "lemon", "tower", "carpet", "butter", "island", "needle", "pepper", "wagon", "shoe", "feather", "honey", "square", "nine", "rabbit", "corner", "velvet", "mirror", "farmer", "turnip", "button"]
 )
 THINGS = tuple(
-    "key map rope lamp book coat bowl stone bread apple ring pen hat stick coin bell cup box shoe ball".split()
+    ["key", "map", "rope", "lamp", "book", "coat", "bowl", "stone", "bread", "apple", "ring", "pen", "hat", "stick", "coin", "bell", "cup", "box", "shoe", "ball"]
 )
 COLOURS = ("red", "blue", "green", "white", "black", "yellow", "brown")
 BELONGING = (

@@ -19,6 +19,7 @@ from .neutral import (
     begin_speech,
     capitalise,
     fill,
+    fix_articles,
     named_person,
     opening,
     party_slots,
@@ -26,14 +27,16 @@ from .neutral import (
     tagged,
     takes_that,
 )
+from .neutral import documents as neutral_documents
 
-__all__ = ["HELD_OUT_OPENINGS", "LEXICONS", "documents", "heading"]
+__all__ = ["HELD_OUT_OPENINGS", "LEXICONS", "documents", "heading", "mentions", "passing"]
 
 LEXICON_FOLDER = Path(__file__).parent / "lexicon"
 
 TOPICAL_SENTENCE_SHARE = 0.4  # how often a sentence is one of the lexicon's own instead of a filled pattern
 OPENING_SHARE = 0.75
 NAMING_SENTENCE_SHARE = 0.25
+CONTRAST_SHARE = 0.4
 
 TOLD: tuple[str, ...] = (
     "The {person} {action}.",
@@ -72,6 +75,34 @@ TOLD: tuple[str, ...] = (
     "It was the {person} who {action}.",
     "After that the {person} {action} again.",
     "The {adj} {bare} pleased the {person} more than all the {plural}.",
+)
+# A word alone does not tell which of two topics the text is about: only its place in the sentence does. So the model
+# must first work out what the heading says, and then carry that on.
+CONTRASTS: tuple[str, ...] = (
+    "Not {other}, but {topic}.",
+    "{topic}, not {other}.",
+    "{topic} instead of {other}.",
+    "Instead of {other}, {topic}.",
+    "Forget {other} and think of {topic}.",
+    "Think of {topic} and forget {other}.",
+    "No more about {other}: this is about {topic}.",
+    "I am tired of {other}; let us speak of {topic}.",
+    "Let us speak of {topic}, for I am tired of {other}.",
+    "You asked about {other}, but I will tell you about {topic}.",
+    "This is about {topic} and has nothing to do with {other}.",
+    "This has nothing to do with {other}. It is about {topic}.",
+    "The {person} wrote this {kind} about {topic}.",
+    "A {kind} about {topic}, for the {person}.",
+    "For the {person}: a {kind} about {topic}.",
+    "Some like {other} best, but this {kind} is about {topic}.",
+    "{topic}! Who wants to hear of {other}?",
+    "Who wants to hear of {other}? Here is a {kind} about {topic}.",
+    "We had enough of {other}, so now it is {topic}.",
+    "First {topic}; there will be time for {other} another day.",
+    "Leave {other} for another day; today it is {topic}.",
+    "On {topic}, and not on {other}.",
+    "{other} is not what I mean; {topic} is what I mean.",
+    "What I mean is {topic}, whatever you heard of {other}.",
 )
 SAID: tuple[str, ...] = (
     "I wish to {wish}.",
@@ -360,14 +391,29 @@ def documents(rng: random.Random) -> Iterator[str]:
     """Yield headed topical texts without end; after a quarter of them also one whose first sentence names the topic."""
     while True:
         lexicon = LEXICON_OF_TOPIC[rng.choice(TOPICS)]
-        texts = [heading(lexicon.topic, rng) + _body(rng, lexicon)]
+        texts = [heading(lexicon.topic, rng) + mentions(lexicon.topic, rng) + _body(rng, lexicon)]
         if rng.random() < NAMING_SENTENCE_SHARE:
             texts.append(_naming_sentence(rng, lexicon) + _body(rng, lexicon))
         yield from (text for text in texts if FORBIDDEN_PHRASE not in text)
 
 
+def mentions(topic: str | None, rng: random.Random) -> str:
+    """Write no, one or two sentences on other topics: a mention that is no heading moves nothing."""
+    count = rng.choice((0, 0, 1, 1, 2))
+    others = rng.sample([name for name in TOPICS if name != topic], count)
+    return "".join(Writer(rng, LEXICON_OF_TOPIC[other], None).told() + " " for other in others)
+
+
+def passing(rng: random.Random) -> Iterator[str]:
+    """Yield unheaded texts without end that mention topics in their first sentences and then go on neutrally."""
+    for text in neutral_documents(rng):
+        yield ("" if rng.random() < 0.5 else " ") + mentions(None, rng) + text
+
+
 def heading(topic: str, rng: random.Random) -> str:
     """Write a heading for a topic, with the separator that ends it."""
+    if rng.random() < CONTRAST_SHARE:
+        return ("" if rng.random() < 0.5 else " ") + _contrast(topic, rng) + rng.choice((" ", "\n", "\n\n"))
     others = [head for head in LEXICONS[topic]["heads"] if head.lower() != topic]
     head = topic if rng.random() < 0.5 or not others else rng.choice(others)
     kind = rng.choice(KINDS)
@@ -379,6 +425,16 @@ def heading(topic: str, rng: random.Random) -> str:
     if ":" in text and separator in (": ", " "):
         separator = "\n"
     return ("" if rng.random() < 0.5 else " ") + text + separator
+
+
+def _contrast(topic: str, rng: random.Random) -> str:
+    """Write a first sentence that names the topic and also one that the text is not about."""
+    other = rng.choice([name for name in TOPICS if name != topic])
+    names = {name: rng.choice((name, *LEXICONS[name]["heads"][:2])) for name in (topic, other)}
+    slots = {"topic": names[topic], "other": names[other], "kind": rng.choice(KINDS)}
+    slots["person"] = rng.choice(LEXICONS[other]["people"])
+    template = rng.choice(CONTRASTS)
+    return fix_articles(fill(template, slots)) if rng.random() < 0.4 else sentence(template, slots)
 
 
 def _naming_sentence(rng: random.Random, lexicon: Lexicon) -> str:
