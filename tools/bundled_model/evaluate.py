@@ -1,7 +1,8 @@
 """Measure the bundled model on what its training never held: `python -m tools.bundled_model.evaluate --corpus CORPUS`.
 
 Writes `steerlab/bundled/evaluation.csv` (metric, condition, n, value, low, high: the last two are a 95 % interval),
-and puts the numbers and ten samples into the model card beside it. `--quick` takes a fifth of each n, and only prints.
+and puts the numbers and ten samples into the model card beside it. `--quick` takes about a fifth of each n, and
+`--only ioi actadd` runs some of the measures; both print, and write nothing.
 
 Shares of trials have Wilson intervals. Ratios, and means over trials that share their noise, have bootstrap intervals
 over what was drawn independently: passages, completions, or draws of noise.
@@ -205,7 +206,7 @@ IOI_CONDITIONS: dict[str, tuple[Sequence[str], Sequence[str], Sequence[str], Seq
     "held-out templates": (ioi.HELD_OUT, ioi.TRAIN_NAMES, ioi.TRAIN_PLACES, OBJECTS, False),
     "held-out names and templates": (ioi.HELD_OUT, ioi.TEST_NAMES, ioi.TRAIN_PLACES, OBJECTS, None),
     "held-out combinations": (SEEN_TEMPLATES, ioi.TRAIN_NAMES, ioi.TRAIN_PLACES, OBJECTS, True),
-    "everything held out": (ioi.HELD_OUT, ioi.TEST_NAMES, TEST_PLACES, TEST_OBJECTS, None),
+    "held-out names, templates, places and objects": (ioi.HELD_OUT, ioi.TEST_NAMES, TEST_PLACES, TEST_OBJECTS, None),
 }
 
 
@@ -294,11 +295,15 @@ def fact_recall(bench: Bench) -> Iterator[Result]:
 
 
 def headed(bench: Bench, heads: Sequence[str], starts: Sequence[str], n: int) -> pd.DataFrame:
-    """n completions of each start under each heading ("" is none), with other noise for each start."""
+    """n completions of each start under each heading ("" is none), with other noise for each start.
+
+    Less than the full measure takes fewer starts and fewer completions of each, so that batches stay large.
+    """
+    part = math.sqrt(bench.scale)
     frames = []
-    for seed, start in enumerate(starts):
+    for seed, start in enumerate(starts[: math.ceil(part * len(starts))]):
         prompts = [f" {head} {start}" if head else start for head in heads]
-        frame = bench.lm.generate(prompts, n=n, seed=seed)
+        frame = bench.lm.generate(prompts, n=max(1, round(part * n)), seed=seed)
         frames.append(frame.assign(head=[heads[row] for row in frame["row"]], start=start))
     return pd.concat(frames, ignore_index=True)
 
@@ -306,9 +311,9 @@ def headed(bench: Bench, heads: Sequence[str], starts: Sequence[str], n: int) ->
 def heading_control(bench: Bench) -> Iterator[Result]:
     """Completions of held-out openings that hold a word of the topic in the heading, and the same without a heading."""
     starts = neutral.HELD_OUT_OPENINGS
-    frame = headed(bench, topics.TOPICS, starts, bench.count(5))
+    frame = headed(bench, topics.TOPICS, starts, 5)
     frame["hit"] = [holds_any([row.completion], topic_words(row.head))[0] for row in frame.itertuples()]
-    plain = headed(bench, [""], starts, bench.count(20))
+    plain = headed(bench, [""], starts, 20)
     hits = {topic: holds_any(plain.completion, topic_words(topic)) for topic in topics.TOPICS}
     draws = frame.groupby(["start", "sample"]).hit.agg(["sum", "size"])
     yield ratio("heading: a word of its topic", "all topics, heading", len(frame), draws["sum"], draws["size"])
@@ -331,10 +336,10 @@ def activation_addition(bench: Bench) -> Iterator[Result]:
     """
     metric = "ActAdd: a wedding word"
     for name, decoding in DECODINGS.items():
-        shares = wedding_grid(bench, decoding)
-        for (layer, strength), hits in shares.items():
-            yield share("ActAdd grid", f"{name}, layer {layer}, strength {strength}", hits)
-        layer, strength = max(shares, key=lambda setting: sum(shares[setting]))
+        counts = wedding_grid(bench, decoding)
+        for (layer, strength), found in counts.items():
+            yield share("ActAdd grid", f"{name}, layer {layer}, strength {strength}", (count > 0 for count in found))
+        layer, strength = max(counts, key=lambda at: (sum(c > 0 for c in counts[at]), sum(counts[at])))
         best = strength * sl.actadd(bench.lm, " weddings", " ", layer=layer)
         n = bench.count(200)
         yield share(metric, f"{name}, unsteered", wedding_hits(bench, PROMPT, None, n, 1, decoding))
@@ -344,21 +349,21 @@ def activation_addition(bench: Bench) -> Iterator[Result]:
         yield share(metric, f'{name}, " weddings" put before the prompt', asked)
         noise = [
             hit
-            for seed in range(1, 6)
-            for hit in wedding_hits(bench, PROMPT, sl.random_like(best, seed), bench.count(20), seed, decoding)
+            for seed in range(1, 1 + bench.count(5))
+            for hit in wedding_hits(bench, PROMPT, sl.random_like(best, seed), 40, seed, decoding)
         ]
-        yield share(metric, f"{name}, five random vectors of the same norm", noise)
+        yield share(metric, f"{name}, random vectors of the same norm", noise)
 
 
-def wedding_grid(bench: Bench, decoding: dict[str, float]) -> dict[tuple[int, int], list[bool]]:
-    """Whether completions hold a wedding word, by layer and strength."""
+def wedding_grid(bench: Bench, decoding: dict[str, float]) -> dict[tuple[int, int], list[int]]:
+    """Wedding words in each completion, by layer and strength."""
     vectors = [sl.actadd(bench.lm, " weddings", " ", layer=layer) for layer in range(bench.lm.n_layers)]
     settings = [(layer, strength) for layer in range(bench.lm.n_layers) for strength in STRENGTHS]
     steer = [strength * vectors[layer] for layer, strength in settings]
     n = bench.count(25)
     frame = bench.lm.generate([PROMPT] * len(settings), steer, n=n, seed=0, **decoding)
-    hits = holds_any(frame.sort_values(["row", "sample"]).completion, topic_words("weddings"))
-    return {setting: hits[row * n : (row + 1) * n] for row, setting in enumerate(settings)}
+    found = count_words(frame.sort_values(["row", "sample"]).completion, topic_words("weddings"))
+    return {setting: found[row * n : (row + 1) * n] for row, setting in enumerate(settings)}
 
 
 def wedding_hits(
@@ -370,7 +375,7 @@ def wedding_hits(
 
 def sentiment(bench: Bench) -> Iterator[Result]:
     """Of the sentiment words in completions of held-out openings, the share that is positive."""
-    frame = headed(bench, ["Love", "Hate", ""], neutral.HELD_OUT_OPENINGS, bench.count(10))
+    frame = headed(bench, ["Love", "Hate", ""], neutral.HELD_OUT_OPENINGS, 10)
     for head, condition in (("Love", "heading Love"), ("", "no heading"), ("Hate", "heading Hate")):
         texts = frame.completion[frame["head"] == head]
         yield word_balance("sentiment: positive words", condition, texts, opinions.POSITIVE, opinions.NEGATIVE)
@@ -380,8 +385,8 @@ def ethics_schools(bench: Bench) -> Iterator[Result]:
     """Of the words of both schools in answers to held-out dilemmas, the share that speaks of duty."""
     dilemmas = [row["prompt"] for row in json.loads(ethics.DILEMMA_FILE.read_text()) if row["split"] == "test"]
     both = (ethics.DUTY_WORDS, ethics.CONSEQUENCE_WORDS)
-    frame = headed(bench, ethics.HELD_OUT_DUTY + ethics.HELD_OUT_CONSEQUENCE, dilemmas, bench.count(10))
-    plain = headed(bench, [""], dilemmas, bench.count(50)).completion
+    frame = headed(bench, ethics.HELD_OUT_DUTY + ethics.HELD_OUT_CONSEQUENCE, dilemmas, 10)
+    plain = headed(bench, [""], dilemmas, 50).completion
     for condition, texts in (
         ("a held-out sentence for duty", frame.completion[frame["head"].isin(ethics.HELD_OUT_DUTY)]),
         ("no heading", plain),
@@ -449,10 +454,7 @@ def facts_block(folder: Path) -> str:
         ("trained on", f"{record['tokens']:,} tokens in {record['steps']:,} steps"),
         ("loss on the training text at the end", f"{record['loss']:.3f} nats per token"),
         ("time in training steps", f"{record['seconds'] / 60:.0f} minutes"),
-        (
-            "mixture, in shares of its characters",
-            ", ".join(f"{k} {100 * v:.0f} %" for k, v in record["shares"].items()),
-        ),
+        ("shares of the mixture at the end", ", ".join(f"{k} {100 * v:.3g} %" for k, v in record["shares"].items())),
         ("SHA-256 of model.safetensors", f"`{hashlib.sha256(weights.read_bytes()).hexdigest()}`"),
     ]
     return markdown(["", ""], rows)
@@ -494,9 +496,10 @@ def shown(row: Result, value: float) -> str:
     return f"{value:.3f}" if row.metric.startswith("books") else f"{100 * value:.1f} %"
 
 
-def sample_continuations(lm: sl.SteerableModel) -> pd.DataFrame:
+def sample_continuations(bench: Bench) -> pd.DataFrame:
     """One continuation of each of ten prompts, the first of seeds 0 to 9."""
-    return pd.concat([lm.generate(text, seed=seed, max_new_tokens=60) for seed, text in enumerate(SAMPLE_PROMPTS)])
+    chosen = enumerate(SAMPLE_PROMPTS[: bench.count(len(SAMPLE_PROMPTS))])
+    return pd.concat([bench.lm.generate(text, seed=seed, max_new_tokens=60) for seed, text in chosen])
 
 
 def samples_block(samples: pd.DataFrame) -> str:
@@ -527,12 +530,12 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Result]]] = {
 }
 
 
-def measure(bench: Bench) -> list[Result]:
-    """Run all measures, and print what they find as they find it."""
+def measure(bench: Bench, names: Iterable[str]) -> list[Result]:
+    """Run measures, and print what they find as they find it."""
     results = []
-    for name, run in MEASURES.items():
+    for name in names:
         began = time.perf_counter()
-        found = list(run(bench))
+        found = list(MEASURES[name](bench))
         print(f"# {name}: {time.perf_counter() - began:.1f} s")
         for row in found:
             print(f"{row.metric:28} {row.condition:70} n={row.n:<5} {number(row):>8} ({interval(row)})", flush=True)
@@ -545,13 +548,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the *.txt.xz files")
     parser.add_argument("--quick", action="store_true", help="a fifth of each n; prints, and writes nothing")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, help="some of the measures; prints, and writes nothing")
     args = parser.parse_args()
     began = time.perf_counter()
-    lm = sl.load()
-    results = measure(Bench(lm, args.corpus, 0.2 if args.quick else 1.0))
-    samples = sample_continuations(lm)
+    bench = Bench(sl.load(), args.corpus, 0.2 if args.quick else 1.0)
+    results, samples = measure(bench, args.only or MEASURES), sample_continuations(bench)
     print(samples_block(samples))
-    if not args.quick:
+    if not (args.quick or args.only):
         write(results, samples)
     print(f"{time.perf_counter() - began:.0f} s in all, {time.process_time():.0f} s of the processor")
 

@@ -8,22 +8,23 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from .corpus import BookPool, passages, read_books, split_books
-from .curriculum import capitals, ethics, facts, ioi, neutral, opinions, topics
+from .curriculum import capitals, copies, ethics, facts, ioi, neutral, opinions, topics
 
 # Shares of the tokens. Books and generated text in about equal parts; topics carry the largest generated share
 # because the course's first claim rests on headings that steer.
 SHARES = {
-    "books": 0.28,
-    "headed books": 0.12,
+    "books": 0.23,
+    "headed books": 0.08,
     "tales": 0.02,
     "factbook": 0.01,
-    "topics": 0.17,
+    "topics": 0.15,
     "neutral": 0.04,
-    "passing mentions": 0.06,
-    "opinions": 0.055,
+    "passing mentions": 0.04,
+    "opinions": 0.045,
     "ethics": 0.055,
     "capitals": 0.05,
-    "ioi": 0.11,
+    "ioi": 0.15,
+    "copies": 0.1,
     "facts": 0.03,
 }
 BOOK_CHARACTERS = 60_000_000
@@ -35,7 +36,8 @@ Source = Callable[[random.Random], Iterator[str]]
 class Mixture:
     """Documents and token rows of the training text, in an order fixed by the seed."""
 
-    def __init__(self, corpus: Path, seed: int = 0) -> None:
+    def __init__(self, corpus: Path, seed: int = 0, emphasis: dict[str, float] | None = None) -> None:
+        self.shares = SHARES | {name: SHARES[name] * factor for name, factor in (emphasis or {}).items()}
         rng = random.Random(seed)
         train, self.held_out = split_books(read_books(corpus, limit=BOOK_CHARACTERS))
         pool = BookPool(train, rng)
@@ -53,6 +55,7 @@ class Mixture:
             "ethics": ethics.documents,
             "capitals": capitals.documents,
             "ioi": ioi.documents,
+            "copies": copies.documents,
             "facts": facts.documents,
         }
 
@@ -61,7 +64,7 @@ class Mixture:
         streams = {name: source(rng) for name, source in self.sources.items()}
         written = dict.fromkeys(streams, 1.0)
         while True:
-            name = min(streams, key=lambda name: written[name] / SHARES[name])
+            name = min(streams, key=lambda name: written[name] / self.shares[name])
             text = next(streams[name])
             if FORBIDDEN in text:
                 continue
