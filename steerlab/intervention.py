@@ -22,6 +22,7 @@ Stack = dict[str, Any]
 
 FORMAT = "steerlab-intervention-1"
 _TENSORS = ("shift", "gain", "probe")
+_REFERENCES = ("attract", "repel")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,39 +35,61 @@ class Edit:
         probe: direction whose dot product with h is a gain, [1, D].
         anchor: "all" positions, the P positions from `start` at the "front" of the prompt, or its last P ("back").
         start: first position of a front edit; 0 is the first token, BOS included.
-        length: P, the number of positions of a front or back edit (taken from the tensors where they tell).
         when: "prompt" edits the pass over the prompt, "decode" the passes over generated tokens, "all" both.
+        attract: [K, D], components of a reference prompt (`edit.components`), together with `repel`. The gain is then
+            one number, and multiplies a contrast per neuron that is found anew from h at every pass (`edit.contrast`:
+            SARA as released). Strength and sums act on the gain alone.
+        repel: the same of the prompt to move away from.
 
     Raises:
-        ValueError: no tensor, wrong dimensions, or a position-tied edit outside the prompt.
+        ValueError: no tensor, tensors whose dimensions do not fit each other, references without each other or without
+            their gain, or a position-tied edit outside the prompt.
     """
 
-    shift: Float[Tensor, "pos d_model"] | None = None
-    gain: Float[Tensor, "pos neuron"] | None = None
+    shift: Float[Tensor, "#pos #d_model"] | None = None
+    gain: Float[Tensor, "#pos #d_model"] | None = None
     probe: Float[Tensor, "1 d_model"] | None = None
     anchor: Anchor = "all"
     start: int = 0
     when: When = "prompt"
+    attract: Float[Tensor, "attracting d_model"] | None = None
+    repel: Float[Tensor, "repelling d_model"] | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model."""
         if not self.tensors:
             raise ValueError("an edit needs a shift, a gain or a probe")
-        if any(tensor.ndim != 2 for tensor in self.tensors.values()):
-            raise ValueError("shift, gain and probe are matrices: [positions or 1, width or 1]")
+        for name, tensor in (self.tensors | self.references).items():
+            if tensor.ndim != 2:
+                raise ValueError(f"{name} has shape {list(tensor.shape)}: it is a matrix, [positions or 1, width or 1]")
+        for name, tensor in self.tensors.items():
+            if tensor.shape[0] not in (1, self.length) or tensor.shape[1] not in (1, self.width):
+                wanted = f"[{self.length} or 1, {self.width} or 1]"
+                raise ValueError(f"{name} has shape {list(tensor.shape)}, which does not fit the others: {wanted}")
         if self.when not in ("prompt", "decode", "all"):
             raise ValueError(f"when={self.when!r} is unknown: choose prompt, decode or all")
         if self.anchor not in ("all", "front", "back"):
             raise ValueError(f"anchor={self.anchor!r} is unknown: choose all, front or back")
+        if self.start < 0:
+            raise ValueError(f"start={self.start} is negative: positions count from 0, the first token")
+        if self.references and (len(self.references) == 1 or self.gain is None or self.gain.shape != (1, 1)):
+            raise ValueError("an edit with references needs both, attract and repel, and a gain of one number, [1, 1]")
+        if self.references and self.anchor != "all":
+            raise ValueError(f"references are compared with a whole pass: anchor={self.anchor!r} must be all")
         if self.anchor == "all" and self.length != 1:
             raise ValueError(f"tensors for {self.length} positions need the anchor front or back, not all")
         if self.anchor != "all" and self.when != "prompt":
-            raise ValueError(f"an edit tied to positions applies to the prompt: when={self.when!r} needs the anchor all")
+            raise ValueError(f"when={self.when!r} needs the anchor all: an edit tied to positions is one of the prompt")
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors that are there, by name."""
         return {name: tensor for name in _TENSORS if (tensor := getattr(self, name)) is not None}
+
+    @property
+    def references(self) -> dict[str, Tensor]:
+        """The reference components that are there, by name."""
+        return {name: tensor for name in _REFERENCES if (tensor := getattr(self, name)) is not None}
 
     @property
     def length(self) -> int:
@@ -76,22 +99,32 @@ class Edit:
     @property
     def width(self) -> int:
         """D, or 1 where no tensor tells it."""
-        return max(tensor.shape[1] for tensor in self.tensors.values())
+        return max(tensor.shape[1] for tensor in (self.tensors | self.references).values())
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What two edits must share to be added, or stacked into one batch."""
+        """What two edits must share to be added, or stacked into one batch.
+
+        References are told apart by identity: the gains of the very same ones add up, and edits with others stand side
+        by side, which comes to the same sum.
+        """
         shapes = tuple((name, *tensor.shape) for name, tensor in self.tensors.items())
-        return (self.anchor, self.start, self.when, self.length, shapes)
+        references = tuple(id(tensor) for tensor in self.references.values())
+        return (self.anchor, self.start, self.when, self.length, shapes, references)
 
     def __mul__(self, strength: float) -> "Edit":
         """Scale all tensors."""
-        return replace(self, **{name: strength * tensor for name, tensor in self.tensors.items()})
+        return self.with_tensors({name: strength * tensor for name, tensor in self.tensors.items()})
 
     def __add__(self, other: "Edit") -> "Edit":
         """Add the tensors of an edit of the same kind."""
         theirs = other.tensors
-        return replace(self, **{name: tensor + theirs[name] for name, tensor in self.tensors.items()})
+        both = {name: tensor + theirs[name].to(tensor.device) for name, tensor in self.tensors.items()}
+        return self.with_tensors(both)
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Edit":
+        """The same edit with another shift, gain and probe."""
+        return replace(self, shift=tensors.get("shift"), gain=tensors.get("gain"), probe=tensors.get("probe"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +179,7 @@ class Intervention:
         """Euclidean norm of all tensors at each site, in units of the activations (shift) or relative (gain)."""
         squares: dict[Site, float] = {}
         for site, edit in self.edits:
-            total = sum(float(tensor.detach().double().pow(2).sum()) for tensor in edit.tensors.values())
-            squares[site] = squares.get(site, 0.0) + total
+            squares[site] = squares.get(site, 0.0) + float(_flat(edit).pow(2).sum())
         return {site: math.sqrt(square) for site, square in sorted(squares.items())}
 
     def cosine(self, other: "Intervention") -> dict[Site, float]:
@@ -170,8 +202,13 @@ class Intervention:
         """Write safetensors with a JSON header: sites, positions, and where the intervention comes from.
 
         The file is written beside its name and then moved there, so that an interrupted save leaves no half file.
+
+        Raises:
+            FileNotFoundError: the folder does not exist.
         """
         path = Path(path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"cannot save {path.name}: no folder {path.parent}")
         header = {
             "edits": [
                 {"site": str(site), "anchor": edit.anchor, "start": edit.start, "when": edit.when}
@@ -180,9 +217,9 @@ class Intervention:
             "info": dict(self.info),
         }
         tensors = {
-            f"{i}.{name}": tensor.detach().cpu().contiguous()
+            f"{i}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # edits may share one
             for i, (_, edit) in enumerate(self.edits)
-            for name, tensor in edit.tensors.items()
+            for name, tensor in (edit.tensors | edit.references).items()
         }
         part = path.with_name(path.name + ".part")
         save_file(tensors, part, metadata={"format": FORMAT, "header": json.dumps(header)})
@@ -192,7 +229,7 @@ class Intervention:
 
 def _flat(edit: Edit) -> Tensor:
     """All tensors of an edit as one vector."""
-    return torch.cat([tensor.detach().double().flatten() for tensor in edit.tensors.values()])
+    return torch.cat([tensor.detach().cpu().double().flatten() for tensor in edit.tensors.values()])
 
 
 def read_intervention(path: str | Path) -> Intervention:
@@ -203,7 +240,7 @@ def read_intervention(path: str | Path) -> Intervention:
         ValueError: the file is truncated, no safetensors, or not one of ours.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
@@ -213,12 +250,15 @@ def read_intervention(path: str | Path) -> Intervention:
         raise ValueError(f"{path} is truncated or no safetensors file: {error}") from None
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a steerlab intervention ({FORMAT})")
-    header = json.loads(metadata["header"])
-    edits = []
-    for i, fields in enumerate(header["edits"]):
-        mine = {name: tensors[f"{i}.{name}"] for name in _TENSORS if f"{i}.{name}" in tensors}
-        edits.append((Site.parse(fields.pop("site")), Edit(**mine, **fields)))
-    return Intervention(tuple(edits), MappingProxyType(header["info"]))
+    try:
+        header = json.loads(metadata["header"])
+        edits = []
+        for i, fields in enumerate(header["edits"]):
+            mine = {name: tensors[f"{i}.{name}"] for name in (*_TENSORS, *_REFERENCES) if f"{i}.{name}" in tensors}
+            edits.append((Site.parse(fields.pop("site")), Edit(**mine, **fields)))
+        return Intervention(tuple(edits), MappingProxyType(header["info"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has a damaged header ({error!r}): save the intervention again") from None
 
 
 Steer = Intervention | Sequence[Intervention | None] | None
@@ -231,10 +271,19 @@ def stack_rows(steer: Steer, rows: int) -> dict[Site, list[Stack]]:
     An intervention that serves all rows is stacked once and broadcast.
 
     Raises:
-        ValueError: a list of another length than the batch.
+        TypeError: something else than an intervention, a list of them, or nothing.
+        ValueError: a list of another length than the batch, or references for more than one row.
     """
     if steer is None:
         return {}
+    for each in steer if isinstance(steer, Sequence) else (steer,):
+        if not isinstance(each, Intervention | None):
+            raise TypeError(f"cannot steer by {type(each).__name__}: give an Intervention, or a list of one per prompt")
+        if each is not None and rows > 1 and any(edit.references for _, edit in each.edits):
+            raise ValueError(
+                f"SARA as released edits one prompt at a time, and this batch has {rows} rows: "
+                "pass batch_size=1, or use the anchored variant"
+            )
     if isinstance(steer, Intervention):
         shared = [(site, _stack([edit], None)) for site, edit in steer.edits]
         return _by_site(shared)
@@ -264,7 +313,11 @@ def _stack(edits: list[Edit], rows: Tensor | None) -> Stack:
     """Edits of one kind as one stack."""
     first = edits[0]
     tensors = {
-        name: torch.stack([edit.tensors[name] for edit in edits]) if name in first.tensors else None
+        name: torch.stack([edit.tensors[name].to(tensor.device) for edit in edits])
+        if (tensor := first.tensors.get(name)) is not None
+        else None
         for name in _TENSORS
     }
-    return {**tensors, "rows": rows, "anchor": first.anchor, "start": first.start, "length": first.length, "when": first.when}
+    tensors |= {name: None if (tensor := getattr(first, name)) is None else tensor[None] for name in _REFERENCES}
+    place = {"anchor": first.anchor, "start": first.start, "length": first.length, "when": first.when}
+    return {**tensors, **place, "rows": rows}

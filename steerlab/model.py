@@ -4,8 +4,11 @@ Every trace lives in a small function here, because nnsight re-runs the source o
 interventions and tensors, never blocks, and one lock per model makes threads and widgets wait instead of crash.
 """
 
+import contextlib
 import hashlib
+import io
 import json
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +30,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from .edit import applies, edit
 from .intervention import Intervention, Stack, Steer, read_intervention, stack_rows
 from .layout import Layout, find_layout
-from .sampling import logits_processors, row_seeds
+from .sampling import check_options, logits_processors, row_seeds
 from .site import Site
 
 warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
@@ -37,7 +40,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 Prompt = str | Int[Tensor, " pos"]
 """Text (BOS is put in front), or token ids that are taken as they are."""
 
-Prompts = Prompt | Sequence[Prompt]
+Prompts = Prompt | Sequence[Prompt] | Int[Tensor, "batch pos"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Batch:
     @property
     def lengths(self) -> list[int]:
         """Real tokens of each row."""
-        return self.mask.sum(1).tolist()
+        rows, width = self.ids.shape
+        return [width] * rows if self.pad is None else (width - self.pad).tolist()
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class SteerableModel:
         self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layout: Layout, name: str, revision: str | None
     ) -> None:
         """Wrap a loaded model; use `steerlab.load`, which checks what it is given."""
-        self.hf = hf.eval().requires_grad_(False)
+        self.hf: PreTrainedModel = hf.requires_grad_(False)
+        self.hf.train(False)
         self.tokenizer = tokenizer
         self.layout = layout
         self.name = name
@@ -124,7 +129,7 @@ class SteerableModel:
     @property
     def device(self) -> torch.device:
         """Where the inputs go."""
-        return self.hf.device
+        return torch.device(self.hf.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -145,35 +150,37 @@ class SteerableModel:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without BOS."""
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def tokens(self, prompt: Prompt) -> list[str]:
         """The tokens of a prompt as text, BOS included: what the positions of an edit count."""
-        return [self.tokenizer.decode([token]) for token in self._ids(prompt)]
+        return [str(self.tokenizer.decode([token])) for token in self._ids(prompt)]
 
-    def batch(self, prompts: Prompts) -> Batch:
+    def batch(self, prompts: Prompts, new: int = 1) -> Batch:
         """Prompts as left-padded ids; BOS is put in front of text where the tokenizer has one.
 
+        Args:
+            prompts: one or more.
+            new: how many tokens the model's context must have room for; the last is never fed back.
+
         Raises:
-            ValueError: there is no prompt, or one is empty.
+            ValueError: there is no prompt, or one is empty, too long for the model's context, or not of its tokens.
         """
         listed = _listed(prompts)
-        if not listed:
-            raise ValueError("no prompts given")
         rows = [self._ids(prompt) for prompt in listed]
-        for i, prompt in enumerate(listed):
-            if len(prompt) == 0:
-                raise ValueError(f"prompt {i} is empty")
+        self._check_prompts(listed, rows, new)
         width = max(map(len, rows))
+        device = self.device
+        if all(len(row) == width for row in rows):
+            ids = torch.tensor(rows, device=device)
+            return Batch(ids, torch.ones_like(ids), None)
         filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        ids = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=self.device)
-        pad = torch.tensor([width - len(row) for row in rows], device=self.device)
-        mask = (torch.arange(width, device=self.device) >= pad[:, None]).long()
-        return Batch(ids, mask, pad if bool(pad.any()) else None)
+        ids = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
+        pad = torch.tensor([width - len(row) for row in rows], device=device)
+        mask = (torch.arange(width, device=device) >= pad[:, None]).long()
+        return Batch(ids, mask, pad)
 
-    def activations(
-        self, prompts: Prompts, sites: Site | Sequence[Site], steer: Steer = None
-    ) -> Activations:
+    def activations(self, prompts: Prompts, sites: Site | Sequence[Site], steer: Steer = None) -> Activations:
         """Activations at sites, after the edits of `steer`; nothing is computed above the last site.
 
         Args:
@@ -188,6 +195,8 @@ class SteerableModel:
             ValueError: a layer out of range, or what `check` refuses.
         """
         wanted = sorted({sites} if isinstance(sites, Site) else set(sites))
+        if not wanted:
+            raise ValueError("no sites given: name at least one, such as Site('resid_pre', 0)")
         self._check_layers(wanted)
         batch = self.batch(prompts)
         stacks = self.check(steer, batch)
@@ -208,9 +217,33 @@ class SteerableModel:
         Raises:
             ValueError: what `batch` and `check` refuse.
         """
+        if position not in ("last", "all"):
+            raise ValueError(f"position={position!r} is unknown: choose last or all")
         batch = self.batch(prompts)
         logits = self.forward(batch, self.check(steer, batch), position)
         return logits[:, -1] if position == "last" else logits
+
+    def logits_from(
+        self, layer: int, entering: Float[Tensor, "pos d_model"], prompt: Prompt, steer: Sequence[Intervention | None]
+    ) -> Float[Tensor, "batch vocab"]:
+        """`logits` of one prompt under many interventions, none below `layer`: the blocks below are not run again.
+
+        Args:
+            layer: the first block to run.
+            entering: the unsteered stream that enters it, a row of `activations(prompt, Site("resid_pre", layer))`.
+            prompt: one prompt.
+            steer: one intervention, or nothing, for each row of the result.
+
+        Raises:
+            ValueError: an intervention edits a block below `layer`, or what `batch` and `check` refuse.
+        """
+        batch = self.batch([prompt] * len(steer))
+        stacks = self.check(steer, batch)
+        if stacks and min(stacks).layer < layer:
+            raise ValueError(f"{min(stacks)} is edited, but the blocks below {layer} are not run: start at its layer")
+        below = [(self._blocks[i], entering.expand(len(steer), -1, -1)) for i in range(layer)]
+        with self.lock, torch.set_grad_enabled(_needs_grad(stacks)):
+            return self._trace_logits(batch, stacks, {"logits_to_keep": 1}, below)[:, -1].float()
 
     def forward(
         self, batch: Batch, stacks: Mapping[Site, list[Stack]], position: Literal["last", "all"]
@@ -234,14 +267,21 @@ class SteerableModel:
         Returns:
             One row per scored token: `row`, `position` (BOS is 0), `token`, `logprob`.
 
+        A text goes through the model in one pass, its prompt with it. So "prompt" and "all" edits hold for both and
+        "decode" edits for neither, and "front" and "back" are those of prompt and text together.
+
         Raises:
             ValueError: prompts and texts differ in number, or what `batch` and `check` refuse.
         """
         listed = _listed(texts)
-        prefixes = [[] if given is None else self._ids(prompt) for prompt in _listed(given if given is not None else listed)]
+        prefixes: list[list[int]] = [[]] * len(listed)
+        if given is not None:
+            prefixes = [self._ids(prompt) for prompt in _listed(given)]
         if len(prefixes) != len(listed):
             raise ValueError(f"{len(prefixes)} prompts for {len(listed)} texts: give one for each")
+        self.batch(listed)  # refuses an empty text, which its prompt would hide
         whole = [self._continue(prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
+        self._check_chunks(steer, whole, batch_size)
         frames = []
         for rows in _chunks(len(whole), batch_size):
             batch = self.batch([whole[row] for row in rows])
@@ -269,8 +309,8 @@ class SteerableModel:
     ) -> pd.DataFrame:
         """Completions, by `transformers.generate`.
 
-        The noise of a row depends on the seed and the number of its sample alone. So a row is the same in any batch, and
-        samples that differ only in `steer` are drawn with the same noise, which makes them comparable.
+        The noise of a row depends on the seed and the number of its sample alone. So a row is the same in any batch,
+        and samples that differ only in `steer` are drawn with the same noise, which makes them comparable.
 
         Args:
             prompts: one or more.
@@ -282,7 +322,7 @@ class SteerableModel:
             frequency_penalty: subtracted from a token's logit for each time it stands in prompt or completion.
             seed: of the sampling.
             batch_size: rows of one run.
-            options: others of `transformers.generate` that do not sample, such as `repetition_penalty`.
+            options: others of `transformers.generate` that neither sample nor search, such as `repetition_penalty`.
 
         Returns:
             One row per completion: `row` (of its prompt), `prompt`, `sample`, `completion`, `n_tokens`, `seed`.
@@ -291,25 +331,74 @@ class SteerableModel:
             ValueError: what `batch` and `check` refuse, or an option outside its range.
         """
         listed = _listed(prompts)
+        check_options(options, n=n, max_new_tokens=max_new_tokens)
+        self._check_chunks(steer, listed, batch_size, max_new_tokens)
         rows = [(row, sample) for row in range(len(listed)) for sample in range(n)]
-        self.check(steer, self.batch(listed))
         frames = []
         for chunk in _chunks(len(rows), batch_size):
             picked = [rows[i] for i in chunk]
-            batch = self.batch([listed[row] for row, _ in picked])
-            stacks = self.check(_select(steer, [row for row, _ in picked], len(listed)), batch)
-            seeds = row_seeds(seed, [sample for _, sample in picked])
-            draw = logits_processors(batch.pad, seeds, temperature, top_p, frequency_penalty)
-            plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-            ids = self._run_generate(batch, stacks, plain | {"max_new_tokens": max_new_tokens} | options | draw)
-            new = [self._cut(row) for row in ids[:, batch.ids.shape[1] :].tolist()]
+            numbers = [row for row, _ in picked]
+            new = self.complete(
+                [listed[row] for row in numbers],
+                _select(steer, numbers, len(listed)),
+                samples=[sample for _, sample in picked],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                frequency_penalty=frequency_penalty,
+                seed=seed,
+                **options,
+            )
             frames.append(self._completions(listed, picked, new, seed))
         return pd.concat(frames, ignore_index=True)
 
-    def check(self, steer: Steer, batch: Batch) -> dict[Site, list[Stack]]:
-        """Everything that can be wrong with an intervention, said before the model runs; returns it stacked.
+    def complete(
+        self,
+        prompts: Prompts,
+        steer: Steer = None,
+        *,
+        samples: Sequence[int],
+        max_new_tokens: int = 40,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        frequency_penalty: float = 0.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> list[list[int]]:
+        """Token ids of one completion for each prompt, in one batch: what `generate` and the sweeps call.
+
+        Args:
+            prompts: one or more.
+            steer: nothing, one intervention, or one per prompt.
+            samples: the number of each row's sample, which chooses its noise together with the seed.
+            max_new_tokens: as in `generate`, like all that follow.
+            temperature: of the softmax.
+            top_p: nucleus.
+            frequency_penalty: of each earlier occurrence.
+            seed: of the sampling.
+            options: others of `transformers.generate`.
 
         Raises:
+            ValueError: what `batch` and `check` refuse, or an option outside its range.
+        """
+        check_options(options, max_new_tokens=max_new_tokens)
+        batch = self.batch(prompts, new=max_new_tokens)
+        stacks = self.check(steer, batch)
+        draw = logits_processors(batch.pad, row_seeds(seed, samples), temperature, top_p, frequency_penalty)
+        plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        ids = self._run_generate(batch, stacks, plain | {"max_new_tokens": max_new_tokens} | options | draw)
+        return [self._cut(row, options.get("eos_token_id")) for row in ids[:, batch.ids.shape[1] :].tolist()]
+
+    def check(self, steer: Steer, batch: Batch, first: int = 0) -> dict[Site, list[Stack]]:
+        """Everything that can be wrong with an intervention, said before the model runs; returns it stacked.
+
+        Args:
+            steer: nothing, one intervention, or one per row.
+            batch: the prompts.
+            first: the number by which the first of them is called.
+
+        Raises:
+            TypeError: something else than interventions.
             ValueError: a list of another length than the batch, a layer out of range, tensors of another width, with
                 NaN or infinite values, or for more positions than the prompt has.
         """
@@ -317,12 +406,13 @@ class SteerableModel:
         stacks = stack_rows(steer, rows)
         self._check_layers(stacks)
         each = [steer] * rows if isinstance(steer, Intervention) else list(steer or [])
+        lengths = batch.lengths
         seen = set()
         for row, intervention in enumerate(each):
             for site, edit_ in intervention.edits if intervention is not None else ():
-                if edit_.anchor != "all" and edit_.start + edit_.length > batch.lengths[row]:
+                if edit_.anchor != "all" and edit_.start + edit_.length > lengths[row]:
                     raise ValueError(
-                        f"prompt {row} has {batch.lengths[row]} tokens, fewer than the {edit_.start + edit_.length} "
+                        f"prompt {first + row} has {lengths[row]} tokens, fewer than the {edit_.start + edit_.length} "
                         f"positions of the intervention at {site}: use a longer prompt or a shorter steering prompt"
                     )
                 if id(edit_) in seen:
@@ -334,8 +424,31 @@ class SteerableModel:
                         "it was made for another model"
                     )
                 if not all(bool(torch.isfinite(tensor).all()) for tensor in edit_.tensors.values()):
-                    raise ValueError(f"the intervention at {site} holds NaN or infinite values")
+                    raise ValueError(f"the intervention at {site} holds NaN or infinite values: all must be finite")
         return stacks
+
+    def _check_chunks(self, steer: Steer, prompts: Sequence[Prompt], size: int, new: int = 1) -> None:
+        """Check all batches of a call before the first one runs."""
+        check_options({}, batch_size=size)
+        self._check_prompts(prompts, [self._ids(prompt) for prompt in prompts], new)
+        for rows in _chunks(len(prompts), size):
+            self.check(_select(steer, rows, len(prompts)), self.batch([prompts[row] for row in rows]), rows.start)
+
+    def _check_prompts(self, prompts: Sequence[Prompt], rows: Sequence[list[int]], new: int) -> None:
+        """Refuse what is no prompt of this model; see `batch`."""
+        if not rows:
+            raise ValueError("no prompts given: one at least is needed")
+        context = getattr(self.hf.config, "max_position_embeddings", None) or math.inf
+        vocabulary = int(self.hf.config.vocab_size)
+        for i, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
+            if len(prompt) == 0 or not row:
+                raise ValueError(f"prompt {i} is empty ({prompt!r}): it needs at least one token")
+            if not 0 <= min(row) <= max(row) < vocabulary:
+                odd = next(token for token in row if not 0 <= token < vocabulary)
+                raise ValueError(f"prompt {i} holds token id {odd}: {self.name} has ids 0 to {vocabulary - 1}")
+            if len(row) + new - 1 > context:
+                more = f" and {new} new ones" if new > 1 else ""
+                raise ValueError(f"prompt {i} has {len(row)} tokens{more}: {self.name} has a context of {context}")
 
     def _check_layers(self, sites: Any) -> None:
         for site in sites:
@@ -344,8 +457,10 @@ class SteerableModel:
 
     def _ids(self, prompt: Prompt) -> list[int]:
         """Ids of a prompt, BOS in front of text."""
+        if isinstance(prompt, int):
+            raise TypeError(f"prompt {prompt} is a number: give text, or a tensor of token ids")
         if not isinstance(prompt, str):
-            return [int(token) for token in prompt]
+            return prompt.tolist() if isinstance(prompt, Tensor) else [int(token) for token in prompt]
         bos = self.tokenizer.bos_token_id
         return ([] if bos is None else [bos]) + self.encode(prompt)
 
@@ -358,7 +473,8 @@ class SteerableModel:
     def _token_logprobs(self, batch: Batch, stacks: Mapping[Site, list[Stack]]) -> Float[Tensor, "batch pos"]:
         """Log-probability of each token after those before it; the first column is 0."""
         logits = self.forward(batch, stacks, "all").detach()
-        losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
+        scores, targets = logits[:, :-1].flatten(0, 1), batch.ids[:, 1:].flatten()
+        losses = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
         return torch.nn.functional.pad(-losses.view(batch.ids.shape[0], -1), (1, 0)).cpu()
 
     def _score_frame(self, row: int, ids: list[int], scores: Float[Tensor, " pos"], first: int) -> pd.DataFrame:
@@ -385,10 +501,11 @@ class SteerableModel:
             }
         )
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        """Generated ids before the first EOS."""
-        ends = self.hf.generation_config.eos_token_id
-        stop = set(ends if isinstance(ends, list) else [ends]) | {self.tokenizer.eos_token_id}
+    def _cut(self, ids: list[int], ends: int | list[int] | None) -> list[int]:
+        """Generated ids before the first EOS, or what `ends` names in its place, or the padding after either."""
+        ends = self.hf.generation_config.eos_token_id if ends is None else ends
+        stop = set(ends if isinstance(ends, list) else [ends])
+        stop |= {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         return ids[: next((i for i, token in enumerate(ids) if token in stop), len(ids))]
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -415,14 +532,23 @@ class SteerableModel:
             kept = nnsight.save([])
             _visit(taps, len(batch.ids), batch.pad, 0, kept)
             tracer.stop()
-        return kept
+        return kept  # type: ignore[no-any-return]  # nnsight has no types
 
-    def _trace_logits(self, batch: Batch, stacks: Mapping[Site, list[Stack]], keep: dict[str, int]) -> Tensor:
+    def _trace_logits(
+        self,
+        batch: Batch,
+        stacks: Mapping[Site, list[Stack]],
+        keep: dict[str, int],
+        below: Sequence[tuple[Any, Tensor]] = (),
+    ) -> Tensor:
+        """Logits; each block of `below` is not run, and gives the tensor beside it."""
         taps = self._taps(stacks)
         with self._traced.trace(batch.ids, use_cache=False, **keep, **self._inputs(batch)):
+            for block, output in below:
+                block.skip(output)
             _visit(taps, len(batch.ids), batch.pad, 0, [])
             logits = nnsight.save(self._traced.output.logits)
-        return logits
+        return logits  # type: ignore[no-any-return]
 
     def _run_generate(self, batch: Batch, stacks: Mapping[Site, list[Stack]], options: dict[str, Any]) -> Tensor:
         """Token ids, prompt included; loops over decode steps only where an edit needs it."""
@@ -435,7 +561,7 @@ class SteerableModel:
         with self._traced.generate(batch.ids, attention_mask=batch.mask, **options) as tracer:
             _visit(taps, len(batch.ids), batch.pad, 0, [])
             ids = nnsight.save(tracer.result)
-        return ids
+        return ids  # type: ignore[no-any-return]
 
     def _trace_every_step(self, batch: Batch, taps: list[Any], options: dict[str, Any]) -> Tensor:
         with self._traced.generate(**options) as tracer:
@@ -444,7 +570,7 @@ class SteerableModel:
                     _visit(taps, len(batch.ids), batch.pad, step, [])
             with tracer.invoke():  # of its own, so that it is reached also when sequences end early
                 ids = nnsight.save(tracer.result)
-        return ids
+        return ids  # type: ignore[no-any-return]
 
 
 def _visit(taps: list[Any], rows: int, pad: Tensor | None, step: int, kept: list[Tensor]) -> None:
@@ -457,12 +583,11 @@ def _visit(taps: list[Any], rows: int, pad: Tensor | None, step: int, kept: list
             kept.append(new)
         if not stacks:
             continue
-        new = new.view(h.shape)
-        new = (new, *value[1:]) if isinstance(value, tuple) else new
+        replaced = (new.view(h.shape), *value[1:]) if isinstance(value, tuple) else new.view(h.shape)
         if is_input:
-            envoy.input = new
+            envoy.input = replaced
         else:
-            envoy.output = new
+            envoy.output = replaced
 
 
 def _follow(envoy: Any, path: str) -> Any:
@@ -474,7 +599,7 @@ def _listed(prompts: Prompts) -> list[Prompt]:
     """Prompts as a list, also where one is given."""
     if isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1):
         return [prompts]
-    return list(prompts)  # type: ignore[arg-type]  # a two-dimensional tensor is a list of rows
+    return list(prompts)  # a two-dimensional tensor is a list of rows
 
 
 def _chunks(count: int, size: int) -> Iterator[range]:
@@ -483,8 +608,8 @@ def _chunks(count: int, size: int) -> Iterator[range]:
 
 
 def _select(steer: Steer, rows: Sequence[int], total: int) -> Steer:
-    """The interventions of some rows of a batch of `total`."""
-    if steer is None or isinstance(steer, Intervention):
+    """The interventions of some rows of a batch of `total`; what is none is left for `stack_rows` to refuse."""
+    if not isinstance(steer, Sequence):
         return steer
     if len(steer) != total:
         raise ValueError(f"{len(steer)} interventions for {total} prompts: give one, or one per prompt")
@@ -512,20 +637,24 @@ def load(
     Args:
         model: nothing for the bundled model, a local folder, a Hub name, or a loaded transformers model.
         tokenizer: needed with a loaded model, otherwise taken from the model's own place.
-        device: CUDA where there is one, else the CPU.
-        dtype: float32 on the CPU, the checkpoint's own elsewhere.
+        device: CUDA where there is one, else the CPU; a loaded model stays where it is.
+        dtype: float32 on the CPU, the checkpoint's own elsewhere; a loaded model keeps its own.
         device_map: of accelerate, to spread a large model; then `device` is not used.
         layout: for a family that `steerlab.layout.LAYOUTS` lacks.
         revision: of a Hub model.
 
     Raises:
         OSError: the model is neither a local folder, nor cached, nor to be had from the Hub.
+        TypeError: it is neither a name nor a transformers model.
         ValueError: it is not a causal language model, or its family is unknown and no layout is given.
     """
     if isinstance(model, PreTrainedModel):
         if tokenizer is None:
             raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
-        hf = model.to(device) if device is not None else model  # type: ignore[arg-type]
+        moved = {"device": device, "dtype": dtype}
+        hf = model.to(**{name: value for name, value in moved.items() if value is not None})  # type: ignore[arg-type]
+    elif not isinstance(model, str | Path | None):
+        raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
     else:
         source = BUNDLED if model is None else model
         hf, tokenizer = _from_pretrained(str(source), tokenizer, device, dtype, device_map, revision)
@@ -561,7 +690,7 @@ def _from_pretrained(
             f"({reason}). Give a local folder, download the model once with a network, or use load() for the "
             "bundled model"
         ) from None
-    return hf if device_map is not None else hf.to(place), tokenizer
+    return hf if device_map is not None else hf.to(place), tokenizer  # type: ignore[arg-type]  # `to` is ill-typed
 
 
 def load_intervention(path: str | Path, lm: SteerableModel, *, any_model: bool = False) -> Intervention:
@@ -570,18 +699,28 @@ def load_intervention(path: str | Path, lm: SteerableModel, *, any_model: bool =
     Args:
         path: what `Intervention.save` wrote.
         lm: the model to steer.
-        any_model: accept one that was made for another model or tokenizer.
+        any_model: accept one that was made for another model, revision of it, or tokenizer.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: truncated, not ours, or made for another model.
     """
     intervention = read_intervention(path)
-    theirs = (intervention.info.get("model"), intervention.info.get("tokenizer"))
-    mine = (lm.name, lm.tokenizer_hash)
-    if theirs != mine and not any_model:
-        raise ValueError(
-            f"{path} was made for model {theirs[0]} (tokenizer {theirs[1]}), not for {mine[0]} (tokenizer {mine[1]}): "
-            "pass any_model=True to use it all the same"
-        )
+    mine = lm.info()
+    what = ("model", "revision", "tokenizer")
+    if not any_model and any(intervention.info.get(key) != mine[key] for key in what):
+        theirs, ours = (", ".join(f"{key} {info.get(key)}" for key in what) for info in (intervention.info, mine))
+        raise ValueError(f"{path} was made for {theirs}; this is {ours}: pass any_model=True to use it all the same")
     return intervention
+
+
+def ndif_models() -> list[str] | None:
+    """Hub names of the models that NDIF runs at the moment; None where it cannot be reached. Needs no key."""
+    with contextlib.redirect_stderr(io.StringIO()):  # nnsight prints that it is down
+        answer = nnsight.status(raw=True)
+    if not answer:
+        return None
+    deployed = answer.get("deployments", {}).items()
+    return sorted(
+        {entry.get("repo_id", name) for name, entry in deployed if entry.get("application_state") == "RUNNING"}
+    )

@@ -1,6 +1,7 @@
 """Where an activation is read or edited, and the order in which a forward pass reaches it."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, get_args
 
 Place = Literal["resid_pre", "attn_out", "mlp_out", "resid_post"]
@@ -22,6 +23,7 @@ class Site:
         layer: the block, counted from 0.
 
     Raises:
+        TypeError: the layer is no whole number.
         ValueError: the place is unknown or the layer is negative.
     """
 
@@ -32,6 +34,8 @@ class Site:
         """Refuse what no model has; a model refuses what it lacks itself."""
         if self.place not in PLACES:
             raise ValueError(f"place {self.place!r} is unknown: choose one of {', '.join(PLACES)}")
+        if not isinstance(self.layer, Integral):
+            raise TypeError(f"layer {self.layer!r} is no whole number: layers count 0, 1, 2 ...")
         if self.layer < 0:
             raise ValueError(f"layer {self.layer} is negative: layers count from 0")
 

@@ -3,7 +3,10 @@
 Turner et al., Steering Language Models With Activation Engineering, arXiv 2308.10248, Algorithm 1.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -50,7 +53,8 @@ def actadd(
         A shift of [T_s, d_model] (or [1, d_model]) in units of the activations.
 
     Raises:
-        ValueError: both prompts are the same, a layer is out of range, or an option is unknown.
+        ValueError: both prompts are the same, a layer is out of range, the coefficient is not finite, or an option is
+            unknown.
     """
     if plus == minus:
         raise ValueError(f"both steering prompts are {plus!r}: their difference is zero")
@@ -58,14 +62,15 @@ def actadd(
         raise ValueError(f"vector={vector!r} is unknown: choose positions, mean or last")
     if position not in ("front", "back"):
         raise ValueError(f"position={position!r} is unknown: choose front or back (or make_room for pad)")
+    if not math.isfinite(coefficient):
+        raise ValueError(f"coefficient {coefficient} is not a finite number")
     site = Site(place, layer)
+    anchor: Anchor = position if vector == "positions" else "all"
+    template = Edit(shift=torch.zeros(1, lm.d_model), anchor=anchor, when=when or "prompt")  # refuses a wrong `when`
     difference = _difference(lm, plus, minus, site)
-    anchor: Anchor = position
     if vector != "positions":
-        first = 0 if lm.tokenizer.bos_token_id is None else 1
-        difference = difference[first:].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
-        anchor = "all"
-    edit = Edit(shift=coefficient * difference, anchor=anchor, when=when or "prompt")
+        difference = difference[len(_bos(lm)) :].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
+    edit = replace(template, shift=coefficient * difference)
     prompts = {"plus": plus, "minus": minus, "coefficient": coefficient}
     return Intervention(((site, edit),), lm.info(method="actadd", prompts=prompts, site=str(site)))
 
@@ -92,14 +97,16 @@ def make_room(lm: SteerableModel, prompts: Prompts, spaces: int | Intervention) 
         Token ids, which every function of the model takes as prompts.
 
     Raises:
-        ValueError: the tokenizer has no single token for a space.
+        ValueError: the tokenizer has no single token for a space, the number is negative, or a prompt is empty.
     """
-    if isinstance(spaces, Intervention):
-        spaces = max(edit.start + edit.length for _, edit in spaces.edits) - len(_bos(lm))
-    rows = [prompts] if isinstance(prompts, str) else list(prompts)
-    ids = [lm.batch(row).ids[0].tolist() for row in rows]
     first = len(_bos(lm))
-    return [torch.tensor(row[:first] + [_space(lm)] * spaces + row[first:]) for row in ids]
+    if isinstance(spaces, Intervention):
+        spaces = max(edit.start + edit.length for _, edit in spaces.edits) - first
+    if spaces < 0:
+        raise ValueError(f"{spaces} spaces cannot be put in: 0 or more can")
+    batch = lm.batch(prompts)
+    rows = [ids[mask.bool()].tolist() for ids, mask in zip(batch.ids, batch.mask, strict=True)]
+    return [torch.tensor(row[:first] + [_space(lm)] * spaces + row[first:]) for row in rows]
 
 
 def random_like(intervention: Intervention, seed: int = 0) -> Intervention:
@@ -112,13 +119,15 @@ def random_like(intervention: Intervention, seed: int = 0) -> Intervention:
     edits = []
     for site, edit in intervention.edits:
         drawn = {name: _same_norm(tensor, generator) for name, tensor in edit.tensors.items()}
-        edits.append((site, Edit(**drawn, anchor=edit.anchor, start=edit.start, when=edit.when)))
-    return Intervention(tuple(edits), {**intervention.info, "method": "random", "seed": seed})
+        edits.append((site, edit.with_tensors(drawn)))
+    return Intervention(tuple(edits), MappingProxyType({**intervention.info, "method": "random", "seed": seed}))
 
 
 def _same_norm(tensor: Float[Tensor, "pos d_model"], generator: torch.Generator) -> Float[Tensor, "pos d_model"]:
+    """Random rows with the norms of a tensor's rows."""
     noise = torch.randn(tensor.shape, generator=generator).to(tensor)
-    return noise * (tensor.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
+    wanted, drawn = (torch.linalg.vector_norm(rows, dim=-1, keepdim=True) for rows in (tensor, noise))
+    return noise * (wanted / drawn)
 
 
 def _bos(lm: SteerableModel) -> list[int]:

@@ -1,0 +1,46 @@
+"""Offline, on one thread, and with the shapes in the core's annotations checked while the tests run."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# All before the hook, under which imports are compiled anew, and beartype before nnsight, which gives every object a
+# `save` that beartype does not expect.
+import beartype  # noqa: F401, I001
+import nnsight  # noqa: F401
+import pytest
+import transformers
+from jaxtyping import install_import_hook
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, PreTrainedModel  # noqa: F401
+
+CORE = ("edit", "intervention", "methods.actadd", "model", "sampling")
+install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
+
+import steerlab as sl  # noqa: E402
+from families import FAMILIES, steerable  # noqa: E402
+
+transformers.utils.logging.disable_progress_bar()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """As in the package itself, whose filter pytest resets: a loop over all steps ends when generation does."""
+    config.addinivalue_line("filterwarnings", "ignore:.*was never reached. the loop asked for a step:UserWarning")
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Each family in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def lm(family: str) -> sl.SteerableModel:
+    """A tiny model of the family."""
+    return steerable(family)
+
+
+@pytest.fixture
+def gpt2() -> sl.SteerableModel:
+    """A tiny model, for what does not depend on the family."""
+    return steerable("gpt2")

@@ -1,0 +1,231 @@
+"""Activation addition, against the algorithm as released, written with plain PyTorch hooks."""
+
+from typing import Any
+
+import pytest
+import torch
+from families import FAMILIES, N_LAYERS, bare, steerable, tokenizer
+from reference import activation_addition, left_padded, read_by_hand
+from trials import edit, random, trial
+
+import steerlab as sl
+
+LONG = "I went up to my friend and said that it had all been a mistake"
+PAIRS = [(" weddings", " "), (" weddings", ""), (" I love to talk about weddings", " hate"), (" hate", " love and hate")]
+NEW = 5
+
+
+def shift(intervention: sl.Intervention) -> torch.Tensor:
+    (_, found), *rest = intervention.edits
+    assert not rest
+    assert list(found.tensors) == ["shift"]
+    return found.tensors["shift"]
+
+
+def ids(text: str) -> list[int]:
+    return [0, *tokenizer().encode(text, add_special_tokens=False)]
+
+
+def test_the_space_is_one_token() -> None:
+    assert len(ids(" ")) == 2
+
+
+# --- as released ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("plus", "minus"), PAIRS)
+def test_logits_and_generation_equal_the_released_algorithm(
+    family: str, lm: sl.SteerableModel, plus: str, minus: str
+) -> None:
+    model, tokens = bare(family), torch.tensor([ids(LONG)])
+    for layer, c in ((0, 3.0), (1, 5.0), (N_LAYERS - 1, -2.0)):
+        steer = c * sl.actadd(lm, plus, minus, layer=layer)
+        with activation_addition(model, family, plus, minus, layer, c), torch.no_grad():
+            expected = model(tokens).logits
+            written = model.generate(tokens, do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW)
+        torch.testing.assert_close(lm.logits(LONG, steer, position="all"), expected, rtol=1e-4, atol=1e-4)
+        found = lm.complete(LONG, steer, samples=[0], temperature=0, max_new_tokens=NEW, min_new_tokens=NEW)
+        assert found == written[:, tokens.shape[1] :].tolist()
+        assert (expected - bare(family)(tokens).logits).abs().max() > 0.05
+
+
+@pytest.mark.parametrize(("plus", "minus"), PAIRS)
+def test_the_shorter_prompt_is_padded_on_the_right_with_spaces(
+    family: str, lm: sl.SteerableModel, plus: str, minus: str
+) -> None:
+    rows, space = [ids(plus), ids(minus)], ids(" ")[1]
+    longest = max(map(len, rows))
+    both = [torch.tensor(row + [space] * (longest - len(row))) for row in rows]
+    states = read_by_hand(bare(family), family, both, "resid_pre", 1)  # type: ignore[arg-type]
+    found = shift(sl.actadd(lm, plus, minus, layer=1))
+    torch.testing.assert_close(found, states[0] - states[1], rtol=1e-4, atol=1e-5)
+    assert found.shape == (longest, lm.d_model)
+
+
+def test_the_vector_at_bos_is_zero(lm: sl.SteerableModel) -> None:
+    for layer in range(N_LAYERS):
+        found = shift(sl.actadd(lm, " I love to talk about weddings", " I hate", layer=layer))
+        assert not found[0].any()
+        assert found[1:].norm(dim=-1).max() > 0.5
+
+
+def test_a_batch_is_steered_like_each_prompt_alone(lm: sl.SteerableModel) -> None:
+    prompts = [LONG, "He said no and went", "The wedding was fine and so was the ship"]
+    wedding = 4 * sl.actadd(lm, " weddings", " ", layer=1)
+    steers = [wedding, -1 * wedding, sl.actadd(lm, " I love", " hate", layer=2)]
+    together = lm.logits(prompts, steers)
+    for row, (prompt, steer) in enumerate(zip(prompts, steers, strict=True)):
+        torch.testing.assert_close(together[row], lm.logits(prompt, steer)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_sign_of_the_pair_is_the_sign_of_the_strength(gpt2: sl.SteerableModel) -> None:
+    one, other = sl.actadd(gpt2, " love", " hate", layer=1), sl.actadd(gpt2, " hate", " love", layer=1)
+    assert torch.equal(shift(one), shift(-other))
+    assert torch.equal(shift(sl.actadd(gpt2, " love", " hate", layer=1, coefficient=-2.5)), shift(-2.5 * one))
+
+
+def test_the_vector_is_kept_in_full_precision() -> None:
+    lm, site = steerable("llama", torch.bfloat16), sl.Site("resid_pre", 1)
+    plus = ids(" weddings")
+    states = lm.activations(torch.tensor([plus, [0] + ids(" ")[1:] * (len(plus) - 1)]), site)[site]
+    found = shift(sl.actadd(lm, " weddings", " ", layer=1))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, states[0].float() - states[1].float())
+    assert not torch.equal(found, (states[0] - states[1]).float())
+
+
+# --- options -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", sl.PLACES)
+def test_other_places(family: str, lm: sl.SteerableModel, place: Any) -> None:
+    states = read_by_hand(bare(family), family, [" love", " hate"], place, 1)
+    found = sl.actadd(lm, " love", " hate", layer=1, place=place)
+    assert found.sites == (sl.Site(place, 1),)
+    torch.testing.assert_close(shift(found), states[0] - states[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", ["front", "back"])
+def test_front_and_back_of_the_prompt(lm: sl.SteerableModel, position: Any) -> None:
+    site = sl.Site("resid_pre", 1)
+    steer = sl.actadd(lm, " I love to talk", " hate", layer=1, position=position)
+    count = len(shift(steer))
+    plain, steered = (lm.activations(LONG, site, given)[site][0] for given in (None, steer))
+    expected = torch.zeros_like(plain)
+    if position == "front":
+        expected[:count] = shift(steer)
+    else:
+        expected[-count:] = shift(steer)
+    torch.testing.assert_close(steered - plain, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("when", ["prompt", "decode", "all"])
+def test_a_single_vector_is_added_everywhere(lm: sl.SteerableModel, when: Any) -> None:
+    every = shift(sl.actadd(lm, " I love to talk", " hate", layer=1))
+    mean = sl.actadd(lm, " I love to talk", " hate", layer=1, vector="mean", when=when)
+    last = sl.actadd(lm, " I love to talk", " hate", layer=1, vector="last", when=when)
+    torch.testing.assert_close(shift(mean), every[1:].mean(0, keepdim=True))
+    assert torch.equal(shift(last), every[-1:])
+    for steer in (mean, last):
+        ((_, found),) = steer.edits
+        assert (found.anchor, found.when) == ("all", when)
+    site = sl.Site("resid_pre", 1)
+    plain, steered = (lm.activations(LONG, site, given)[site] for given in (None, mean))
+    moved = shift(mean).expand_as(plain) if when != "decode" else torch.zeros_like(plain)
+    torch.testing.assert_close(steered - plain, moved, rtol=1e-4, atol=1e-4)
+
+
+def test_it_says_where_it_comes_from(gpt2: sl.SteerableModel) -> None:
+    info = sl.actadd(gpt2, " love", " hate", layer=2, coefficient=1.5).info
+    assert info["method"] == "actadd"
+    assert info["prompts"] == {"plus": " love", "minus": " hate", "coefficient": 1.5}
+    assert info["site"] == "resid_pre.2"
+    assert info["model"] == gpt2.name
+
+
+# --- room for the vector -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plus", [" weddings", " I love to talk about weddings", "Dear friend"])
+def test_at_layer_0_with_room_it_equals_prompting(family: str, lm: sl.SteerableModel, plus: str) -> None:
+    """Embeddings add up: (p₊ − spaces) over as many spaces is p₊, where positions are learned vectors too."""
+    steer = sl.actadd(lm, plus, "", layer=0)
+    prompted = torch.tensor(ids(plus) + ids(LONG)[1:])
+    (room,) = sl.make_room(lm, LONG, steer)
+    assert room.shape == prompted.shape
+    found, expected = lm.logits(room, steer, position="all"), lm.logits(prompted, position="all")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (found - lm.logits(room, position="all"))[0, -1].abs().max() > 1e-3
+    options: dict[str, Any] = {"samples": [0], "max_new_tokens": NEW, "min_new_tokens": NEW}
+    assert lm.complete(room, steer, **options) == lm.complete(prompted, **options)
+
+
+def test_that_equality_is_tested_with_learned_positions_and_without() -> None:
+    assert {family.learned for family in FAMILIES.values()} == {True, False}
+
+
+def test_room_is_made_behind_bos(gpt2: sl.SteerableModel) -> None:
+    space = ids(" ")[1]
+    prompts = [LONG, "He said no"]
+    for spaces in (0, 3):
+        found = sl.make_room(gpt2, prompts, spaces)
+        assert [row.tolist() for row in found] == [[0, *[space] * spaces, *ids(prompt)[1:]] for prompt in prompts]
+    steer = sl.actadd(gpt2, " I love to talk", " hate", layer=1)
+    assert sl.make_room(gpt2, LONG, steer)[0].tolist() == sl.make_room(gpt2, LONG, len(shift(steer)) - 1)[0].tolist()
+    single = sl.actadd(gpt2, " love", " hate", layer=1, vector="mean")
+    assert sl.make_room(gpt2, LONG, single)[0].tolist() == ids(LONG)  # it overlays no token in particular
+
+
+def test_room_is_made_in_ids_too(gpt2: sl.SteerableModel) -> None:
+    rows = [torch.tensor(ids(LONG)), torch.tensor(ids("He said no"))]
+    expected = [row.tolist() for row in sl.make_room(gpt2, [LONG, "He said no"], 2)]
+    assert [row.tolist() for row in sl.make_room(gpt2, rows, 2)] == expected
+    assert [row.tolist() for row in sl.make_room(gpt2, rows[0], 2)] == expected[:1]
+
+
+def test_a_padded_prompt_of_another_place_still_fits(gpt2: sl.SteerableModel) -> None:
+    """Rows with room, of different lengths: each is steered as alone."""
+    steer = sl.actadd(gpt2, " I love to talk", " hate", layer=1)
+    rooms = sl.make_room(gpt2, [LONG, "No"], steer)
+    together = gpt2.logits(rooms, steer)
+    for row, room in enumerate(rooms):
+        torch.testing.assert_close(together[row], gpt2.logits(room, steer)[0], rtol=1e-4, atol=1e-4)
+
+
+# --- the random control --------------------------------------------------------------------------------------------
+
+
+def test_a_random_vector_keeps_the_norm_of_each_row(lm: sl.SteerableModel) -> None:
+    real = sl.actadd(lm, " I love to talk about weddings", " hate", layer=1)
+    found = sl.random_like(real, seed=3)
+    torch.testing.assert_close(shift(found).norm(dim=-1), shift(real).norm(dim=-1), rtol=1e-5, atol=1e-5)
+    assert not shift(found)[0].any()
+    assert found.norm() == pytest.approx(real.norm(), rel=1e-5)
+    cosines = torch.cosine_similarity(shift(found)[1:], shift(real)[1:], dim=-1)
+    assert cosines.abs().max() < 0.75  # 32 dimensions: 0.18 is the standard deviation
+    assert found.info["method"] == "random"
+    assert found.info["seed"] == 3
+    assert found.info["prompts"] == real.info["prompts"]
+
+
+def test_random_vectors_differ_by_seed_alone(gpt2: sl.SteerableModel) -> None:
+    real = sl.actadd(gpt2, " love", " hate", layer=1)
+    assert torch.equal(shift(sl.random_like(real, 1)), shift(sl.random_like(real, 1)))
+    assert not torch.equal(shift(sl.random_like(real, 1)), shift(sl.random_like(real, 2)))
+
+
+def test_a_random_control_of_any_intervention(gpt2: sl.SteerableModel) -> None:
+    real = trial("attn_out", 1, "all three", when="all")[0] + edit("mlp_out", 0, gain=random(3, 1), anchor="back")
+    found = sl.random_like(real, seed=7)
+    assert [(site, e.kind) for site, e in found.edits] == [(site, e.kind) for site, e in real.edits]
+    for (_, mine), (_, theirs) in zip(found.edits, real.edits, strict=True):
+        for name, tensor in mine.tensors.items():
+            torch.testing.assert_close(tensor.norm(dim=-1), theirs.tensors[name].norm(dim=-1))
+            assert not torch.equal(tensor, theirs.tensors[name])
+
+
+def test_directions_of_random_vectors_are_isotropic() -> None:
+    real = edit("resid_pre", 0, shift=torch.ones(2000, 4), anchor="front")
+    drawn = shift(sl.random_like(real))
+    assert drawn.mean(0).abs().max() < 0.1  # standard deviation 0.022
+    torch.testing.assert_close(drawn.T @ drawn / 2000, torch.eye(4), rtol=0, atol=0.15)

@@ -1,0 +1,63 @@
+"""One random edit, told twice: as the package's intervention and as a change for the plain hooks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from families import D_MODEL
+from reference import Change
+from torch import Tensor
+
+import steerlab as sl
+
+KINDS = ("shift", "gain", "probe", "all three")
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal, always the same for a seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tensors(kind: str, positions: int = 1, seed: int = 0, width: int = D_MODEL) -> dict[str, Tensor]:
+    """The tensors of an edit of one kind, of such a size that they change what a tiny model says."""
+    every = {
+        "shift": random(positions, width, seed=seed),
+        "gain": 0.5 * random(positions, width, seed=seed + 1),
+        "probe": 0.1 * random(1, width, seed=seed + 2),
+    }
+    return every if kind == "all three" else {kind: every[kind]}
+
+
+def edit(place: Any, layer: int, *, beta: float = 1.0, **fields: Any) -> sl.Intervention:
+    """An intervention of one edit."""
+    return beta * sl.Intervention(((sl.Site(place, layer), sl.Edit(**fields)),))
+
+
+def trial(
+    place: Any,
+    layer: int,
+    kind: str,
+    *,
+    where: Any = "all",
+    start: int = 0,
+    positions: int = 1,
+    when: Any = "prompt",
+    beta: float = 1.0,
+    rows: Sequence[int] | None = None,
+    seed: int = 0,
+) -> tuple[sl.Intervention, Change]:
+    """The two tellings."""
+    given = tensors(kind, positions, seed)
+    change = Change(
+        place,
+        layer,
+        beta,
+        a=given.get("shift"),
+        gamma=given.get("gain"),
+        w=given.get("probe"),
+        where=where,
+        start=start,
+        when=when,
+        rows=rows,
+    )
+    return edit(place, layer, beta=beta, anchor=where, start=start, when=when, **given), change
