@@ -1,0 +1,230 @@
+"""Small data that ships with the package, and loaders by name for public sets that do not."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@cache
+def _json(name: str) -> Any:
+    """A JSON file of this folder."""
+    return json.loads(files(__name__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def topics() -> dict[str, tuple[str, ...]]:
+    """The words that count for each of 24 topics, in lower case.
+
+    Those of `weddings` are the nine of the ActAdd paper's generation experiment.
+    """
+    return {topic: tuple(words) for topic, words in _json("topics.json").items()}
+
+
+def words(kind: str) -> tuple[str, ...]:
+    """A list of words to score text by: "pleasant", "unpleasant" or "rude".
+
+    Raises:
+        ValueError: there is no such list.
+    """
+    return _one_of(_json("words.json"), kind, "word list")
+
+
+def prompts(kind: str = "plain") -> tuple[str, ...]:
+    """Prompts of our own, none of them in the bundled model's training text.
+
+    Args:
+        kind: "plain" (58 openings of any kind), "pleased" (20 openings of a judgement), "rude" (12 that invite abuse).
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    return _one_of(_json("prompts.json"), kind, "kind of prompts")
+
+
+def essays() -> dict[str, tuple[str, ...]]:
+    """Essays of our own by topic: two about weddings, two about ships, one about winter, one about school."""
+    return {topic: tuple(texts) for topic, texts in _json("essays.json").items()}
+
+
+def facts(split: str | None = None) -> pd.DataFrame:
+    """Simple facts as clozes: `kind`, `prompt`, `answer`, `split`.
+
+    Args:
+        split: "train" or "test", both by default. The bundled model has read the phrasings of "train" only.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    with files(__name__).joinpath("facts.csv").open(encoding="utf-8") as file:
+        frame = pd.read_csv(file)
+    if split is None:
+        return frame
+    if split not in set(frame["split"]):
+        raise ValueError(f"split={split!r} is unknown: choose {' or '.join(sorted(set(frame['split'])))}")
+    return frame[frame["split"] == split].reset_index(drop=True)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text: it is parted at white space after a full stop, question or exclamation mark."""
+    return [part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part]
+
+
+def documents(topic: str = "weddings", n: int = 400, *, length: int = 6, seed: int = 0) -> list[str]:
+    """Documents with any share of a topic, mixed from the sentences of our essays: OpenWebText's stand-in offline.
+
+    Each document draws how many of its sentences come from essays on the topic, from none to all, and takes the rest
+    from the others.
+
+    Args:
+        topic: one that has essays.
+        n: how many documents.
+        length: sentences of each.
+        seed: of the draws.
+
+    Raises:
+        ValueError: there is no essay on the topic.
+    """
+    _one_of(essays(), topic, "topic of essays")
+    rng = np.random.default_rng(seed)
+    parts = {name: [one for text in texts for one in sentences(text)] for name, texts in essays().items()}
+    on, off = parts[topic], [one for name, some in parts.items() if name != topic for one in some]
+    made = []
+    for share in rng.integers(0, length + 1, n):
+        chosen = [*rng.choice(on, share, replace=False), *rng.choice(off, length - share, replace=False)]
+        made.append(" ".join(str(one) for one in rng.permutation(chosen)))
+    return made
+
+
+# --- public sets -------------------------------------------------------------------------------------------------
+
+_SETS: dict[str, tuple[str, str, str | None, str, str]] = {
+    # name: (pattern below STEERLAB_DATA, Hub name, configuration, split, field)
+    "imdb": ("imdb/*.jsonl", "stanfordnlp/imdb", None, "test", "text"),
+    "openwebtext": ("openwebtext/*.jsonl", "Skylion007/openwebtext", None, "train", "text"),
+    "realtoxicityprompts": ("toxicity/*.jsonl", "allenai/real-toxicity-prompts", None, "train", "prompt.text"),
+    "wikitext": ("wikitext2/test.txt", "Salesforce/wikitext", "wikitext-2-raw-v1", "test", "text"),
+}
+
+_CONCEPTNET = {  # relation: how we say it, up to the object
+    "IsA": "A {} is a kind of",
+    "UsedFor": "A {} is used to",
+    "CapableOf": "A {} can",
+    "AtLocation": "You can find a {} in the",
+    "HasProperty": "A {} is",
+    "HasA": "A {} has a",
+    "PartOf": "A {} is part of a",
+    "MadeOf": "A {} is made of",
+    "Causes": "The effect of {} is",
+    "Desires": "A {} wants to",
+}
+
+
+def texts(name: str, n: int | None = None) -> list[str]:
+    """The first texts of a public set, from the folder that STEERLAB_DATA names, else through `datasets`.
+
+    Args:
+        name: "imdb", "openwebtext", "realtoxicityprompts" or "wikitext".
+        n: how many, all by default.
+
+    Raises:
+        FileNotFoundError: the set is in neither place; says how to get it.
+        ValueError: there is no such set.
+    """
+    if name not in _SETS:
+        raise ValueError(f"set {name!r} is unknown: choose one of {', '.join(sorted(_SETS))}")
+    pattern, hub, config, split, field = _SETS[name]
+    folder = _folder()
+    found = sorted(folder.glob(pattern)) if folder else []
+    return list(islice(_from_files(found, field) if found else _from_hub(name, hub, config, split, field), n))
+
+
+def clozes(name: str) -> pd.DataFrame:
+    """Clozes of a public set: `prompt`, `answer`, from the folder that STEERLAB_DATA names.
+
+    Args:
+        name: "lama" (LAMA's ConceptNet, lama/ConceptNet/test.jsonl) or "conceptnet" (triples, conceptnet/test.txt, in
+            phrasings of our own).
+
+    Raises:
+        FileNotFoundError: the set is not there; says how to get it.
+        ValueError: there is no such set.
+    """
+    where = {"lama": "lama/ConceptNet/test.jsonl", "conceptnet": "conceptnet/test.txt"}
+    if name not in where:
+        raise ValueError(f"set {name!r} is unknown: choose one of {', '.join(sorted(where))}")
+    folder = _folder()
+    if folder is None or not (folder / where[name]).exists():
+        raise FileNotFoundError(f"no {name}: put its file at {where[name]} below a folder, and set STEERLAB_DATA to it")
+    lines = (folder / where[name]).read_text(encoding="utf-8").splitlines()
+    pairs = _lama(lines) if name == "lama" else _conceptnet(lines)
+    return pd.DataFrame(pairs, columns=["prompt", "answer"]).drop_duplicates(ignore_index=True)
+
+
+def _lama(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """The text before the gap, as the ActAdd release cuts it."""
+    for line in lines:
+        item = json.loads(line)
+        yield " ".join(item["masked_sentences"]).split("[MASK]")[0].rstrip(), item["obj_label"]
+
+
+def _conceptnet(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """True triples whose object is one word."""
+    for line in lines:
+        relation, answer, subject, label = line.split("\t")
+        if label == "1" and relation in _CONCEPTNET and answer.isalpha():
+            yield re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", _CONCEPTNET[relation].format(subject)), answer
+
+
+def _folder() -> Path | None:
+    """The folder of the user's data sets."""
+    return Path(os.environ["STEERLAB_DATA"]) if os.environ.get("STEERLAB_DATA") else None
+
+
+def _from_files(paths: list[Path], field: str) -> Iterator[str]:
+    """Texts of JSON lines, or the articles of a WikiText file."""
+    for path in paths:
+        if path.suffix == ".txt":
+            articles = re.split(r"\n = [^=\n]+ = \n", path.read_text(encoding="utf-8"))
+            yield from (article.strip() for article in articles if article.strip())
+            continue
+        with path.open(encoding="utf-8") as lines:
+            yield from (_field(json.loads(line), field) for line in lines)
+
+
+def _from_hub(name: str, hub: str, config: str | None, split: str, field: str) -> Iterator[str]:
+    """Texts through `datasets`, streamed."""
+    try:
+        rows = import_module("datasets").load_dataset(hub, config, split=split, streaming=True)
+    except ImportError:
+        raise FileNotFoundError(
+            f"no {name}: `pip install datasets`, or set STEERLAB_DATA to a folder that has it"
+        ) from None
+    except Exception as error:  # no network, or the set has moved: whatever it is, one line says what to do
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(
+            f"no {name}: {hub} is not to be had ({reason}); set STEERLAB_DATA to a folder that has it"
+        ) from None
+    return (_field(row, field) for row in rows)
+
+
+def _field(row: Any, path: str) -> str:
+    """The value at a dotted path."""
+    for name in path.split("."):
+        row = row[name]
+    return str(row)
+
+
+def _one_of(table: dict[str, Any], name: str, what: str) -> tuple[str, ...]:
+    """An entry of a table, or one line that lists them."""
+    if name not in table:
+        raise ValueError(f"{what} {name!r} is unknown: choose one of {', '.join(table)}")
+    return tuple(table[name])

@@ -1,0 +1,414 @@
+"""A grid of settings to a tidy DataFrame: one setting per batch row, resumable, and safe to stop at any moment.
+
+What has been computed lies in one SQLite file, a row per result, under a key that hashes all that the result depends
+on: model, prompt, the intervention's tensors, sample and options. So a changed setting or model finds nothing of the
+old, a wider grid finds all of it, and two processes may write to the same file.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from itertools import groupby, product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .intervention import Intervention
+from .metrics import entropy, kl
+from .model import Prompt, SteerableModel
+from .site import Site
+
+FORMAT = 1  # part of every key: raise it when the same setting comes to mean another result
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of a grid.
+
+    Args:
+        columns: what names it in the frame, such as layer and strength; no result depends on them.
+        prompt: what the model reads.
+        steer: what edits it, or nothing.
+    """
+
+    columns: Mapping[str, Any]
+    prompt: Prompt
+    steer: Intervention | None = None
+
+
+def grid(**axes: Iterable[Any]) -> list[dict[str, Any]]:
+    """All combinations of some axes, the last axis fastest: `grid(layer=range(8), coefficient=(1, 2))`."""
+    return [dict(zip(axes, point, strict=True)) for point in product(*axes.values())]
+
+
+def completions(
+    lm: SteerableModel,
+    settings: Sequence[Setting],
+    *,
+    n: int = 1,
+    max_new_tokens: int = 40,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    frequency_penalty: float = 0.0,
+    seed: int = 0,
+    file: str | Path | None = None,
+    rows: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """`n` completions for each setting.
+
+    Args:
+        lm: the model.
+        settings: the grid.
+        n: samples of each setting; sample i has the same noise in every setting.
+        max_new_tokens: length at which a completion is cut.
+        temperature: of the softmax; 0 is greedy.
+        top_p: nucleus.
+        frequency_penalty: as in `lm.generate`.
+        seed: of the sampling.
+        file: where results are kept as they come, and found again.
+        rows: of one batch; found from the free memory by default.
+        progress: whether to show a bar with the time left.
+
+    Returns:
+        One row per completion: the settings' columns, `prompt`, `sample`, `completion`, `n_tokens`, `seed`.
+
+    Raises:
+        ValueError: there are no settings, the file is not one of ours, or what `lm.generate` refuses.
+    """
+    _need_settings(settings)
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "frequency_penalty": frequency_penalty,
+        "seed": seed,
+    }
+    jobs = [(setting, sample) for setting in settings for sample in range(n)]
+    hashes = [_hash(_content(lm, setting)) for setting in settings]
+    base = _hash({"what": "completion", "model": identity(lm), **options})
+    keys = [_hash([base, own, sample]) for own in hashes for sample in range(n)]
+
+    def compute(picked: list[int]) -> list[Result]:
+        prompts = [jobs[i][0].prompt for i in picked]
+        steer = [jobs[i][0].steer for i in picked]
+        ids = lm.complete(prompts, steer, samples=[jobs[i][1] for i in picked], **options)
+        texts = [lm.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+        return [{"completion": text, "n_tokens": len(row)} for text, row in zip(texts, ids, strict=True)]
+
+    longest = max(lm.batch(setting.prompt).ids.shape[1] for setting in settings)
+    size = rows or batch_rows(lm, longest + max_new_tokens)
+    _check(lm, [setting for setting in settings for _ in range(min(n, 2))], size, max_new_tokens)
+    found = _run(keys, [range(len(keys))], size, compute, file, progress)
+    return pd.DataFrame(
+        [
+            {**setting.columns, "prompt": _text(lm, setting.prompt), "sample": sample, **found[key], "seed": seed}
+            for (setting, sample), key in zip(jobs, keys, strict=True)
+        ]
+    )
+
+
+def next_tokens(
+    lm: SteerableModel,
+    settings: Sequence[Setting],
+    tokens: Sequence[str] = (),
+    *,
+    file: str | Path | None = None,
+    rows: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The next token's distribution for each setting.
+
+    Settings that share a prompt and their lowest steered layer are run together from that layer on: what lies below is
+    computed once for all of them.
+
+    Args:
+        lm: the model.
+        settings: the grid.
+        tokens: whose log-probabilities are wanted, each a single token such as " wedding".
+        file: where results are kept as they come, and found again.
+        rows: of one batch; found from the free memory by default.
+        progress: whether to show a bar with the time left.
+
+    Returns:
+        One row per setting and token: the settings' columns, `prompt`, `kl` (of the steered from the unsteered
+        distribution, in nats: KL(steered ‖ unsteered)), `entropy` (of the steered, in nats), `top` (its most probable
+        token), and `token` and `logprob` where tokens are wanted.
+
+    Raises:
+        ValueError: there are no settings, a wanted token is several, the file is not one of ours, or what `lm.logits`
+            refuses.
+    """
+    _need_settings(settings)
+    ids = [_single(lm, token) for token in tokens]
+    base = _hash({"what": "next token", "model": identity(lm), "tokens": ids})
+    keys = [_hash([base, _content(lm, setting)]) for setting in settings]
+    prompts = [tuple(lm.batch(setting.prompt).ids[0].tolist()) for setting in settings]
+    size = rows or batch_rows(lm, max(map(len, prompts)))
+    _check(lm, settings, size)
+    compare = Comparison(lm, sorted({_lowest(setting) for setting in settings}))
+
+    def compute(picked: list[int]) -> list[Result]:
+        logits, plain = compare([prompts[i] for i in picked], [settings[i].steer for i in picked])
+        return _describe(lm, logits, plain, ids)
+
+    def group(i: int) -> tuple[tuple[int, ...], int]:
+        return prompts[i], _lowest(settings[i])
+
+    order = sorted(range(len(settings)), key=group)
+    groups = [list(members) for _, members in groupby(order, key=group)]
+    if len(order) < 4 * len(groups):  # too few that share a prompt and a layer: fill the batches with all kinds
+        groups = [order]
+    found = _run(keys, groups, size, compute, file, progress)
+    return pd.DataFrame(
+        [
+            {**setting.columns, "prompt": _text(lm, setting.prompt), **row}
+            for setting, key in zip(settings, keys, strict=True)
+            for row in _unfold(found[key], tokens)
+        ]
+    )
+
+
+class Comparison:
+    """Steered and unsteered next-token logits, where what settings share is computed once.
+
+    Args:
+        lm: the model.
+        layers: the lowest edited layers of the settings to come (0 for one that edits nothing).
+    """
+
+    def __init__(self, lm: SteerableModel, layers: Sequence[int]) -> None:
+        """Keep what the latest prompt needs: its unsteered logits, and the stream that enters each of the layers."""
+        self.lm = lm
+        self.sites = [Site("resid_pre", layer) for layer in layers]
+        self.prompt: tuple[int, ...] = ()
+
+    def __call__(
+        self, prompts: Sequence[tuple[int, ...]], steer: Sequence[Intervention | None]
+    ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "#batch vocab"]]:
+        """Steered and unsteered logits of prompts, given as token ids."""
+        once = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        if len(once) > 1:
+            plain = self.lm.logits([torch.tensor(prompt) for prompt in once])
+            logits = self.lm.logits([torch.tensor(prompt) for prompt in prompts], list(steer))
+            return logits, plain[[once[prompt] for prompt in prompts]]
+        text = torch.tensor(prompts[0])
+        if self.prompt != prompts[0]:
+            self.prompt = prompts[0]
+            self.plain = self.lm.logits(text)
+            self.streams = self.lm.activations(text, self.sites)
+        layer = min((one.sites[0].layer for one in steer if one is not None and one.edits), default=0)
+        entering = self.streams[Site("resid_pre", layer)][0]
+        return self.lm.logits_from(layer, entering, text, steer), self.plain
+
+
+def _describe(lm: SteerableModel, logits: Tensor, plain: Tensor, ids: list[int]) -> list[Result]:
+    """What is kept of each row's next-token logits."""
+    scores = logits.log_softmax(-1)[:, ids].tolist()
+    tops = [lm.tokenizer.decode([token]) for token in logits.argmax(-1).tolist()]
+    measures = zip(kl(logits, plain).tolist(), entropy(logits).tolist(), tops, scores, strict=True)
+    return [{"kl": far, "entropy": spread, "top": top, "logprobs": own} for far, spread, top, own in measures]
+
+
+def _unfold(result: Result, tokens: Sequence[str]) -> Iterator[Result]:
+    """One frame row per token, or one where no tokens are wanted."""
+    rest = {name: value for name, value in result.items() if name != "logprobs"}
+    if not tokens:
+        yield rest
+    for token, score in zip(tokens, result["logprobs"], strict=True):
+        yield {**rest, "token": token, "logprob": score}
+
+
+# --- the engine --------------------------------------------------------------------------------------------------
+
+
+def _run(
+    keys: Sequence[str],
+    groups: Sequence[Sequence[int]],
+    size: int,
+    compute: Callable[[list[int]], list[Result]],
+    file: str | Path | None,
+    progress: bool,
+) -> dict[str, Result]:
+    """All results by key: those found in the file, and those computed now, chunk by chunk.
+
+    Args:
+        keys: one per job; jobs with the same key are computed once.
+        groups: numbers of the jobs that may share a batch.
+        size: of a batch. A sweep that goes on keeps the size that it began with: other batches round otherwise.
+        compute: from numbers of jobs to their results.
+        file: of the results.
+        progress: whether to show a bar.
+    """
+    with closing(_open(file)) as store:
+        found = _read(store, set(keys))
+        size = int(_write(store, {_hash([*keys]): size})[_hash([*keys])])
+        chunks = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+        bar = tqdm(total=len(keys), initial=sum(key in found for key in keys), disable=not progress, unit="row")
+        with bar:
+            for chunk in chunks:
+                bar.update(-sum(keys[i] in found for i in chunk))
+                if any(keys[i] not in found for i in chunk):
+                    found |= _read(store, {keys[i] for i in chunk})  # another process may have done it meanwhile
+                    missing = list({keys[i]: i for i in reversed(chunk) if keys[i] not in found}.values())[::-1]
+                    fresh = _halving(compute, missing) if missing else []
+                    found |= _write(store, {keys[i]: result for i, result in zip(missing, fresh, strict=True)})
+                bar.update(len(chunk))
+    return found
+
+
+def _halving(compute: Callable[[list[int]], list[Result]], jobs: list[int]) -> list[Result]:
+    """Compute; where memory does not suffice, one half after the other."""
+    try:
+        return compute(jobs)
+    except torch.OutOfMemoryError:
+        if len(jobs) == 1:
+            raise
+    torch.cuda.empty_cache()
+    middle = len(jobs) // 2
+    return _halving(compute, jobs[:middle]) + _halving(compute, jobs[middle:])
+
+
+def _open(file: str | Path | None) -> sqlite3.Connection:
+    """The file of results, made where it is missing; in memory without a file."""
+    store = sqlite3.connect(":memory:" if file is None else file, timeout=60)  # seconds to wait for another process
+    try:
+        with store:
+            store.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT NOT NULL)")
+    except sqlite3.DatabaseError as error:
+        store.close()
+        raise ValueError(f"{file} is no file of sweep results ({error}): give a new name") from None
+    return store
+
+
+def _read(store: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Any]:
+    """Those of the keys that are there, with their results."""
+    wanted = sorted(keys)
+    rows: list[tuple[str, str]] = []
+    for start in range(0, len(wanted), 500):  # SQLite allows 999 question marks
+        part = wanted[start : start + 500]
+        marks = ",".join("?" * len(part))
+        rows += store.execute(f"SELECT key, result FROM results WHERE key IN ({marks})", part).fetchall()
+    return {key: json.loads(result) for key, result in rows}
+
+
+def _write(store: sqlite3.Connection, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep results, all or none of them; the first to write a key wins, and its result is what is returned."""
+    with store:
+        rows = [(key, json.dumps(result)) for key, result in results.items()]
+        store.executemany("INSERT OR IGNORE INTO results VALUES (?, ?)", rows)
+    return _read(store, results)
+
+
+def batch_rows(lm: SteerableModel, tokens: int) -> int:
+    """How many rows of `tokens` tokens one batch may have: a power of two, at most 256.
+
+    Counts the key-value cache, the widest activations of one block and a few copies of the logits, and takes a quarter
+    of the free memory.
+    """
+    size = lm.dtype.itemsize
+    cache = 2 * lm.n_layers * lm.d_model * size
+    block = 16 * lm.d_model * size
+    logits = 8 * 4 * int(lm.hf.config.vocab_size)
+    fits = free_memory(lm.device) // 4 // (tokens * (cache + block) + logits)
+    return int(min(256, 2 ** max(0, int(fits).bit_length() - 1)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; 2 GiB where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return 2 * 2**30
+
+
+# --- keys --------------------------------------------------------------------------------------------------------
+
+
+def identity(lm: SteerableModel) -> str:
+    """Sixteen hex digits that tell one model from another: name, revision, tokenizer, dtype and weights.
+
+    Of each weight tensor it takes its shape, the sum of its bits read as integers (which any order of summing gives
+    alike), and some of its values, so that a change of a single number is seen.
+    """
+    weights = [(name, list(tensor.shape), _bits(tensor)) for name, tensor in lm.hf.named_parameters()]
+    return _hash([lm.name, lm.revision, lm.tokenizer_hash, str(lm.dtype), weights])[:16]
+
+
+def _bits(tensor: Tensor) -> list[int]:
+    """A sum and a sample of a tensor's bits; nothing for one whose values are elsewhere."""
+    if tensor.is_meta or not tensor.numel():
+        return []
+    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    flat = tensor.detach().contiguous().flatten().view(integer)
+    sample = flat[:: max(1, len(flat) // 16)]
+    return [int(flat.sum(dtype=torch.int64)), *sample.tolist()]
+
+
+def _content(lm: SteerableModel, setting: Setting) -> list[Any]:
+    """What a setting's result depends on: the prompt's tokens, and all fields of all edits."""
+    edits = [] if setting.steer is None else setting.steer.edits
+    content = [
+        (str(site), {field.name: _plain(getattr(edit, field.name)) for field in fields(edit)}) for site, edit in edits
+    ]
+    return [lm.batch(setting.prompt).ids[0].tolist(), content]
+
+
+def _plain(value: Any) -> Any:
+    """A field as JSON can write it: of a tensor its shape, dtype and hash."""
+    if not isinstance(value, Tensor):
+        return value
+    tensor = value.detach().cpu().contiguous()
+    content = hashlib.sha256(tensor.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return [list(tensor.shape), str(tensor.dtype), content]
+
+
+def _hash(value: Any) -> str:
+    """SHA-256 of a value's JSON, in hex."""
+    return hashlib.sha256(json.dumps([FORMAT, value], sort_keys=True).encode()).hexdigest()
+
+
+# --- small checks ------------------------------------------------------------------------------------------------
+
+
+def _need_settings(settings: Sequence[Setting]) -> None:
+    if not settings:
+        raise ValueError("the sweep has no settings: give at least one")
+
+
+def _check(lm: SteerableModel, settings: Sequence[Setting], size: int, new: int = 1) -> None:
+    """Check all batches before the first one runs."""
+    for start in range(0, len(settings), size):
+        part = settings[start : start + size]
+        lm.check([setting.steer for setting in part], lm.batch([setting.prompt for setting in part], new))
+
+
+def _single(lm: SteerableModel, token: str) -> int:
+    """The id of a string that is one token."""
+    ids = lm.encode(token)
+    if len(ids) != 1:
+        shown = " + ".join(repr(lm.tokenizer.decode([part])) for part in ids)
+        raise ValueError(f"{token!r} is {len(ids)} tokens ({shown}): give single tokens, such as ' the'")
+    return ids[0]
+
+
+def _lowest(setting: Setting) -> int:
+    """The lowest steered layer; 0 where nothing is steered."""
+    return setting.steer.sites[0].layer if setting.steer is not None and setting.steer.edits else 0
+
+
+def _text(lm: SteerableModel, prompt: Prompt) -> str:
+    """A prompt as text."""
+    return prompt if isinstance(prompt, str) else str(lm.tokenizer.decode(prompt))

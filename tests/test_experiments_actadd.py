@@ -1,0 +1,393 @@
+"""ActAdd's experiments: each row is what a single call of the model gives, and shares are counted right."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+import steerlab as sl
+from steerlab import data, metrics
+from steerlab.experiments import actadd as ex
+from steerlab.model import BUNDLED
+
+
+@pytest.fixture(scope="module")
+def lm() -> sl.SteerableModel:
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        bos_token_id=0,
+        eos_token_id=None,
+        pad_token_id=0,
+        initializer_range=0.5,
+    )
+    return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def sweep(lm: sl.SteerableModel) -> pd.DataFrame:
+    return ex.layer_sweep(lm, layers=[0, 2], coefficients=(1, 4), n=3, max_new_tokens=6, seed=5, progress=False)
+
+
+def test_layer_sweep_has_every_setting_and_control(sweep: pd.DataFrame) -> None:
+    assert sweep["condition"].value_counts().to_dict() == {"steered": 12, "random": 12, "zero": 3, "prompt": 3}
+    settings = sweep[sweep["condition"] == "steered"].groupby(["layer", "coefficient"]).size()
+    assert settings.to_dict() == {(layer, c): 3 for layer in (0, 2) for c in (1, 4)}
+    assert sweep.loc[sweep["condition"].isin(["zero", "prompt"]), ["layer", "coefficient"]].isna().all(axis=None)
+
+
+def test_layer_sweep_rows_are_what_generate_gives(lm: sl.SteerableModel, sweep: pd.DataFrame) -> None:
+    vector = sl.actadd(lm, " weddings", " ", layer=0)
+    expected = {
+        "zero": (ex.PROMPT, None),
+        "prompt": (" weddings " + ex.PROMPT, None),
+        "steered": (ex.PROMPT, 4 * vector),
+        "random": (ex.PROMPT, 4 * sl.random_like(vector, seed=5)),
+    }
+    found = {}
+    for condition, (prompt, steer) in expected.items():
+        rows = sweep[sweep["condition"] == condition]
+        rows = rows[rows["layer"].isna() | ((rows["layer"] == 0) & (rows["coefficient"] == 4))]
+        alone = lm.generate(prompt, steer, n=3, max_new_tokens=6, seed=5, **ex.PAPER_SAMPLING)
+        found[condition] = rows["completion"].tolist()
+        assert found[condition] == alone["completion"].tolist(), condition
+        assert (rows["prompt"] == prompt).all()
+    assert len({tuple(texts) for texts in found.values()}) == 4  # the four conditions can be told apart
+
+
+def test_layer_out_of_range_is_refused_before_anything_runs(lm: sl.SteerableModel) -> None:
+    with pytest.raises(ValueError, match="layers 0 to 2"):
+        ex.layer_sweep(lm, layers=[3], n=1, progress=False)
+
+
+@pytest.mark.parametrize(("plus", "prompt", "whole"), [(" a", "b", " a b"), ("a ", "b", "a b"), ("a", "\nb", "a\nb")])
+def test_the_prompt_control_puts_one_space_between(plus: str, prompt: str, whole: str) -> None:
+    assert plus + ex._join(plus, prompt) == whole
+
+
+def test_counts_and_shares_by_hand() -> None:
+    texts = ["a wedding and a bride", "nothing", "the groom", "said"]
+    frame = pd.DataFrame({"condition": ["a", "a", "a", "b"], "layer": [1.0, 1.0, 1.0, np.nan], "completion": texts})
+    counted = ex.count_topic_words(frame)
+    assert counted["count"].tolist() == [2, 0, 1, 0]
+    assert counted["hit"].tolist() == [True, False, True, False]
+    summary = ex.summarise(counted, by=["condition", "layer"])
+    assert summary["share"].tolist() == pytest.approx([2 / 3, 0])
+    assert summary["mean_count"].tolist() == pytest.approx([1, 0])
+    assert summary["n"].tolist() == [3, 1]
+    assert summary.loc[0, ["low", "high"]].tolist() == pytest.approx(list(metrics.share([1, 0, 1])[1:3]))
+
+
+# --- perplexity --------------------------------------------------------------------------------------------------
+
+TEXTS = [
+    "The bride is at the gate. The groom waits there and does not speak.",
+    "It is cold. Nobody went out to the wood.",
+]
+
+
+@pytest.fixture(scope="module")
+def vector(lm: sl.SteerableModel) -> sl.Intervention:
+    return sl.actadd(lm, " weddings", " ", layer=0)
+
+
+def test_front_positions_are_the_vectors(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    assert ex.front_positions(vector) == 2
+    assert ex.front_positions(sl.actadd(lm, " a b c", " ", layer=1)) == 4
+    assert ex.front_positions(sl.actadd(lm, " a b c", " ", layer=1, vector="mean")) == 0
+
+
+def test_sentence_shifts_score_sentences_on_their_own_and_drop_the_vectors_positions(
+    lm: sl.SteerableModel, vector: sl.Intervention
+) -> None:
+    frame = ex.sentence_shifts(lm, vector, TEXTS, batch_size=3, progress=False)
+    expected = []
+    for sentence in ("The groom waits there and does not speak.", "The bride is at the gate."):
+        plain, steered = (lm.logprobs(sentence, steer)["logprob"].to_numpy() for steer in (None, vector))
+        expected += (steered - plain)[2:].tolist()
+    own = frame[frame["document"] == 0]
+    assert sorted(own["shift"]) == pytest.approx(sorted(expected), abs=1e-4)
+    assert own["position"].min() == 3
+    assert np.abs(expected).max() > 1e-3
+
+
+def test_sentences_beyond_the_context_are_cut(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    lm.hf.config.max_position_embeddings, old = 16, lm.hf.config.max_position_embeddings
+    try:
+        frame = ex.sentence_shifts(lm, vector, ["a " * 50], progress=False)
+    finally:
+        lm.hf.config.max_position_embeddings = old
+    assert frame["position"].max() == 15
+
+
+def test_no_sentence_is_long_enough(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    with pytest.raises(ValueError, match="longer than the 2 positions"):
+        ex.sentence_shifts(lm, vector, ["a."], progress=False)
+
+
+def test_perplexity_by_density_bins_and_weighs_by_tokens() -> None:
+    documents = ["a b c d"] * 3 + ["wedding b c d e f g h i j"] * 2 + ["wedding bride"]
+    shifts = pd.DataFrame(
+        [(0, 1.0), (0, 1.0), (0, 1.0), (1, -1.0), (2, 0.0), (3, 2.0), (4, 4.0), (5, 9.0)], columns=["document", "shift"]
+    )
+    frame = ex.perplexity_by_density(shifts, documents, width=0.1, least=2)
+    assert frame["density"].tolist() == pytest.approx([0, 0.1])  # the bin of one document is left out
+    assert frame["documents"].tolist() == [3, 2]
+    assert frame["tokens"].tolist() == [5, 2]
+    assert frame["ratio"].tolist() == pytest.approx([np.exp(-2 / 5), np.exp(-3)])
+    assert frame["by_document"].tolist() == pytest.approx([1, np.exp(-3)])
+    assert frame.loc[1, "low"] == pytest.approx(np.exp(-4)) and frame.loc[1, "high"] == pytest.approx(np.exp(-2))
+
+
+def test_perplexity_bins_are_those_of_the_release() -> None:
+    """Edges at −0.0025, 0.0025, 0.0075, …: a share of 0.3 % lies in the bin that is centred on 0.5 %."""
+    documents = [" ".join(["wedding"] * k + ["word"] * (1000 - k)) for k in (0, 2, 3, 7, 8)]
+    shifts = pd.DataFrame({"document": range(5), "shift": 0.0})
+    frame = ex.perplexity_by_density(shifts, documents, least=1)
+    assert frame["density"].tolist() == pytest.approx([0, 0.005, 0.01])
+    assert frame["documents"].tolist() == [2, 2, 1]
+
+
+def test_shifts_by_token_keeps_frequent_types() -> None:
+    shifts = pd.DataFrame({"token": ["a"] * 3 + ["b"] * 4 + ["c"], "shift": [1, 2, 3, 0, 0, 0, 2, 9]})
+    frame = ex.shifts_by_token(shifts, least=2)
+    assert frame.to_dict("list") == {"token": ["a", "b"], "count": [3, 4], "shift": [2.0, 0.5]}
+
+
+def test_essays_compare_steering_and_prompting_on_the_same_tokens(lm: sl.SteerableModel) -> None:
+    frame = ex.essays(lm, layer=0, topics=["winter"]).set_index(["topic", "condition"])
+    bos, word, space = 0, lm.encode(" weddings")[0], lm.encode(" ")[0]
+    texts = [one for essay in data.essays()["winter"] for one in data.sentences(essay)]
+    sums = {}
+    for name, prefix, steer in (
+        ("plain", [bos], None),
+        ("prompted", [bos, word], None),
+        ("steered", [bos, space], sl.actadd(lm, " weddings", " ", layer=0)),
+    ):
+        rows = [lm.logprobs(torch.tensor(prefix + lm.encode(text)), steer) for text in texts]
+        sums[name] = sum(row["logprob"].to_numpy()[len(prefix) - 1 :].sum() for row in rows)
+    count = sum(len(lm.encode(text)) for text in texts)
+    for condition in ("prompted", "steered"):
+        expected = np.exp(-(sums[condition] - sums["plain"]) / count)
+        assert frame.loc[("winter", condition), "ratio"] == pytest.approx(expected, rel=1e-4)
+    # At layer 0 the vector over a space is the word itself, so both are the same.
+    assert frame.loc[("winter", "steered"), "ratio"] == pytest.approx(
+        frame.loc[("winter", "prompted"), "ratio"], rel=1e-4
+    )
+
+
+def test_essay_sweep_has_a_row_per_setting(lm: sl.SteerableModel) -> None:
+    frame = ex.essay_sweep(lm, layers=[0, 1], coefficients=(0, 4), topics=["winter"], progress=False)
+    assert frame[["layer", "coefficient"]].to_numpy().tolist() == [[0, 0], [0, 4], [1, 0], [1, 4]]
+    assert frame.loc[frame["coefficient"] == 0, "ratio"].tolist() == [1, 1]
+    assert (frame.loc[frame["coefficient"] == 4, "ratio"] != 1).all()
+
+
+# --- what is left alone ------------------------------------------------------------------------------------------
+
+
+def test_knowledge_counts_ranks_and_leaves_out_what_does_not_fit(
+    lm: sl.SteerableModel, vector: sl.Intervention
+) -> None:
+    prompts = ["The dog said", "A cat is", "I went to the"]
+    answers, ks = ["dog", "home", "king"], [1, 1000, 3000, 5000, 9000]
+    clozes = pd.DataFrame({"prompt": [*prompts, "A"], "answer": [*answers, "weddingses"]})
+    frame = ex.knowledge(lm, vector, clozes, ks=ks, batch_size=2, progress=False)
+    ids = [lm.encode(" " + answer)[0] for answer in answers]
+    for name, steer in (("plain", None), ("steered", vector)):
+        ranks = metrics.answer_rank(lm.logits(prompts, steer), ids)
+        found = frame[frame["condition"] == name].set_index("k")["share"]
+        assert found.to_dict() == pytest.approx({k: float((ranks < k).float().mean()) for k in ks})
+    assert set(frame["n"]) == {3}
+    assert 0 < frame["share"].mean() < 1
+
+
+def test_knowledge_of_nothing_is_refused(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    with pytest.raises(ValueError, match="none of 1 clozes"):
+        ex.knowledge(lm, vector, pd.DataFrame({"prompt": ["A"], "answer": ["weddingses"]}), progress=False)
+
+
+def test_overhead_alternates_and_compares(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    seconds = {False: 2.0, True: 3.0}
+
+    def fake(lm: sl.SteerableModel, ids: torch.Tensor, steer: sl.Intervention | None) -> float:
+        order.append(steer is not None)
+        return seconds[steer is not None]
+
+    monkeypatch.setattr(ex, "_seconds", fake)
+    frame = ex.overhead(lm, rows=2, width=4, repeats=4, warmup=1)
+    assert frame["premium"].tolist() == [0.5] * 4
+    assert frame["repeat"].tolist() == [0, 1, 2, 3]
+    firsts = order[::2]
+    assert firsts[1:] == [not first for first in firsts[:-1]]
+    assert set(frame["layer"]) == {lm.n_layers // 2}
+
+
+def test_overhead_by_size_names_and_sizes() -> None:
+    frame = ex.overhead_by_size(["1M"], rows=1, width=4, repeats=2, warmup=0, device="cpu")
+    assert frame["model"].tolist() == ["1M", "1M"]
+    assert 0.8e6 < frame["n_params"][0] < 1.3e6
+    assert (frame["plain"] > 0).all()
+    with pytest.raises(ValueError, match="shape 'gpt5' is unknown"):
+        ex.overhead_by_size(["gpt5"])
+
+
+# --- sentiment and toxicity --------------------------------------------------------------------------------------
+
+
+def test_tone_compares_three_conditions_under_one_decoding(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    seen = []
+
+    def scorer(texts: list[str]) -> list[float]:
+        seen.extend(texts)
+        return [float(len(text)) for text in texts]
+
+    prompts = ["The dog said", "A cat is"]
+    frame = ex.tone(
+        lm, 3 * vector, prompts, scorer, prefix=" weddings", threshold=20, n=2, max_new_tokens=5, progress=False
+    )
+    assert frame["condition"].tolist() == (["zero"] * 2 + ["prompted"] * 2 + ["steered"] * 2) * 2
+    assert seen == frame["completion"].tolist()
+    assert frame["score"].tolist() == [len(text) for text in seen]
+    assert frame["hit"].tolist() == [len(text) > 20 for text in seen]
+    alone = lm.generate(prompts[1], 3 * vector, n=2, max_new_tokens=5)["completion"].tolist()
+    assert frame["completion"].tolist()[-2:] == alone
+    # The prompted completions are judged after the bare prompt, like all others.
+    assert frame["prompt"].tolist()[2] == " weddings The dog said"
+    one = lm.logprobs([seen[2]], given=["The dog said"])
+    assert frame["disfluency"][2] == pytest.approx(np.exp(-one["logprob"].mean()), rel=1e-3)
+
+
+def test_summarise_tone_by_hand() -> None:
+    frame = pd.DataFrame(
+        {
+            "condition": ["zero", "zero", "steered", "steered"],
+            "score": [0.0, 1.0, 1.0, 3.0],
+            "hit": [False, True, True, True],
+            "disfluency": [2.0, 8.0, 5.0, np.nan],
+        }
+    )
+    table = ex.summarise_tone(frame).set_index("condition")
+    assert table["share"].to_dict() == {"zero": 0.5, "steered": 1.0}
+    assert table["score"].to_dict() == {"zero": 0.5, "steered": 2.0}
+    assert table["disfluency"].to_dict() == pytest.approx({"zero": 4.0, "steered": 5.0})
+    assert table.loc["zero", ["disfluency_low", "disfluency_high"]].tolist() == pytest.approx([2, 8])
+
+
+# --- what is in the vector ---------------------------------------------------------------------------------------
+
+
+def test_random_vectors_divide_kl_by_entropy_behind_the_vector(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    prompt = "The dog said that it"
+    frame = ex.random_vectors(lm, vector, [prompt, "I"], draws=2, nonsense=" qz", progress=False)
+    assert frame["condition"].tolist() == ["vector", "random", "random", "nonsense"]  # "I" is too short
+    assert frame["draw"].tolist() == [0, 0, 1, 0]
+    first = max(2, len(lm.tokens(" qz")))
+    other = sl.actadd(lm, " qz", " ", layer=0)
+    [site] = vector.sites
+    steer = [vector, *(sl.random_like(vector, i) for i in range(2)), (vector.norm()[site] / other.norm()[site]) * other]
+    plain = lm.logits(prompt, position="all")[0, first:]
+    for found, one in zip(frame.to_dict("records"), steer, strict=True):
+        far = metrics.kl(plain, lm.logits(prompt, one, position="all")[0, first:]).mean().item()
+        assert found["kl"] == pytest.approx(far, abs=1e-4)
+        assert found["relative"] == pytest.approx(far / metrics.entropy(plain).mean().item(), abs=1e-4)
+    assert frame["kl"].min() > 1e-3
+
+
+def test_dimension_sweep_adds_the_first_part(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    [(_, edit)] = vector.edits
+    half = ex._first_dimensions(vector, 0.5).edits[0][1]
+    assert half.shift is not None and edit.shift is not None
+    assert torch.equal(half.shift[:, :8], edit.shift[:, :8]) and not half.shift[:, 8:].any()
+    frame = ex.dimension_sweep(lm, 4 * vector, shares=(0, 1), n=2, max_new_tokens=5, progress=False)
+    for part, steer in ((0, None), (1, 4 * vector)):
+        alone = lm.generate(ex.PROMPT, steer, n=2, max_new_tokens=5, **ex.PAPER_SAMPLING)
+        assert frame.loc[frame["dimensions"] == part, "completion"].tolist() == alone["completion"].tolist()
+    assert frame["completion"].nunique() > 2
+
+
+def test_place_sweep_places(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def fake(lm: sl.SteerableModel, settings: list[ex.Setting], **options: object) -> pd.DataFrame:
+        seen.extend(settings)
+        return pd.DataFrame([{**one.columns, "completion": "a bride"} for one in settings])
+
+    monkeypatch.setattr(ex, "completions", fake)
+    frame = ex.place_sweep(lm, layer=1, coefficient=2)
+    assert frame["condition"].tolist() == ["front", "middle", "back", "pad"] and frame["hit"].all()
+    edits = {one.columns["condition"]: one.steer.edits[0][1] for one in seen if one.steer}
+    length = len(lm.tokens(ex.PROMPT))
+    assert (edits["front"].anchor, edits["front"].start) == ("front", 0)
+    assert (edits["middle"].anchor, edits["middle"].start) == ("front", (length - 2) // 2)
+    assert edits["back"].anchor == "back"
+    assert len(seen[3].prompt) == length + 1  # one space of room
+    assert all(torch.equal(edit.shift, edits["front"].shift) for edit in edits.values())
+
+
+def test_topic_control_counts_each_topics_own_words(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(lm: sl.SteerableModel, settings: list[ex.Setting], **options: object) -> pd.DataFrame:
+        return pd.DataFrame([{**one.columns, "completion": "the ships and a bride"} for one in settings])
+
+    monkeypatch.setattr(ex, "completions", fake)
+    frame = ex.topic_control(lm, layer=1, coefficient=2, topics=["ships", "weddings", "dogs"])
+    assert frame["topic"].tolist() == ["ships", "ships", "weddings", "weddings", "dogs", "dogs"]
+    assert frame["condition"].tolist() == ["zero", "steered"] * 3
+    assert frame["count"].tolist() == [1, 1, 1, 1, 0, 0]
+
+
+def test_kl_shares_by_hand(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    frame = ex.kl_shares(lm, 3 * vector, k=4)
+    steered, plain = (lm.logits(ex.PROMPT, steer)[0].softmax(-1) for steer in (3 * vector, None))
+    terms = steered * (steered / plain).log()
+    best = terms.argsort(descending=True)[:4]
+    assert frame["token"].tolist() == [lm.tokenizer.decode([i]) for i in best.tolist()]
+    assert frame["share"].tolist() == pytest.approx((terms[best] / terms.sum()).tolist(), rel=1e-3)
+    assert frame["after"].tolist() == pytest.approx(steered[best].tolist(), rel=1e-3)
+
+
+def test_relative_sizes_have_a_row_per_layer(lm: sl.SteerableModel) -> None:
+    frame = ex.relative_sizes(lm)
+    assert frame["layer"].tolist() == [0, 1, 2]
+    site = sl.Site("resid_pre", 1)
+    stream = lm.activations(ex.PROMPT, site)[site][0, 1:].norm(dim=-1).mean()
+    shift = sl.actadd(lm, " weddings", " ", layer=1).edits[0][1].shift
+    assert shift is not None
+    assert frame["size"][1] == pytest.approx((shift[1].norm() / stream).item(), rel=1e-4)
+
+
+# --- the command line --------------------------------------------------------------------------------------------
+
+
+def test_command_line_writes_csv(
+    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ex, "load", lambda model: lm)
+    arguments = ["--out", str(tmp_path), "--n", "4", "--coefficients", "1", "--repeats", "1", "--shapes", "1M"]
+    quick = ["relative-sizes", "kl-shares", "layer-sweep"]
+    for name in quick:
+        assert ex.main([name, *arguments]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == quick
+    table = pd.read_csv(tmp_path / "actadd_layer_sweep.csv")
+    assert table["condition"].tolist() == ["zero", "prompt"] + ["steered", "random"] * 3
+    assert set(table["n"]) == {4}
+    assert pd.read_csv(tmp_path / "actadd_relative_sizes.csv")["size"].tolist() == pytest.approx(
+        ex.relative_sizes(lm)["size"].tolist(), rel=1e-5
+    )
+
+
+def test_command_line_knows_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ex.main(["nothing"])
+    said = capsys.readouterr().err
+    assert all(name in said for name in ex.RUNS)
