@@ -1,0 +1,255 @@
+"""SARA: a gain for every neuron, by its likeness to an attracting prompt and its unlikeness to a repelling one.
+
+Tlaie, Exploring and steering the moral compass of large language models, arXiv 2405.17345 (the released code,
+atlaie/ethical-llms, is what fixes the details).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, overload
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..edit import components as leading_components
+from ..edit import contrast
+from ..intervention import Edit, Intervention, When
+from ..model import Prompt, Prompts, SteerableModel
+from ..site import Place, Site
+
+Variant = Literal["anchored", "released"]
+Edits = tuple[tuple[Site, Edit], ...]
+
+
+@overload
+def sara(  # type: ignore[overload-overlap]  # text is a sequence of texts too, but always one prompt
+    lm: SteerableModel,
+    prompts: Prompt,
+    *,
+    attract: Prompt,
+    repel: Prompt,
+    layer: int | Sequence[int],
+    coefficient: float = ...,
+    components: int | None = ...,
+    variant: Variant = ...,
+    when: When = ...,
+    place: Place = ...,
+    skip_bos: bool = ...,
+) -> Intervention: ...
+@overload
+def sara(
+    lm: SteerableModel,
+    prompts: Sequence[Prompt],
+    *,
+    attract: Prompt,
+    repel: Prompt,
+    layer: int | Sequence[int],
+    coefficient: float = ...,
+    components: int | None = ...,
+    variant: Variant = ...,
+    when: When = ...,
+    place: Place = ...,
+    skip_bos: bool = ...,
+) -> list[Intervention]: ...
+def sara(
+    lm: SteerableModel,
+    prompts: Prompt | Sequence[Prompt],
+    *,
+    attract: Prompt,
+    repel: Prompt,
+    layer: int | Sequence[int],
+    coefficient: float = 1.0,
+    components: int | None = None,
+    variant: Variant = "anchored",
+    when: When = "all",
+    place: Place = "resid_pre",
+    skip_bos: bool = True,
+) -> Intervention | list[Intervention]:
+    """Attract a prompt's activations to one prompt's and repel them from another's: h <- h + coefficient * γ ⊙ h.
+
+    With A_o, A_a, A_r the activations [d_model, tokens] of the prompt, the attracting and the repelling one, and their
+    thin SVDs A = U Σ Vᵀ, γ[d] = s_a[d] − s_r[d] is a number in [−2, 2] per neuron d, the same at every position:
+
+        released    s_x[d] = cos of row d of U_o Σ_o with row d of U_x Σ_x, both cut to the smallest token count
+        anchored    s_x[d] = cos of row d of U_o Σ_o U_oᵀ with row d of U_x Σ_x U_xᵀ  (the square roots of A Aᵀ)
+
+    `released` does what the published code does: BOS counts, γ is found anew from the activations at every pass, and so
+    at each cached decode step from a single token, where it can only be −2, 0 or 2. Singular vectors are defined up to
+    their sign, so this γ depends on the linear algebra library. One prompt at a time, as published.
+
+    `anchored` is the same idea made well-defined. It writes the rows of U Σ in the coordinates of the neurons, by the
+    factor Uᵀ, which keeps their lengths and inner products. There a sign, and any rotation among equal singular values,
+    cancels; what is compared is which neurons a neuron goes together with, and that means the same in two prompts,
+    while "the third component" does not. γ is found once, in float64, from the prompt's real tokens without BOS (whose
+    norm would drown the rest), and held while decoding.
+
+    Why this rule: `benchmarks/sara.py --rules` compares it with six others on the bundled model. Flipping signs moves
+    the released γ by up to 3.7. Fixing each sign by the largest entry, or by agreement with A_o, is a choice between
+    two near-ties, which noise of the size of bfloat16 tips over: it moved such γ by up to 13 % of their norm, and this
+    one by 0.3 %; from float32 to float64 it moves by 1e-6 at most, against 5e-6. Absolute values are free of signs, but
+    still pair components by their rank. This rule's γ agrees best between prompts that are steered by the same pair.
+
+    Args:
+        lm: the model to steer.
+        prompts: the prompt to steer, or several.
+        attract: the prompt to move towards.
+        repel: the prompt to move away from.
+        layer: block whose input is steered, from 0; or several, whose γ all come from the unsteered activations.
+        coefficient: strength; a negative one swaps attraction and repulsion exactly.
+        components: how many leading components to keep; all by default (for `released` the smallest token count).
+        variant: "anchored", or "released" for replication.
+        when: passes to edit.
+        place: the input of the block as in the paper, or another place.
+        skip_bos: whether BOS is left out of γ; of no effect on `released`. (The gain applies to BOS all the same.)
+
+    Returns:
+        An intervention for one prompt, a list of one for each prompt otherwise.
+
+    Raises:
+        ValueError: a prompt is empty, a layer out of range, `components` above the smallest token count, the variant
+            unknown, the coefficient not finite, or several prompts with `released`.
+    """
+    single = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
+    if variant not in ("anchored", "released"):
+        raise ValueError(f"variant={variant!r} is unknown: choose anchored or released")
+    if variant == "released" and not single:
+        raise ValueError(f"the released variant takes one prompt, not a list of {len(prompts)}: call it for each")
+    if not math.isfinite(coefficient):
+        raise ValueError(f"coefficient {coefficient} is not a finite number")
+    template = Edit(gain=torch.full((1, 1), float(coefficient)), when=when)  # refuses a wrong `when`
+    sites = [Site(place, one) for one in sorted({layer} if isinstance(layer, int) else set(layer))]
+    given: dict[str, Prompts] = {"prompt": prompts, "attract": attract, "repel": repel}
+    counted = {name: _counted(lm, name, each, variant == "anchored" and skip_bos) for name, each in given.items()}
+    _check_components(components, {name: int(mask.sum(1).min()) for name, mask in counted.items()})
+    if variant == "released":
+        rows = [_released(lm, given, sites, template, components)]
+    else:
+        gains = _gains(lm, given, counted, sites, components)
+        rows = [
+            tuple((site, replace(template, gain=coefficient * gain[row, None])) for site, gain in gains.items())
+            for row in range(len(counted["prompt"]))
+        ]
+    own: dict[str, Any] = {"variant": variant, "place": place, "layers": [site.layer for site in sites]}
+    own |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
+    made = []
+    for edits, prompt in zip(rows, [prompts] if single else prompts, strict=True):
+        texts = {name: _text(each) for name, each in (given | {"prompt": prompt}).items()}
+        made.append(Intervention(edits, lm.info(method="sara", **own, prompts=texts)))
+    return made[0] if single else made
+
+
+def sara_gain(
+    prompt: Float[Tensor, "*batch pos d_model"],
+    attract: Float[Tensor, "*batch attracting d_model"],
+    repel: Float[Tensor, "*batch repelling d_model"],
+    *,
+    components: int | None = None,
+    variant: Variant = "anchored",
+) -> Float[Tensor, "*batch d_model"]:
+    """SARA's γ from activations: what `sara` multiplies by its coefficient.
+
+    Args:
+        prompt: activations of the prompt; rows of zeros do not count for "anchored".
+        attract: of the attracting prompt.
+        repel: of the repelling prompt.
+        components: how many leading components to keep; all by default (for `released` the smallest token count).
+        variant: "anchored", or "released", which takes no batch.
+    """
+    if variant == "released":
+        near, far = (leading_components(each)[:components] for each in (attract, repel))
+        return contrast(prompt, near, far)
+    own = _root(prompt, components)
+    return _likeness(own, _root(attract, components)) - _likeness(own, _root(repel, components))
+
+
+def shuffled(intervention: Intervention, seed: int = 0) -> Intervention:
+    """A control for SARA: the same gains, handed to other neurons by a random permutation.
+
+    The histogram of γ, and so the strength at which neurons are scaled, stays the same at every site; which neuron gets
+    which gain does not.
+
+    Raises:
+        ValueError: an edit is no gain per neuron (SARA as released finds its gain only while it runs).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    edits = []
+    for site, one in intervention.edits:
+        if one.gain is None or one.gain.shape[1] == 1 or len(one.tensors) > 1:
+            raise ValueError(f"the edit at {site} is no gain per neuron, so there is nothing to shuffle")
+        edits.append((site, replace(one, gain=one.gain[:, torch.randperm(one.gain.shape[1], generator=generator)])))
+    return Intervention(tuple(edits), {**intervention.info, "method": "shuffled", "seed": seed})
+
+
+def _counted(lm: SteerableModel, name: str, prompts: Prompts, skip_bos: bool) -> Bool[Tensor, "batch pos"]:
+    """The tokens that γ is computed from: the real ones, less BOS."""
+    if len(prompts) == 0:
+        raise ValueError(f"{name} is empty: SARA compares the activations of its tokens")
+    batch = lm.batch(prompts)
+    counts = batch.mask.bool()
+    if skip_bos and lm.tokenizer.bos_token_id is not None:
+        counts = counts & ~((batch.mask.cumsum(1) == 1) & (batch.ids == lm.tokenizer.bos_token_id))
+    if not bool(counts.any(1).all()):
+        raise ValueError(f"{name} holds nothing but BOS: SARA compares the activations of its tokens")
+    return counts.cpu()
+
+
+def _check_components(components: int | None, tokens: dict[str, int]) -> None:
+    """Refuse more components than the shortest prompt has tokens."""
+    if components is None or 1 <= components <= min(tokens.values()):
+        return
+    counts = ", ".join(f"{name} {count}" for name, count in tokens.items())
+    raise ValueError(f"components={components} is out of range: 1 to the smallest token count ({counts})")
+
+
+def _released(
+    lm: SteerableModel, given: dict[str, Prompts], sites: list[Site], template: Edit, components: int | None
+) -> Edits:
+    """Edits that hold the reference prompts' components; γ is found in the model's pass."""
+    read = {name: lm.activations(given[name], sites) for name in ("attract", "repel")}
+    edits = []
+    for site in sites:
+        near, far = (leading_components(read[name].row(0, site))[:components] for name in ("attract", "repel"))
+        edits.append((site, replace(template, attract=near, repel=far)))
+    return tuple(edits)
+
+
+def _gains(
+    lm: SteerableModel,
+    given: dict[str, Prompts],
+    counted: dict[str, Bool[Tensor, "_ _"]],
+    sites: list[Site],
+    components: int | None,
+) -> dict[Site, Float[Tensor, "batch d_model"]]:
+    """Anchored γ of every prompt, from unsteered activations in which the tokens that do not count are zeros."""
+    read = {name: lm.activations(each, sites) for name, each in given.items()}
+    gains = {}
+    for site in sites:
+        a = {name: read[name][site].cpu().double() * counted[name][..., None] for name in given}
+        gain = sara_gain(a["prompt"], a["attract"], a["repel"], components=components)
+        gains[site] = gain.to(torch.promote_types(lm.dtype, torch.float32))
+    return gains
+
+
+def _root(
+    activations: Float[Tensor, "*batch pos d_model"], count: int | None
+) -> tuple[Float[Tensor, "*batch d_model k"], Float[Tensor, "*batch d_model k"]]:
+    """U Σ and U of the thin SVD of A = activationsᵀ: the two factors of the root U Σ Uᵀ, which is never formed."""
+    u, s, _ = torch.linalg.svd(activations.mT, full_matrices=False)
+    u, s = u[..., :count], s[..., None, :count]
+    return u * s, u
+
+
+def _likeness(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Float[Tensor, "*batch d_model"]:
+    """Row by row, the cosine of two roots; 0 for a neuron that is silent in one of them, but for rounding."""
+    (scaled, u), (other_scaled, v) = one, other
+    inner = ((scaled @ (u.mT @ v)) * other_scaled).sum(-1)
+    norms = [root.norm(dim=-1) for root in (scaled, other_scaled)]
+    heard = [norm > 1e3 * torch.finfo(norm.dtype).eps * norm.amax(-1, keepdim=True) for norm in norms]
+    return torch.where(heard[0] & heard[1], inner / (norms[0] * norms[1]), 0)
+
+
+def _text(prompt: Prompts) -> Any:
+    """A prompt as JSON can hold it."""
+    return prompt if isinstance(prompt, str) else [int(token) for token in prompt]

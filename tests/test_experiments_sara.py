@@ -1,0 +1,469 @@
+"""SARA's experiments: twins, resumption, and numbers that are counted by hand."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import families
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import steerlab as sl
+from steerlab.edit import components, contrast
+from steerlab.experiments import foundations as mfq
+from steerlab.experiments import sara as study
+from steerlab.judges import GROUPS
+from steerlab.metrics import bootstrap_interval
+from steerlab.site import Site
+
+matplotlib.use("Agg")
+
+DUTY, CONSEQUENCES = "Do your duty.", "Joy for all is right."
+PROMPTS = ["Should the young clerk keep the secret of his friend?", "May a girl lie to the angry men at the gate?"]
+DILEMMAS = pd.DataFrame(
+    {
+        "id": ["clerk", "girl"],
+        "prompt": PROMPTS,
+        "duty": [["He must.", "A vow is a vow."], ["She must not."]],
+        "consequence": [["It helps nobody."], ["It saves a life.", "Nobody is hurt."]],
+    }
+)
+SHORT: dict[str, Any] = {
+    "duty": DUTY,
+    "consequence": CONSEQUENCES,
+    "max_new_tokens": 6,
+    "top_p": 1.0,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def lm() -> sl.SteerableModel:
+    return families.steerable("llama")
+
+
+class Spy:
+    """A judge that keeps what it is shown, and finds duty in long answers."""
+
+    name = "spy"
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, str]] = []
+
+    def __call__(self, answers: Sequence[str], questions: Sequence[str]) -> pd.DataFrame:
+        self.shown += list(zip(answers, questions, strict=True))
+        groups = ["duty" if len(answer) % 2 else "neither" for answer in answers]
+        return pd.DataFrame({"label": groups, "group": groups, "confidence": 1.0})
+
+
+# --- the study -----------------------------------------------------------------------------------------------------
+
+
+def test_every_answer_is_the_one_that_steering_alone_gives_and_has_a_twin(lm: sl.SteerableModel) -> None:
+    spy = Spy()
+    frame = study.dilemma_study(lm, DILEMMAS, spy, layers=[0, 2], repeats=2, coefficient=3, seed=1, **SHORT)
+    counts = frame.groupby(["method", "direction", "layer"]).size()
+    assert len(counts) == (1 + 3 * 2) * 2
+    assert set(counts) == {len(DILEMMAS) * 2}, "as many unsteered answers as steered ones"
+    pair = {"duty": (DUTY, CONSEQUENCES), "consequence": (CONSEQUENCES, DUTY)}
+    for method, direction, layer in [("sara", "duty", 2), ("sara", "consequence", 0), ("actadd", "duty", 2)]:
+        attract, repel = pair[direction]
+        if method == "sara":
+            steer: Any = sl.sara(lm, PROMPTS, attract=attract, repel=repel, layer=layer, coefficient=3)
+        else:
+            steer = sl.actadd(lm, attract, repel, layer=layer)
+        alone = lm.generate(PROMPTS, steer, n=2, max_new_tokens=6, temperature=0.8, seed=1000 + layer)
+        cell = frame[(frame["method"] == method) & (frame["direction"] == direction) & (frame["layer"] == layer)]
+        assert list(cell["completion"]) == list(alone["completion"])
+    twins = frame[frame["method"] == "unsteered"]
+    unsteered = lm.generate(PROMPTS, n=2, max_new_tokens=6, temperature=0.8, seed=1002)
+    assert list(twins[twins["layer"] == 2]["completion"]) == list(unsteered["completion"])
+    assert (twins["completion"].to_numpy()[:4] != twins["completion"].to_numpy()[4:]).all(), "layers share no noise"
+    assert sorted(spy.shown) == sorted(zip(frame["completion"], frame["prompt"], strict=True))
+    assert frame[["label", "group"]].notna().all().all()
+
+
+def test_at_strength_zero_nothing_differs_from_the_twins(lm: sl.SteerableModel) -> None:
+    options = {"coefficient": 0, "actadd_coefficient": 0, "layers": [1], "repeats": 3}
+    frame = study.dilemma_study(lm, DILEMMAS, Spy(), **options, **SHORT)  # type: ignore[arg-type]
+    for _, cell in frame.groupby(["method", "direction"]):
+        assert list(cell["completion"]) == list(frame["completion"][:6])
+    found = study.effects(frame)
+    assert (found[["gain", "low", "high", "spill"]] == 0).all().all()
+
+
+def test_the_released_variant_runs_in_the_study(lm: sl.SteerableModel) -> None:
+    options = {"variant": "released", "methods": ("sara",), "directions": ("duty",), "layers": [1], "repeats": 2}
+    frame = study.dilemma_study(lm, DILEMMAS, Spy(), **options, **SHORT)  # type: ignore[arg-type]
+    steer = sl.sara(lm, PROMPTS[1], attract=DUTY, repel=CONSEQUENCES, layer=1, variant="released")
+    alone = lm.generate(PROMPTS[1], steer, n=2, max_new_tokens=6, temperature=0.8, seed=1, batch_size=1)
+    own = frame[(frame["method"] == "sara") & (frame["id"] == "girl")]
+    assert list(own["completion"]) == list(alone["completion"])
+
+
+def test_a_stopped_study_goes_on_where_it_was(
+    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"layers": [0, 1, 2], "repeats": 1, "methods": ("sara",), **SHORT}
+    whole = study.dilemma_study(lm, DILEMMAS, Spy(), **options)
+    real, calls = lm.complete, []
+
+    def stopping(*given: Any, **named: Any) -> list[list[int]]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
+    monkeypatch.setattr(lm, "complete", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        study.dilemma_study(lm, DILEMMAS, Spy(), file=tmp_path / "study.db", **options)
+    again = study.dilemma_study(lm, DILEMMAS, Spy(), file=tmp_path / "study.db", **options)
+    assert len(calls) == 4, "two layers were done, one was left"
+    pd.testing.assert_frame_equal(again, whole)
+
+
+def test_the_example_stands_side_by_side(lm: sl.SteerableModel) -> None:
+    frame = study.seed_example(lm, Spy(), layer=1, repeats=2, prompt=PROMPTS[0], **{k: v for k, v in SHORT.items()})
+    assert list(frame["condition"]) == ["unsteered"] * 2 + ["duty"] * 2 + ["consequence"] * 2
+    assert set(frame["layer"]) == {1}
+    assert set(frame["prompt"]) == {PROMPTS[0]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"directions": ("kant",)}, "direction 'kant' is unknown: choose among duty, consequence"),
+        ({"methods": ("caa",)}, "method 'caa' is unknown: choose among sara, actadd, shuffled"),
+        ({"variant": "released"}, "no gain to shuffle"),
+        ({"layers": [7]}, "layer 7 is out of range"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(lm: sl.SteerableModel, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        study.dilemma_study(lm, DILEMMAS, Spy(), **options, **SHORT)
+    assert "\n" not in str(caught.value)
+
+
+# --- counting ------------------------------------------------------------------------------------------------------
+
+
+def answers(method: str, direction: str, groups: Sequence[str]) -> pd.DataFrame:
+    columns = {"method": method, "direction": direction, "id": "x", "layer": [0, 0, 1, 1], "sample": [0, 1, 0, 1]}
+    return pd.DataFrame({**columns, "group": list(groups)})
+
+
+def test_shares_gain_and_spill_by_hand() -> None:
+    d, c, i, n = GROUPS
+    frame = pd.concat(
+        [
+            answers("sara", "duty", [d, d, d, i])[::-1],  # in another order than the twins
+            answers("unsteered", "unsteered", [c, n, c, d]),
+            answers("actadd", "consequence", [c, c, n, n]),
+        ]
+    )
+    found = study.shares(frame).set_index(["method", "group"])["share"]
+    assert found["unsteered"].to_dict() == {d: 0.25, c: 0.5, i: 0.0, n: 0.25}
+    assert found["sara"].to_dict() == {d: 0.75, c: 0.0, i: 0.25, n: 0.0}
+    cells = study.shares(frame, by=("method", "layer"))
+    assert len(cells) == 3 * 2 * 4
+    moved = study.effects(frame).set_index("method")
+    assert moved.loc["sara", "gain"] == 0.5
+    assert moved.loc["sara", "spill"] == 0.25, "individual rose by a quarter"
+    assert moved.loc["actadd", "gain"] == 0.0
+    assert moved.loc["actadd", "spill"] == 0.25, "neither rose by a quarter"
+    expected = bootstrap_interval([1, 1, 1, -1])  # the twin of each answer: c to d, n to d, c to d, d to i
+    assert moved.loc["sara", ["low", "high"]].tolist() == [expected.low, expected.high]
+    assert set(moved["n"]) == {4}
+    by_layer = study.effects(frame, by=["layer"]).set_index(["method", "layer"])["gain"]
+    assert by_layer["sara"].to_dict() == {0: 1.0, 1: 0.0}
+
+
+def test_thirds_of_the_layers_hold_layer_zero() -> None:
+    depth = study.with_depth(pd.DataFrame({"layer": range(18)}), 18)["depth"]
+    assert list(depth) == ["early"] * 6 + ["middle"] * 6 + ["late"] * 6
+    eight = study.with_depth(pd.DataFrame({"layer": range(8)}), 8)["depth"]
+    assert eight.value_counts().to_dict() == {"early": 3, "middle": 3, "late": 2}
+
+
+def test_the_published_shares_add_up() -> None:
+    told = study.published()
+    assert told.groupby("direction")["share"].sum().to_numpy() == pytest.approx([1, 1, 1], abs=0.002)
+    assert told.set_index(["direction", "group"]).loc[("consequence", "consequence"), "share"] == 0.467
+
+
+# --- strength ------------------------------------------------------------------------------------------------------
+
+
+def test_dose_zero_changes_nothing_and_a_negative_dose_swaps_the_prompts(lm: sl.SteerableModel) -> None:
+    frame = study.dose_response(
+        lm, DILEMMAS, layer=1, coefficients=(-2, 0, 2), duty=DUTY, consequence=CONSEQUENCES
+    ).set_index(["method", "coefficient"])
+    bare = study.preference(lm, DILEMMAS)["preference"].to_numpy()
+    for method in ("sara", "actadd", "shuffled"):
+        assert (frame.loc[(method, 0.0), "kl"].abs() < 1e-6).all()
+        np.testing.assert_allclose(frame.loc[(method, 0.0), "preference"], bare, atol=1e-5)
+        assert (frame.loc[(method, 2.0), "kl"] > 1e-4).all()
+    swapped = study.dose_response(
+        lm, DILEMMAS, layer=1, coefficients=(2,), duty=CONSEQUENCES, consequence=DUTY, methods=("sara", "actadd")
+    ).set_index("method")
+    for method in ("sara", "actadd"):
+        for column in ("kl", "preference"):
+            np.testing.assert_allclose(frame.loc[(method, -2.0), column], swapped.loc[method, column], atol=1e-4)
+
+
+def test_matched_kl_is_interpolated_on_each_side() -> None:
+    frame = pd.DataFrame(
+        {
+            "method": "sara",
+            "coefficient": [-1, -1, 0, 0, 1, 1],
+            "kl": [0.3, 0.5, 0.0, 0.0, 0.1, 0.3],
+            "preference": [-3, -1, 0, 0, 4, 6],
+        }
+    )
+    found = study.at_matched_kl(frame, [0.1, 0.3]).set_index(["direction", "kl"])
+    assert found.loc[("duty", 0.1), ["coefficient", "preference"]].tolist() == pytest.approx([0.5, 2.5])
+    assert found.loc[("consequence", 0.3), ["coefficient", "preference"]].tolist() == pytest.approx([-0.75, -1.5])
+    assert found.loc[("duty", 0.3)].isna().to_dict()["preference"]
+
+
+# --- sensitivity ---------------------------------------------------------------------------------------------------
+
+
+def matrices(lm: sl.SteerableModel, layer: int) -> tuple[list[Tensor], Tensor, Tensor]:
+    site = Site("resid_pre", layer)
+    own = [lm.activations(prompt, site)[site][0] for prompt in PROMPTS]
+    return own, *(lm.activations(text, site)[site][0] for text in (DUTY, CONSEQUENCES))
+
+
+@pytest.mark.parametrize("vary", ["length", "components", "signs"])
+def test_sensitivity_is_that_of_the_gains(lm: sl.SteerableModel, vary: Any) -> None:
+    values = {"length": [1, 3], "components": [4, 2], "signs": [0, 1]}[vary]
+    options: dict[str, Any] = {"layer": 1, "values": values, "duty": DUTY, "consequence": CONSEQUENCES}
+    frame = study.sensitivity(lm, DILEMMAS, vary, **options)
+    assert set(frame["variant"]) == ({"released"} if vary == "signs" else {"anchored", "released"})
+    first, second = (frame[(frame["variant"] == "released") & (frame["value"] == value)] for value in values)
+    assert first["cosine"].to_numpy() == pytest.approx([1, 1])
+    assert (first["largest"] == 0).all()
+    assert (second["largest"] > 0.1).all()
+    own, near, far = matrices(lm, 1)
+    site = Site("resid_pre", 1)
+    if vary == "length":
+        near = lm.activations(" ".join([DUTY] * 3), site)[site][0]
+    if vary == "signs":
+        return
+    k = 2 if vary == "components" else None
+    gains = [sl.sara_gain(each, near, far, variant="released", components=k) for each in own]
+    assert second["size"].to_numpy() == pytest.approx([float(gain.square().mean().sqrt()) for gain in gains], abs=1e-4)
+    steer = [sl.Intervention(((site, sl.Edit(gain=gain[None], when="all")),)) for gain in gains]
+    shift = study.preference(lm, DILEMMAS, steer)["preference"] - study.preference(lm, DILEMMAS)["preference"]
+    np.testing.assert_allclose(second["shift"], shift, atol=1e-4)
+
+
+def test_nothing_else_can_be_varied(lm: sl.SteerableModel) -> None:
+    with pytest.raises(ValueError, match="vary 'colour' is unknown: choose among length, components, signs"):
+        study.sensitivity(lm, DILEMMAS, "colour", layer=1)  # type: ignore[arg-type]
+
+
+def test_decode_gains_are_those_of_the_running_model(lm: sl.SteerableModel) -> None:
+    _, near, far = matrices(lm, 1)
+    entering: list[Tensor] = []
+    handle = lm.hf.model.layers[0].register_forward_hook(
+        lambda _, __, output: entering.append(output[0] if isinstance(output, tuple) else output)
+    )
+    options: dict[str, Any] = {"max_new_tokens": 5, "temperature": 0.8, "top_p": 0.3}
+    steer = sl.sara(lm, PROMPTS[0], attract=DUTY, repel=CONSEQUENCES, layer=1, variant="released")
+    entering.clear()
+    lm.complete(PROMPTS[0], steer, samples=[0], **options)
+    handle.remove()
+    live = [contrast(x[0], components(near), components(far)) for x in entering]
+    frame = study.decode_gains(lm, PROMPTS[:1], layer=1, attract=DUTY, repel=CONSEQUENCES, **options)
+    assert frame.groupby("step")["share"].sum().to_numpy() == pytest.approx(1)
+    assert len(live) == 5
+    for step in range(1, 5):
+        assert live[step].abs().sub(1).abs().sub(1).abs().max() < 1e-5, "γ of one token is -2, 0 or 2"
+        own = frame[frame["step"] == step].set_index("gamma")["share"]
+        assert own.to_dict() == pytest.approx({g: float((live[step].round() == g).float().mean()) for g in (-2, 0, 2)})
+
+
+def test_decode_texts_are_told_apart(lm: sl.SteerableModel) -> None:
+    frame = study.decode_texts(
+        lm, PROMPTS, Spy(), layer=1, attract=DUTY, repel=CONSEQUENCES, repeats=2, max_new_tokens=8, top_p=1.0
+    )
+    assert frame.groupby("condition").size().to_dict() == dict.fromkeys(
+        ["unsteered", "anchored", "released", "released, prompt only"], 4
+    )
+    released = sl.sara(lm, PROMPTS[1], attract=DUTY, repel=CONSEQUENCES, layer=1, variant="released")
+    alone = lm.generate(PROMPTS[1], released, n=2, max_new_tokens=8, temperature=0.8, batch_size=1)
+    own = frame[(frame["condition"] == "released") & (frame["row"] == 1)]
+    assert list(own["completion"]) == list(alone["completion"])
+    only = frame[(frame["condition"] == "released, prompt only") & (frame["row"] == 1)]
+    assert list(only["completion"]) != list(own["completion"])
+    words = own["completion"].iloc[0].lower().split()
+    assert own["distinct"].iloc[0] == len(set(words)) / len(words)
+    scores = lm.logprobs(own["completion"].iloc[0], given=PROMPTS[1])["logprob"]
+    assert own["perplexity"].iloc[0] == pytest.approx(float(np.exp(-scores.mean())), rel=1e-4)
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+def test_our_dilemmas_have_arguments_of_both_sides() -> None:
+    every, test = study.load_dilemmas(), study.load_dilemmas("test")
+    assert (len(every), len(test)) == (16, 4)
+    assert every["id"].is_unique
+    assert (every[["duty", "consequence"]].map(len) == 4).all().all()
+    assert list(study.load_dilemmas("train")["split"].unique()) == ["train"]
+    with pytest.raises(ValueError, match="split='dev' is unknown"):
+        study.load_dilemmas("dev")
+
+
+def test_the_authors_dilemmas_are_read_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goat = "The Goat\n\nA goat ate a hat.\n\nQuestions:\n\nWho pays?\nWho weeps?"
+    text = f"Answer clearly.\n\n{goat}\n\nThe Hen\n\nA hen fled.\n\nQuestion: Why?"
+    (tmp_path / "sara").mkdir()
+    (tmp_path / "sara" / "Input_Dilemmas.txt").write_text(text)
+    monkeypatch.setenv("STEERLAB_DATA", str(tmp_path))
+    for found in (study.load_released_dilemmas(), study.load_released_dilemmas(tmp_path / "sara")):
+        assert found.to_numpy().tolist() == [
+            ["The Goat", 1, "A goat ate a hat. Who pays?"],
+            ["The Goat", 2, "A goat ate a hat. Who weeps?"],
+            ["The Hen", 1, "A hen fled. Why?"],
+        ]
+    monkeypatch.delenv("STEERLAB_DATA")
+    with pytest.raises(FileNotFoundError, match=r"no Input_Dilemmas\.txt in .*: get it from .* or set STEERLAB_DATA"):
+        study.load_released_dilemmas()
+
+
+def test_the_authors_own_files_are_read_whole() -> None:
+    if not (Path(os.environ.get("STEERLAB_DATA", "")) / "sara" / "MFQ_Prompt.txt").is_file():
+        pytest.skip("needs STEERLAB_DATA/sara: the text files of github.com/atlaie/ethical-llms")
+    dilemmas, items = study.load_released_dilemmas(), mfq.load_items()
+    assert (dilemmas["id"].nunique(), len(dilemmas)) == (7, 15)
+    assert items.groupby(["foundation", "part"]).size().to_dict() == {
+        (name, part): 3 for name in mfq.FOUNDATIONS for part in ("relevance", "agreement")
+    }
+
+
+# --- moral foundations ---------------------------------------------------------------------------------------------
+
+
+def test_items_are_read_by_their_numbers(tmp_path: Path) -> None:
+    lines = [f"______{number}. Item {number}" for number in range(1, 33)]
+    (tmp_path / "MFQ_Prompt.txt").write_text("Rate:\n" + "\n".join(lines))
+    items = mfq.load_items(tmp_path)
+    numbers = items.assign(number=items["text"].str.split().str[1].astype(int)).groupby("foundation")["number"]
+    # As the released scoring script pairs them.
+    assert {name: sorted(each) for name, each in numbers} == {
+        "harm": [1, 7, 12, 17, 23, 28],
+        "fairness": [2, 8, 13, 18, 24, 29],
+        "ingroup": [3, 9, 14, 19, 25, 30],
+        "authority": [4, 10, 15, 20, 26, 31],
+        "purity": [5, 11, 16, 21, 27, 32],
+    }
+    assert set(items[items["part"] == "relevance"]["text"].str.split().str[1].astype(int)) == {
+        *range(1, 6),
+        *range(7, 17),
+    }
+
+
+def test_our_items_are_balanced() -> None:
+    sizes = mfq.load_items(own=True).groupby(["foundation", "part"]).size()
+    assert set(sizes.index.get_level_values(0)) == set(mfq.FOUNDATIONS)
+    assert set(sizes) == {2}
+
+
+def test_scores_are_expected_values_on_the_scale(lm: sl.SteerableModel) -> None:
+    items = pd.DataFrame(
+        {"foundation": ["harm", "purity"], "part": ["relevance", "agreement"], "text": ["pain", "Dirt."]}
+    )
+    frames = {"relevance": ["How far {item}?", "Weigh {item}:"], "agreement": ["{item} Yes?", "True: {item}"]}
+    prompts = ["How far pain?", "Weigh pain:", "Dirt. Yes?", "True: Dirt."]
+    asked: list[list[str]] = []
+
+    def steer(given: Sequence[str]) -> list[sl.Intervention]:
+        asked.append(list(given))
+        return sl.sara(lm, given, attract=DUTY, repel=CONSEQUENCES, layer=1, coefficient=3)
+
+    scale = (" king", " boy", " house")
+    ids = [lm.encode(word)[0] for word in scale]
+    found = mfq.answer(lm, items, steer, frames=frames, scale=scale, batch_size=5)
+    assert asked == [prompts]
+    assert list(found["frame"]) == [0, 1, 0, 1]
+    chances = lm.logits(prompts, steer(prompts)).softmax(-1)[:, ids]
+    np.testing.assert_allclose(found["mass"], chances.sum(1), rtol=1e-3)
+    np.testing.assert_allclose(found["score"], (chances @ torch.tensor([0.0, 1, 2])) / chances.sum(1), atol=1e-3)
+    assert (found["score"] - mfq.answer(lm, items, frames=frames, scale=scale)["score"]).abs().max() > 1e-2
+
+
+def test_profile_and_tests_take_wordings_as_people() -> None:
+    def people(values: dict[str, list[float]]) -> pd.DataFrame:
+        rows = [
+            {"foundation": name, "frame": frame, "score": value + item}
+            for name, each in values.items()
+            for frame, value in enumerate(each)
+            for item in (-0.5, 0.5)  # two items about the person's mean
+        ]
+        return pd.DataFrame(rows)
+
+    before = people({"harm": [1, 2, 3], "purity": [2, 2.5, 3]})
+    after = people({"harm": [1.5, 2.5, 3.5], "purity": [4, 4.1, 4.2]})
+    found = mfq.profile(before).set_index("foundation")
+    assert found.loc["harm", "score"] == 2
+    assert found.loc["harm", "n"] == 3
+    assert 1 <= found.loc["harm", "low"] < 2 < found.loc["harm", "high"] <= 3
+    tests = mfq.compare(before, after).set_index("foundation")
+    assert tests.loc["purity", "effect"] == 1
+    assert tests.loc["harm", "effect"] == pytest.approx(6 / 9)  # of nine pairs, six have the later one greater
+    assert tests.loc["harm", "difference"] == 0.5
+    assert tests.loc["purity", "p"] == pytest.approx(0.1)  # the least that three against three can give
+    assert tests.loc["purity", "p_adjusted"] == pytest.approx(0.2)
+    assert tests.loc["harm", "p_adjusted"] == tests.loc["harm", "p"]
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def test_bars_are_the_shares_and_crosses_the_papers() -> None:
+    frame = pd.concat(
+        [
+            answers("unsteered", "unsteered", [GROUPS[1], GROUPS[3], GROUPS[1], GROUPS[0]]),
+            answers("sara", "duty", [GROUPS[0]] * 4),
+        ]
+    )
+    ax = study.plot_shares(study.shares(frame), paper=True)
+    heights = [[bar.get_height() for bar in bars] for bars in ax.containers if hasattr(bars, "patches")]
+    assert heights == [[0.25, 0.5, 0, 0.25], [1, 0, 0, 0]]
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    np.testing.assert_allclose(crosses[1].get_ydata()[:3], [0.833, 0.167, 0])
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:3] == [
+        "paper, Gemma-2B",
+        "unsteered",
+        "sara to duty",
+    ]
+
+
+def test_decode_gains_and_profile_are_drawn_as_given() -> None:
+    gains = pd.DataFrame(
+        {"row": 0, "step": [0, 1] * 3, "gamma": [-2, -2, 0, 0, 2, 2], "share": [0.1, 0.2, 0.8, 0.5, 0.1, 0.3]}
+    )
+    lines = study.plot_decode_gains(gains).lines
+    assert [list(line.get_ydata()) for line in lines] == [[0.1, 0.2], [0.8, 0.5], [0.1, 0.3]]
+    profile = pd.DataFrame(
+        {
+            "condition": "before",
+            "foundation": ["purity", "harm"],
+            "score": [1.0, 4.0],
+            "low": [0.5, 3.5],
+            "high": [2.0, 5.0],
+        }
+    )
+    ax = mfq.plot_profile(profile, paper=True)
+    points = ax.containers[0].lines[0]  # type: ignore[attr-defined]
+    assert list(points.get_xdata()) == [4, 0]
+    assert list(points.get_ydata()) == [1.0, 4.0]
+    assert list(ax.lines[-1].get_ydata()) == [4.74, 4.33, 3.16, 2.52, 3.36]
