@@ -1,0 +1,268 @@
+"""Find the tensors of a learned intervention, for one setting or a whole grid in one loop; and judge what was found."""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .intervention import Intervention, read_intervention
+from .methods.learned import Learned, locations
+from .metrics import bootstrap_interval, kl
+from .model import SteerableModel
+from .objective import Objective, difference, effectiveness, faithfulness, flips, minimality
+from .search import LOG, THRESHOLD, FitOptions, Problem, Run, Setting, capacity, search
+from .tasks import COLUMNS, answer_tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What was found, and how.
+
+    Args:
+        intervention: the learned tensors; β = 1 favours the correct answer.
+        history: one row per step: `step`; on its prompts `loss`, `effectiveness`, `faithfulness`, `kl` (answers
+            included) and `flip_rate`; `minimality`, `locations` (norm above 0.01), and `forwards`, rows run so far.
+        method: what was learned where.
+        objective: what was minimised.
+        seed: of the initial values, the prompts of each step, and the perturbations.
+    """
+
+    intervention: Intervention
+    history: pd.DataFrame
+    method: Learned
+    objective: Objective
+    seed: int
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(tensor.numel() for tensor in _tensors(self.intervention))
+
+    def __repr__(self) -> str:
+        """Method, size, and where the loss came from and went."""
+        first, last = self.history["loss"].iloc[[0, -1]]
+        size = f"{self.method.name}, {self.n_parameters} numbers, {self.objective}, seed={self.seed}"
+        return f"Fit({size}: loss {first:.3g} -> {last:.3g} in {len(self.history)} steps)"
+
+
+def fit(
+    lm: SteerableModel,
+    frame: pd.DataFrame,
+    method: Learned,
+    objective: Objective | None = None,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> Fit:
+    """Learn an intervention for a task by gradient descent; the model's weights stay as they are.
+
+    Args:
+        lm: the model.
+        frame: prompts to train on, with `prompt`, `correct`, `wrong`.
+        method: `ActivScalar`, `SteerVec` or `DynScalar`.
+        objective: `Objective()` by default.
+        seed: of everything random.
+        progress: whether to show a bar.
+        options: those of `FitOptions`, such as steps=200 or gradient="spsa".
+
+    Raises:
+        ValueError: what `tasks.answer_tokens` refuses, prompts of several lengths for a method tied to positions, a
+            layer, position or option out of range.
+        TypeError: there is no such option.
+    """
+    chosen, problem = FitOptions(**options), Problem.of(lm, frame, method)
+    waiting = deque([(0, (objective or Objective(), seed))])
+    steps = search(problem, waiting, chosen, 1)
+    bar = tqdm(steps, total=chosen.steps, desc=method.name, disable=not progress, leave=False)
+    return next(_result(problem, run, chosen) for stopped in bar for run in stopped)
+
+
+def fit_grid(
+    lm: SteerableModel,
+    frame: pd.DataFrame,
+    method: Learned,
+    objectives: Sequence[Objective],
+    *,
+    seeds: Sequence[int] = (0,),
+    folder: str | Path | None = None,
+    memory: float = 0.5,
+    progress: bool = True,
+    **options: Any,
+) -> list[Fit]:
+    """Fit many settings of one method in one loop, as many at a time as memory allows.
+
+    Args:
+        lm: the model.
+        frame: prompts to train on, the same for all.
+        method: what is learned.
+        objectives: such as `Objective.grid()`.
+        seeds: each objective is fitted once with each.
+        folder: where finished settings are kept, so that a run that was stopped goes on from there. A setting is known
+            again by the model and its weights, prompts, method, objective, seed and options.
+        memory: share of a GPU's free memory to use, by a rough estimate.
+        progress: whether to show a bar.
+        options: those of `FitOptions`.
+
+    Returns:
+        One fit per setting: all seeds of the first objective, then those of the next.
+
+    Raises:
+        ValueError: what `fit` refuses, no settings, or objectives whose divergences point both ways.
+        TypeError: there is no such option.
+    """
+    settings = [(objective, seed) for objective in objectives for seed in seeds]
+    if not settings:
+        raise ValueError("no settings: give at least one objective and one seed")
+    if len({objective.reverse for objective, _ in settings}) > 1:
+        raise ValueError("the divergences of a grid point one way: fit objectives with reverse=True apart")
+    chosen, problem = FitOptions(**options), Problem.of(lm, frame, method)
+    identity = _identity(problem, frame, chosen)
+    files = [None if folder is None else _file(folder, identity, setting) for setting in settings]
+    found = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
+    waiting = deque((i, setting) for i, setting in enumerate(settings) if i not in found)
+    with tqdm(total=len(settings), initial=len(found), desc=method.name, disable=not progress, leave=False) as bar:
+        for stopped in search(problem, waiting, chosen, capacity(problem, chosen, memory)):
+            for run in stopped:
+                found[run.number] = _result(problem, run, chosen)
+                _write(files[run.number], found[run.number])
+                bar.update()
+    return [found[i] for i in range(len(settings))]
+
+
+def _result(problem: Problem, run: Run, options: FitOptions) -> Fit:
+    """The mean of the last window as an intervention, with where it comes from."""
+    history = pd.DataFrame(run.log, columns=list(LOG))
+    history.insert(0, "step", range(len(history)))
+    history["forwards"] = (history["step"] + 1) * 2 * options.members * min(options.batch_size, len(problem.base))
+    told = {"method": problem.method.name, "objective": asdict(run.objective), "seed": run.seed}
+    length = {"length": problem.batch.ids.shape[1]} if problem.method.tied else {}
+    info = problem.lm.info(**told, **length, options=asdict(options), prompts=len(problem.base))
+    found = problem.method.intervention(problem.method.sites(problem.lm), run.mean * problem.units, info)
+    return Fit(found, history, problem.method, run.objective, run.seed)
+
+
+def _identity(problem: Problem, frame: pd.DataFrame, options: FitOptions) -> list[Any]:
+    """What all settings of a grid depend on; of the weights, the first numbers of each parameter."""
+    lm, weights = problem.lm, hashlib.sha256()
+    for parameter in lm.hf.parameters():
+        weights.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
+    model = [lm.name, lm.revision, lm.tokenizer_hash, str(lm.dtype), weights.hexdigest()]
+    return [model, frame[list(COLUMNS)].to_numpy().tolist(), repr(problem.method), asdict(options)]
+
+
+def _file(folder: str | Path, identity: list[Any], setting: Setting) -> Path:
+    """Where a setting is kept."""
+    name = hashlib.sha256(json.dumps([*identity, repr(setting)]).encode()).hexdigest()[:20]
+    return Path(folder) / f"{name}.safetensors"
+
+
+def _write(file: Path | None, result: Fit) -> None:
+    """The history first: the tensors beside it say that the setting is whole."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        result.history.to_csv(file.with_suffix(".csv"), index=False)
+        result.intervention.save(file)
+
+
+def _read(file: Path, method: Learned, objective: Objective, seed: int) -> Fit:
+    """What `_write` wrote."""
+    return Fit(read_intervention(file), pd.read_csv(file.with_suffix(".csv")), method, objective, seed)
+
+
+def score(
+    lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention, *, margin: float = 10.0, batch_size: int = 64
+) -> pd.DataFrame:
+    """What an intervention does to each prompt.
+
+    Args:
+        lm: the model.
+        frame: `prompt`, `correct`, `wrong`.
+        intervention: learned or any other; run with β = 1 and β = -1.
+        margin: m of `effectiveness`, the same for all that is to be compared.
+        batch_size: prompts of one pass.
+
+    Returns:
+        One row per prompt: logit differences `bare` (β = 0), `plus`, `minus`; `effectiveness`, `faithfulness` and total
+        `kl` in nats, the latter two averaged over β = ±1; `flips`.
+
+    Raises:
+        ValueError: what `answer_tokens` and the model refuse, or a prompt of another length than a tied intervention's.
+    """
+    correct, wrong = answer_tokens(lm, frame)
+    prompts, length = list(frame["prompt"]), intervention.info.get("length")
+    lengths = set(lm.batch(prompts).lengths)
+    if length is not None and lengths != {length}:
+        other = min(lengths - {length})
+        raise ValueError(f"a prompt has {other} tokens, the intervention was fitted at the positions of {length}")
+    parts = []
+    for rows in torch.split(torch.arange(len(prompts)), batch_size):
+        some, answers = [prompts[row] for row in rows], (correct[rows], wrong[rows])
+        with torch.no_grad():
+            base, up, down = (lm.logits(some, steer) for steer in (None, intervention, -intervention))
+        bare, plus, minus = (difference(logits, *answers) for logits in (base, up, down))
+        moved = (faithfulness(up, base, *answers) + faithfulness(down, base, *answers)) / 2
+        total = (kl(base, up) + kl(base, down)) / 2
+        columns = [bare, plus, minus, effectiveness(plus, minus, margin), moved, total, flips(plus, minus)]
+        parts.append(torch.stack([column.float() for column in columns], 1).cpu())
+    names = ["bare", "plus", "minus", "effectiveness", "faithfulness", "kl", "flips"]
+    return pd.DataFrame(torch.cat(parts).numpy(), columns=names, index=frame.index).astype({"flips": bool})
+
+
+def evaluate(
+    lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention, *, margin: float = 10.0, seed: int = 0
+) -> pd.DataFrame:
+    """All metrics of an intervention on a frame of prompts, the means over prompts with 95 % bootstrap intervals.
+
+    Args:
+        lm: the model.
+        frame: `prompt`, `correct`, `wrong`; prompts that the fit has not seen.
+        intervention: learned or any other; run with β = 1 and β = -1.
+        margin: m of `effectiveness`.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per metric: `metric`, `value`, `low`, `high`, `n`. Means over prompts, in nats, are `effectiveness` (0
+        is best), `difference` (Δ(+1) - Δ(-1)) / 2, `faithfulness` and `kl` (0 is untouched); shares are `flip_rate` and
+        `correct` (Δ > 0 without steering). Of the intervention: `minimality` (l1), `numbers` and `locations` above
+        0.01, and `parameters`.
+
+    Raises:
+        ValueError: what `score` refuses.
+    """
+    rows = score(lm, frame, intervention, margin=margin)
+    means: Mapping[str, pd.Series] = {
+        "effectiveness": rows["effectiveness"],
+        "difference": (rows["plus"] - rows["minus"]) / 2,
+        "faithfulness": rows["faithfulness"],
+        "kl": rows["kl"],
+        "flip_rate": rows["flips"],
+        "correct": rows["bare"] > 0,
+    }
+    found = [(name, *bootstrap_interval(values, seed=seed)) for name, values in means.items()]
+    found += [(name, value, float("nan"), float("nan"), 1) for name, value in sizes(intervention).items()]
+    return pd.DataFrame(found, columns=["metric", "value", "low", "high", "n"])
+
+
+def sizes(intervention: Intervention) -> dict[str, float]:
+    """How small an intervention is: `minimality` (l1), `numbers` and `locations` above 0.01, and `parameters`."""
+    tensors = _tensors(intervention)
+    return {
+        "minimality": float(minimality(tensors)),
+        "numbers": float(sum(int((tensor.abs() > THRESHOLD).sum()) for tensor in tensors)),
+        "locations": float((locations(intervention)["norm"] > THRESHOLD).sum()),
+        "parameters": float(sum(tensor.numel() for tensor in tensors)),
+    }
+
+
+def _tensors(intervention: Intervention) -> list[Tensor]:
+    """Everything that was learned."""
+    return [tensor for _, edit in intervention.edits for tensor in edit.tensors.values()]
