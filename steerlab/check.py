@@ -1,0 +1,147 @@
+"""Does this installation work? `python -m steerlab.check` says so in ten lines, with and without a network."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from transformers.utils import logging
+
+from . import model
+from .intervention import Edit, Intervention
+from .site import Site
+
+GIB = 2**30
+
+
+class NotNeeded(Exception):
+    """Something is missing that most of the course does without."""
+
+
+def package() -> str:
+    """This package, and the Python that runs it."""
+    return f"{version('steerlab')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+
+
+def nnsight() -> str:
+    """The version of nnsight, of which each 0.x is a rewrite.
+
+    Raises:
+        RuntimeError: it is not 0.8.
+    """
+    found = version("nnsight")
+    if not found.startswith("0.8."):
+        raise RuntimeError(f"{found}, but 0.8 is needed: pip install 'nnsight>=0.8.1,<0.9'")
+    return found
+
+
+def device() -> str:
+    """Where models are put by default."""
+    if not torch.cuda.is_available():
+        return f"CPU, {torch.get_num_threads()} threads"
+    card = torch.cuda.get_device_properties(0)
+    return f"CUDA, {card.name}, {card.total_memory / GIB:.0f} GiB"
+
+
+def memory() -> str:
+    """The computer's memory.
+
+    Raises:
+        NotNeeded: this system does not tell.
+    """
+    try:
+        page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        raise NotNeeded("this system does not tell") from None
+    return f"{page * pages / GIB:.0f} GiB; a model in float32 takes 4 GiB for a billion parameters"
+
+
+def bundled() -> str:
+    """The model that ships with the package."""
+    started = time.perf_counter()
+    lm = model.load(device="cpu")
+    return f"{lm.n_params / 1e6:.0f}M parameters, {lm.n_layers} layers, loaded in {time.perf_counter() - started:.1f} s"
+
+
+def steering() -> str:
+    """An edit of strength 0 must change nothing, one of strength 1 something.
+
+    Raises:
+        RuntimeError: it is not so.
+    """
+    lm = model.load(device="cpu")
+    shift = torch.ones(1, lm.d_model)
+    push = Intervention(((Site("resid_pre", 1), Edit(shift=shift)),))
+    plain, zero, pushed = (lm.logits("Once upon a time", steer) for steer in (None, 0 * push, push))
+    if not torch.equal(plain, zero) or torch.equal(plain, pushed):
+        raise RuntimeError("an edit does not do what it should: please report this, with the lines above")
+    return "an edit of strength 0 changes nothing, one of strength 1 does"
+
+
+def notebooks() -> str:
+    """What opens the notebooks.
+
+    Raises:
+        NotNeeded: JupyterLab is not installed.
+    """
+    try:
+        return f"JupyterLab {version('jupyterlab')}, ipywidgets {version('ipywidgets')}"
+    except PackageNotFoundError as error:
+        raise NotNeeded(f"{error.name} is not installed: pip install 'steerlab[lab]'") from None
+
+
+def ndif() -> str:
+    """The service that runs models too large for this computer.
+
+    Raises:
+        NotNeeded: it cannot be reached.
+    """
+    try:
+        models = model.ndif_models()
+    except Exception as error:  # whatever the network answers
+        raise NotNeeded(f"no sensible answer ({type(error).__name__})") from None
+    if models is None:
+        raise NotNeeded("cannot be reached; only remote models need it")
+    return f"up; models running: {len(models)}"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "steerlab": package,
+    "torch": lambda: version("torch"),
+    "transformers": lambda: version("transformers"),
+    "nnsight": nnsight,
+    "device": device,
+    "memory": memory,
+    "bundled model": bundled,
+    "steering": steering,
+    "notebooks": notebooks,
+    "NDIF": ndif,
+}
+
+
+def run(check: Callable[[], str]) -> tuple[str, str]:
+    """A mark (`ok`, `--` for what is not needed, `BAD`) and one line."""
+    try:
+        return "ok", check()
+    except NotNeeded as error:
+        return "--", str(error)
+    except Exception as error:  # each line stands for itself: the others are still wanted
+        return "BAD", (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def main() -> int:
+    """Print a line for each check; returns the exit status, 1 if one is bad."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    marks = []
+    for name, check in CHECKS.items():
+        mark, line = run(check)
+        marks.append(mark)
+        print(f"{mark:<4}{name:<14}{line}", flush=True)
+    return int("BAD" in marks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
