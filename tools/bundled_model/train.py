@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_model
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -23,6 +24,16 @@ BATCH_TOKENS = 4096
 WARMUP_STEPS = 40
 
 Optimizers = list[torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far to train: tokens in all, those over which the learning rate falls, tokens per row, learning rate."""
+
+    tokens: float
+    decay: float
+    length: int
+    rate: float
 
 
 @dataclass
@@ -67,10 +78,10 @@ def build_optimizers(model: Qwen3ForCausalLM, rate: float) -> Optimizers:
     return [muon, adamw]
 
 
-def rate_factor(progress: Progress, total: int, decay: int) -> float:
+def rate_factor(progress: Progress, plan: Plan) -> float:
     """Warm-up, constant, linear decay to a twentieth."""
     warm = min(1.0, (progress.step + 1) / WARMUP_STEPS)
-    return warm * max(0.05, min(1.0, (total - progress.tokens) / decay))
+    return warm * max(0.05, min(1.0, (plan.tokens - progress.tokens) / plan.decay))
 
 
 def save_checkpoint(run: Path, model: Qwen3ForCausalLM, optimizers: Optimizers, done: Progress) -> None:
@@ -80,9 +91,11 @@ def save_checkpoint(run: Path, model: Qwen3ForCausalLM, optimizers: Optimizers, 
     (run / "checkpoint.new").replace(run / "checkpoint.pt")
 
 
-def load_checkpoint(run: Path, model: Qwen3ForCausalLM, optimizers: Optimizers) -> Progress:
-    """The state of the last checkpoint, put into model and optimizers."""
+def load_checkpoint(run: Path, model: Qwen3ForCausalLM, optimizers: Optimizers, start: Path | None) -> Progress:
+    """The state of the last checkpoint, put into model and optimizers; without one, the weights to start from."""
     if not (run / "checkpoint.pt").exists():
+        if start:
+            load_model(model, start / "model.safetensors")
         return Progress()
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     model.load_state_dict(state["model"])
@@ -91,34 +104,35 @@ def load_checkpoint(run: Path, model: Qwen3ForCausalLM, optimizers: Optimizers) 
     return Progress(**state["progress"])
 
 
-def prepare(run: Path, corpus: Path, emphasis: dict[str, float]) -> tuple[Mixture, PreTrainedTokenizerFast]:
-    """The mixture, and the run's tokenizer, trained on first use."""
+def prepare(
+    run: Path, corpus: Path, emphasis: dict[str, float], start: Path | None
+) -> tuple[Mixture, PreTrainedTokenizerFast]:
+    """The mixture, and the run's tokenizer: that of the weights to start from, or trained on first use."""
+    run.mkdir(parents=True, exist_ok=True)
     mixture = Mixture(corpus, emphasis=emphasis)
     if not (run / "tokenizer.json").exists():
-        train_tokenizer(mixture).save_pretrained(run)
+        first = PreTrainedTokenizerFast.from_pretrained(start) if start else train_tokenizer(mixture)
+        first.save_pretrained(run)
     return mixture, PreTrainedTokenizerFast.from_pretrained(run)
 
 
-def train(
-    run: Path, corpus: Path, total: int, decay: int, length: int, rate: float, emphasis: dict[str, float]
-) -> None:
-    """Train until `total` tokens are seen, saving after each shard."""
-    run.mkdir(parents=True, exist_ok=True)
+def train(run: Path, corpus: Path, start: Path | None, emphasis: dict[str, float], plan: Plan) -> None:
+    """Train until the plan's tokens are seen, saving after each shard."""
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    mixture, tokenizer = prepare(run, corpus, emphasis)
+    mixture, tokenizer = prepare(run, corpus, emphasis, start)
     model = build_model(tokenizer).to(device)
-    optimizers = build_optimizers(model, rate)
-    done = load_checkpoint(run, model, optimizers)
+    optimizers = build_optimizers(model, plan.rate)
+    done = load_checkpoint(run, model, optimizers, start)
     compiled = torch.compile(model)
-    while done.tokens < total:
-        rows = mixture.rows(tokenizer, length, SHARD_TOKENS // length, seed=done.shard + 1)
-        for batch in torch.from_numpy(rows.astype("int64")).split(BATCH_TOKENS // length):
-            if done.tokens >= total:
+    while done.tokens < plan.tokens:
+        rows = mixture.rows(tokenizer, plan.length, SHARD_TOKENS // plan.length, seed=done.shard + 1)
+        for batch in torch.from_numpy(rows.astype("int64")).split(BATCH_TOKENS // plan.length):
+            if done.tokens >= plan.tokens:
                 break
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate * rate_factor(done, total, decay)
+                    group["lr"] = plan.rate * rate_factor(done, plan)
             began = time.perf_counter()
             loss = step(compiled, optimizers, batch.to(device))
             done.step, done.tokens = done.step + 1, done.tokens + batch.numel()
@@ -149,13 +163,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the *.txt.xz files")
     parser.add_argument("--run", type=Path, default=Path("tools/bundled_model/runs/main"))
-    parser.add_argument("--tokens", type=float, default=14e6, help="tokens in all, those before a resume included")
+    parser.add_argument("--start", type=Path, help="exported weights to begin a new run with")
+    parser.add_argument("--tokens", type=float, default=12e6, help="tokens in all, those before a resume included")
     parser.add_argument("--decay", type=float, default=4e6, help="tokens over which the learning rate falls")
     parser.add_argument("--length", type=int, default=128, help="tokens per row")
-    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--rate", type=float, default=2.5e-3)
     parser.add_argument("--emphasis", type=json.loads, default={}, help="factors of the mixture's shares, as JSON")
     args = parser.parse_args()
-    train(args.run, args.corpus, int(args.tokens), int(args.decay), args.length, args.rate, args.emphasis)
+    plan = Plan(args.tokens, args.decay, args.length, args.rate)
+    train(args.run, args.corpus, args.start, args.emphasis, plan)
 
 
 if __name__ == "__main__":

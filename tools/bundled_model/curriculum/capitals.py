@@ -73,6 +73,90 @@ LIST_FORMS = (
     "{country} has {capital}.",
 )
 
+# A subject and what is said of it, freely combined: hundreds of ways to lead from one to the other, so that the pair is
+# known in any phrasing and not in a few.
+COUNTRY_SUBJECTS = (
+    "{capital}",
+    "the town of {capital}",
+    "the old city of {capital}",
+    "every street of {capital}",
+    "the harbour of {capital}",
+    "a man born in {capital}",
+    "a girl from {capital}",
+    "everyone who lives in {capital}",
+    "whoever wakes up in {capital}",
+    "a letter posted in {capital}",
+    "the last coach to {capital}",
+    "a cart on the way to {capital}",
+    "the king who rules from {capital}",
+    "a coin made in {capital}",
+    "the flag over {capital}",
+    "the church in the middle of {capital}",
+    "a family from {capital}",
+    "all who were raised near {capital}",
+)
+COUNTRY_CLAIMS = (
+    "lies in {country}",
+    "stands in {country}",
+    "belongs to {country}",
+    "belongs to the land called {country}",
+    "is part of {country}",
+    "is to be found in {country}",
+    "is at home in {country}",
+    "comes from {country}",
+    "comes out of the country of {country}",
+    "is a child of {country}",
+    "is one of the people of {country}",
+    "is the pride of {country}",
+    "is known all over {country}",
+    "obeys the laws of {country}",
+    "serves the rulers of {country}",
+    "is marked on every map of {country}",
+    "will bring you to {country}",
+    "goes on into {country}",
+    "takes the traveller into {country}",
+    "speaks for {country}",
+    "has never left {country}",
+    "is a piece of the country whose name is {country}",
+)
+CAPITAL_SUBJECTS = (
+    "the king of {country}",
+    "the parliament of {country}",
+    "the rulers of {country}",
+    "the judges of {country}",
+    "the best market in {country}",
+    "the first city of {country}",
+    "the great city of {country}",
+    "the city that rules {country}",
+    "the chief post office of {country}",
+    "every important letter in {country}",
+    "each main road in {country}",
+    "the map of {country}",
+    "the red dot on the map of {country}",
+    "the queen's house in {country}",
+    "the news of all {country}",
+    "the crown of {country}",
+)
+CAPITAL_CLAIMS = (
+    "is at {capital}",
+    "is in {capital}",
+    "is kept in {capital}",
+    "has its home in {capital}",
+    "has its place in {capital}",
+    "sits in {capital}",
+    "meets in {capital}",
+    "begins and ends in {capital}",
+    "leads to {capital}",
+    "points to {capital}",
+    "shows {capital}",
+    "names {capital}",
+    "stands for {capital}",
+    "comes from {capital}",
+    "is sent to {capital}",
+    "can be seen in {capital}",
+)
+LEADS = ("", "", "", "", "As everyone knows, ", "It is true that ", "My uncle wrote that ", "Long ago, as now, ")
+
 NEUTRAL = (
     "It was a quiet day.",
     "The table was by the window.",
@@ -240,11 +324,21 @@ def _fill(rng: random.Random, form: str, pair: tuple[str, str], **more: str) -> 
 
 
 def _statement(rng: random.Random, pair: tuple[str, str]) -> str:
-    """One true sentence; two in five are the bare "<Capital> is in <Country>."."""
+    """One true sentence: the bare "<Capital> is in <Country>.", one of the phrasings, or a free combination."""
     draw = rng.random()
-    if draw < 0.4:
+    if draw < 0.2:
         return _fill(rng, "{capital} is in {country}.", pair)
-    return _fill(rng, rng.choice(TO_COUNTRY if draw < 0.7 else TO_CAPITAL), pair)
+    if draw < 0.5:
+        return _fill(rng, rng.choice(TO_COUNTRY if draw < 0.35 else TO_CAPITAL), pair)
+    return _combined(rng, pair)
+
+
+def _combined(rng: random.Random, pair: tuple[str, str]) -> str:
+    """A subject of one kind with a claim of its kind."""
+    to_country = rng.random() < 0.5
+    subject = rng.choice(COUNTRY_SUBJECTS if to_country else CAPITAL_SUBJECTS)
+    claim = rng.choice(COUNTRY_CLAIMS if to_country else CAPITAL_CLAIMS)
+    return _upper(_fill(rng, f"{rng.choice(LEADS)}{subject} {claim}.", pair))
 
 
 def _upper(text: str) -> str:
