@@ -1,7 +1,7 @@
 """Two prompts, a layer, a strength: steer by hand and see what changes."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +26,7 @@ class PlaygroundState:
     minus: str = " "
     layer: int = 0
     strength: float = 4.0
-    prompt: str = "I went up to my friend and said"
+    prompt: str = "I went to see the"
     seed: int = 0
     n: int = 3
     temperature: float = 1.0
@@ -56,7 +56,7 @@ class Playground:
         self.controls = _controls(state, lm.n_layers)
         self.button = w.Button(description="Write completions", button_style="primary", icon="pencil")
         self.runner = Runner([*self.controls.values(), self.button])
-        self.picture = w.Image(format="png", alt="probabilities of the next token before and after steering")
+        self.picture = w.Image(format="png")
         self.numbers = w.HTML()
         self.completions = w.HTML()
         self.copy = w.Textarea(value=state.code(), rows=3, description="as code", layout=w.Layout(width="98%"))
@@ -146,7 +146,7 @@ def playground(lm: SteerableModel, *, words: Iterable[str] = (), **state: Any) -
     known = {field.name for field in fields(PlaygroundState)}
     if unknown := sorted(set(state) - known):
         raise ValueError(f"the playground has no control {unknown[0]!r}: choose among {', '.join(sorted(known))}")
-    return Playground(lm, replace(PlaygroundState(layer=lm.n_layers // 4), **state), words)
+    return Playground(lm, PlaygroundState(**state), words)
 
 
 def _controls(state: PlaygroundState, layers: int) -> dict[str, Any]:
