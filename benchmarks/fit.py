@@ -1,10 +1,10 @@
-"""What a step of `fit` costs beside hooks written by hand, and what a setting costs in a grid beside one fit after another.
+"""What a step of `fit` costs beside plain hooks, and what a setting costs in a grid beside one fit after another.
 
     python benchmarks/fit.py [--model NAME] [--device cuda] [--batch-size 16] [--rounds 5] [--settings 8]
 
 Both sides take turns, so that a busy computer is busy for both; the medians over the rounds are compared. On a CPU the
-time is that of the process itself, on a GPU that of the clock on the wall. With one thread (OMP_NUM_THREADS=1) the former
-does not depend on what else is running.
+time is that of the process itself, which with one thread (OMP_NUM_THREADS=1) does not depend on what else is running;
+on a GPU it is that of the clock on the wall.
 """
 
 import argparse
@@ -23,8 +23,8 @@ LIMITS = {"step": 1.15, "grid": 1.0}
 
 def by_hand(lm: sl.SteerableModel, frame: pd.DataFrame, steps: int, batch_size: int) -> Tensor:
     """ActivScalar on attention and MLP with plain hooks: both signs in a batch, logits at the last position only."""
-    hf, (count, length) = lm.hf, lm.batch(list(frame["prompt"])).ids.shape
-    ids = lm.batch(list(frame["prompt"])).ids
+    hf, ids = lm.hf, lm.batch(list(frame["prompt"])).ids
+    count, length = ids.shape
     correct, wrong = sl.tasks.answer_tokens(lm, frame)
     alpha = torch.zeros(2, lm.n_layers, length, 1, device=lm.device, requires_grad=True)
     beta = torch.tensor([1.0, -1.0], device=lm.device).repeat_interleave(batch_size)[:, None, None]

@@ -7,6 +7,7 @@
 The time of the study counts everything: gains and vectors, generation, judging. The unsteered generations are as many
 rows of the same prompt in the same batches with the same noise. A round runs both, in random order; the ratio is the
 median over rounds. The two write different texts, so the ratio also holds the chance that one ends its texts sooner.
+The CPU time is beside the wall clock for machines that also do other work; on a GPU it says nothing.
 
 For the rules, γ comes from held-out stances on the test dilemmas, several layers, without BOS:
 
@@ -36,6 +37,7 @@ from steerlab.judges import preference
 from steerlab.site import Site
 
 TARGET = 1.1
+CLOCKS: dict[str, Callable[[], float]] = {"wall clock": time.perf_counter, "CPU time": time.process_time}
 REPEATS = 5
 METHODS = ("sara", "actadd")
 SIZE = 0.3
@@ -60,17 +62,20 @@ def cost(lm: sl.SteerableModel, rounds: int, new: int) -> None:
     runs: list[Callable[[sl.SteerableModel, pd.DataFrame, int], None]] = [study, unsteered]
     for run in runs:
         run(lm, dilemma, 2)  # warm up
-    times: dict[str, list[float]] = {run.__name__: [] for run in runs}
+    times: dict[tuple[str, str], list[float]] = {(clock, run.__name__): [] for clock in CLOCKS for run in runs}
     for _ in range(rounds):
         for run in random.sample(runs, 2):
-            began = time.perf_counter()
+            began = {clock: read() for clock, read in CLOCKS.items()}
             run(lm, dilemma, new)
-            times[run.__name__].append(time.perf_counter() - began)
-    ratio = np.median(np.divide(times["study"], times["unsteered"]))
+            for clock, read in CLOCKS.items():
+                times[clock, run.__name__].append(read() - began[clock])
     answers = lm.n_layers * REPEATS * (1 + 2 * len(METHODS))
     print(f"{lm!r}: {answers} answers of {new} tokens, {rounds} rounds")
-    print(f"study {np.median(times['study']):.1f} s, unsteered {np.median(times['unsteered']):.1f} s", end=", ")
-    print(f"ratio {ratio:.3f} (at most {TARGET}: {'met' if ratio <= TARGET else 'MISSED'})")
+    for clock in CLOCKS:
+        steered, plain = (times[clock, run.__name__] for run in runs)
+        ratio = np.median(np.divide(steered, plain))
+        medians = f"study {np.median(steered):.1f} s, unsteered {np.median(plain):.1f} s"
+        print(f"{clock}: {medians}, ratio {ratio:.3f} (at most {TARGET}: {'met' if ratio <= TARGET else 'MISSED'})")
 
 
 # --- rules ---------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def next_tokens(model: str | None, device: str | None, strengths: int, rounds: i
     loop = len(points) * (lm.n_layers * per_block + head)
     least = sum(strengths * ((lm.n_layers - layer) * per_block + head) for layer in range(lm.n_layers))
     what = f"next tokens, {lm.n_layers} layers x {strengths} strengths"
-    limit = f"by arithmetic alone, without what lies below the edit: {loop / least:.2f}; a pass of one row costs more besides"
+    limit = f"by arithmetic alone, without what lies below the edit: {loop / least:.2f}; small passes waste the rest"
     report(what, mine, other, 20 if lm.device.type == "cuda" else 3, limit, f"peak memory {peak():.2f} GB, of both")
 
 

@@ -41,9 +41,9 @@ class FitOptions:
         steps: of the optimiser, Adam, at most.
         lr: about the largest relative change of an activation by one step, whatever the method, site or model.
         batch_size: prompts of one step, each with both signs.
-        patience: steps of a window. The fit stops when the mean loss of a window is not smaller than that of the window
-            before, and returns the mean of the tensors over the last one, which takes out jitter.
-        tolerance: by which share the loss must have fallen.
+        patience: steps of a window. The fit stops when the mean loss of two windows in a row is no smaller than that of
+            the best before, and returns the mean of the tensors over the last one, which takes out jitter.
+        tolerance: by which share a loss must be smaller to count as smaller.
         gradient: "exact" by backpropagation, or "spsa", estimated from forward passes alone: the slopes between pairs
             of opposite random perturbations, all in one batch.
         directions: pairs of perturbations in one step of "spsa".
@@ -56,7 +56,7 @@ class FitOptions:
     steps: int = 400
     lr: float = 0.02
     batch_size: int = 16
-    patience: int = 25
+    patience: int = 20
     tolerance: float = 0.01
     gradient: Literal["exact", "spsa"] = "exact"
     directions: int = 4
@@ -181,8 +181,9 @@ class Run:
         if rest and taken < options.steps:
             return False
         self.mean, self.total = self.total / (rest or options.patience), torch.zeros_like(self.total)
-        after, before = sum(losses[-options.patience :]), sum(losses[-2 * options.patience : -options.patience])
-        flat = taken >= 2 * options.patience and after >= before - options.tolerance * abs(before)
+        windows = [sum(losses[i : i + options.patience]) for i in range(0, taken - rest, options.patience)]
+        best = min(windows[:-2], default=math.inf)
+        flat = len(windows) > 2 and min(windows[-2:]) >= best - options.tolerance * abs(best)
         return flat or taken >= options.steps
 
 

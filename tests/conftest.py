@@ -3,24 +3,23 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # All before the hook, under which imports are compiled anew, and beartype before nnsight, which gives every object a
 # `save` that beartype does not expect.
-import beartype  # noqa: F401, I001
+import beartype  # noqa: F401
 import nnsight  # noqa: F401
 import pytest
-import transformers
 from jaxtyping import install_import_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, PreTrainedModel  # noqa: F401
 
 CORE = ("edit", "intervention", "methods.actadd", "model", "sampling")
 install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
 
-import steerlab as sl  # noqa: E402
 from families import FAMILIES, steerable  # noqa: E402
 
-transformers.utils.logging.disable_progress_bar()
+import steerlab as sl  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

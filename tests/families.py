@@ -17,8 +17,6 @@ D_MODEL = 32
 CONTEXT = 64
 BUNDLED = Path(sl.__file__).parent / "bundled"
 
-_COMMON = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-
 
 @dataclass(frozen=True)
 class Family:
@@ -34,61 +32,41 @@ class Family:
     learned: bool = False
 
 
-def _llama_like(name: str, **more: Any) -> Callable[[int], PreTrainedModel]:
-    """The constructor of a family whose config has Llama's names."""
+def _maker(name: str, **settings: Any) -> Callable[[int], PreTrainedModel]:
+    """The constructor of transformers' models of this name."""
 
     def make(vocabulary: int) -> PreTrainedModel:
-        config = getattr(transformers, f"{name}Config")(
-            vocab_size=vocabulary,
-            hidden_size=D_MODEL,
-            num_hidden_layers=N_LAYERS,
-            num_attention_heads=4,
-            intermediate_size=48,
-            max_position_embeddings=CONTEXT,
-            initializer_range=0.3,
-            **_COMMON,
-            **more,
-        )
-        model: PreTrainedModel = getattr(transformers, f"{name}ForCausalLM")(config)
+        ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+        config = getattr(transformers, f"{name}Config")(vocab_size=vocabulary, **ends, **settings)
+        kind = "GPT2LMHeadModel" if name == "GPT2" else f"{name}ForCausalLM"
+        model: PreTrainedModel = getattr(transformers, kind)(config)
         return model
 
     return make
 
 
-def _gpt2(vocabulary: int) -> PreTrainedModel:
-    shape = {"n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 4, "n_positions": CONTEXT}
-    config = transformers.GPT2Config(vocab_size=vocabulary, initializer_range=0.3, **shape, **_COMMON)
-    return transformers.GPT2LMHeadModel(config)
+def _llama_like(name: str, **more: Any) -> Callable[[int], PreTrainedModel]:
+    """The same for a family whose config has Llama's names."""
+    width = {"hidden_size": D_MODEL, "intermediate_size": 48, "max_position_embeddings": CONTEXT}
+    return _maker(name, **width, num_hidden_layers=N_LAYERS, num_attention_heads=4, initializer_range=0.3, **more)
 
 
-def _opt(vocabulary: int) -> PreTrainedModel:
-    config = transformers.OPTConfig(
-        vocab_size=vocabulary,
-        hidden_size=D_MODEL,
-        word_embed_proj_dim=D_MODEL,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=4,
-        ffn_dim=48,
-        max_position_embeddings=CONTEXT,
-        init_std=0.3,
-        **_COMMON,
-    )
-    return transformers.OPTForCausalLM(config)
-
-
+_GPT2 = {"n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 4, "n_positions": CONTEXT}
+_OPT = {"hidden_size": D_MODEL, "word_embed_proj_dim": D_MODEL, "ffn_dim": 48, "num_attention_heads": 4}
+_OPT |= {"num_hidden_layers": N_LAYERS, "max_position_embeddings": CONTEXT}
+_GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
 _LLAMA = ("model.layers", "self_attn", "mlp")
 _POST_NORM = ("model.layers", "post_attention_layernorm", "post_feedforward_layernorm")
-_GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": Family(_gpt2, "transformer.h", "attn", "mlp", learned=True),
+    "gpt2": Family(_maker("GPT2", initializer_range=0.3, **_GPT2), "transformer.h", "attn", "mlp", learned=True),
     "gpt_neox": Family(_llama_like("GPTNeoX"), "gpt_neox.layers", "attention", "mlp"),
     "llama": Family(_llama_like("Llama"), *_LLAMA),
     "mistral": Family(_llama_like("Mistral", sliding_window=6, **_GROUPED), *_LLAMA),
     "gemma2": Family(_llama_like("Gemma2", sliding_window=6, **_GROUPED), *_POST_NORM),
     "qwen2": Family(_llama_like("Qwen2", num_key_value_heads=2), *_LLAMA),
     "qwen3": Family(_llama_like("Qwen3", **_GROUPED), *_LLAMA),
-    "opt": Family(_opt, "model.decoder.layers", "self_attn", "fc2", learned=True),
+    "opt": Family(_maker("OPT", init_std=0.3, **_OPT), "model.decoder.layers", "self_attn", "fc2", learned=True),
     "phi": Family(_llama_like("Phi"), *_LLAMA),
 }
 
@@ -100,14 +78,16 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return loaded
 
 
-def fresh(family: str, seed: int = 0) -> PreTrainedModel:
-    """A new model of a family with random weights, always the same for a seed."""
+def fresh(family: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A new model of a family with random weights, every time the same."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = FAMILIES[family].make(len(tokenizer())).eval()
+        torch.manual_seed(0)
+        model = FAMILIES[family].make(len(tokenizer()))
         for parameter in model.parameters():
             if parameter.ndim == 1:  # biases and norms start as zeros and ones, which would hide a path that skips one
                 parameter.add_(0.1 * torch.randn_like(parameter))
+    model.train(False)
+    model.to(dtype)  # type: ignore[arg-type]  # transformers types it wrongly
     return model
 
 
@@ -120,4 +100,4 @@ def bare(family: str) -> PreTrainedModel:
 @cache
 def steerable(family: str, dtype: torch.dtype = torch.float32) -> sl.SteerableModel:
     """The same, made once, to steer."""
-    return sl.load(fresh(family).to(dtype), tokenizer=tokenizer())
+    return sl.load(fresh(family, dtype), tokenizer=tokenizer())

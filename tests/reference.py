@@ -116,7 +116,9 @@ class Hooked:
         rows = h.view(len(self.pads), -1, h.shape[-1])
         first = self.passes == 1
         due = [change for change in changes if change.when == "all" or (change.when == "prompt") == first]
-        return h + sum((steered_by_hand(rows, change, self.pads) for change in due), torch.zeros_like(rows)).view(h.shape)
+        return h + sum((steered_by_hand(rows, change, self.pads) for change in due), torch.zeros_like(rows)).view(
+            h.shape
+        )
 
 
 def part(model: PreTrainedModel, family: str, place: str, layer: int) -> nn.Module:

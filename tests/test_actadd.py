@@ -5,13 +5,18 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES, N_LAYERS, bare, steerable, tokenizer
-from reference import activation_addition, left_padded, read_by_hand
+from reference import activation_addition, read_by_hand
 from trials import edit, random, trial
 
 import steerlab as sl
 
 LONG = "I went up to my friend and said that it had all been a mistake"
-PAIRS = [(" weddings", " "), (" weddings", ""), (" I love to talk about weddings", " hate"), (" hate", " love and hate")]
+PAIRS = [
+    (" weddings", " "),
+    (" weddings", ""),
+    (" I love to talk about weddings", " hate"),
+    (" hate", " love and hate"),
+]
 NEW = 5
 
 
@@ -37,7 +42,8 @@ def test_the_space_is_one_token() -> None:
 def test_logits_and_generation_equal_the_released_algorithm(
     family: str, lm: sl.SteerableModel, plus: str, minus: str
 ) -> None:
-    model, tokens = bare(family), torch.tensor([ids(LONG)])
+    model: Any = bare(family)
+    tokens = torch.tensor([ids(LONG)])
     for layer, c in ((0, 3.0), (1, 5.0), (N_LAYERS - 1, -2.0)):
         steer = c * sl.actadd(lm, plus, minus, layer=layer)
         with activation_addition(model, family, plus, minus, layer, c), torch.no_grad():

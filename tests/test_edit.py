@@ -83,8 +83,10 @@ def test_different_kinds_of_edit_side_by_side_in_one_site() -> None:
 
 def test_edits_of_one_site_are_all_computed_from_the_same_activation() -> None:
     h = random(B, T, D)
-    doubled = edit("resid_pre", 0, gain=torch.ones(1, 1)) + edit("resid_pre", 0, shift=torch.ones(1, D))
-    close(apply(h, stacks(doubled)), 2 * h + 1)  # and not 2 * (h + 1)
+    parts = [edit("resid_pre", 0, gain=torch.ones(1, 1)), edit("resid_pre", 0, shift=torch.ones(1, D))]
+    for first, second in (parts, reversed(parts)):
+        for steer in (first + second, [first + second] * B, [first + second] * 2 + [first] * 2):
+            close(apply(h, stacks(steer))[:2], 2 * h[:2] + 1)  # and not 2 * (h + 1)
 
 
 def test_the_same_edit_twice_in_a_row_counts_twice() -> None:

@@ -120,27 +120,47 @@ def test_a_grid_is_its_settings_alone(lm: sl.SteerableModel, task: sl.tasks.Task
         np.testing.assert_allclose(alone.history["loss"], fit.history["loss"], rtol=1e-4, atol=1e-5)
 
 
-def test_settings_stop_by_themselves_and_make_room(
+@pytest.mark.parametrize(
+    ("losses", "taken"),
+    [
+        ([8, 8, 4, 4, 2, 2, 1, 1, 0.5, 0.5], 10),  # falling all the time: to the last step
+        ([8, 8, 4, 4, 4, 4, 4, 4, 2, 2], 8),  # two windows no better than the best before
+        ([8, 8, 4, 4, 5, 5, 3, 3, 3, 3], 10),  # one worse, the next better again
+        ([8, 8, 7.99, 7.99, 7.98, 7.98, 1, 1, 1, 1], 6),  # better, but by less than a hundredth
+        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 6),  # nothing left to do
+        ([-1, -1, -2, -2, -3, -3, -2, -2, -2.5, -2.5], 10),  # losses below zero
+    ],
+)
+def test_when_a_setting_stops(lm: sl.SteerableModel, task: sl.tasks.Task, losses: list[float], taken: int) -> None:
+    options = FitOptions(steps=10, patience=2)
+    run = Run.start(0, (Objective(), 0), Problem.of(lm, task.train, ActivScalar(layers=(0,))), lr=0.1)
+    for step, loss in enumerate(losses, start=1):
+        run.log.append([loss])
+        with torch.no_grad():
+            run.theta.fill_(step)
+        if run.stops(options):
+            break
+    assert step == taken
+    assert run.mean.unique().tolist() == [taken - 0.5]  # of the last two steps
+
+
+def test_a_setting_that_stops_makes_room(
     lm: sl.SteerableModel, task: sl.tasks.Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # a margin of 0 with nothing else to do ends as soon as all has flipped; an infinite one goes on
-    objectives = [Objective(float("inf"), 0, 0), Objective(0, 0, 1000), Objective(float("inf"), 0, 0)]
     batches: list[int] = []
-    forward = sl.SteerableModel.forward
+    losses = Problem.losses
 
-    def counted(self: Any, batch: sl.Batch, stacks: Any, position: Any) -> Any:
-        batches.append(len(batch.ids) if stacks else 0)
-        return forward(self, batch, stacks, position)
+    def counted(self: Problem, theta: Tensor, *rest: Any) -> Any:
+        batches.append(len(theta))
+        return losses(self, theta, *rest)
 
-    monkeypatch.setattr(sl.SteerableModel, "forward", counted)
-    monkeypatch.setattr("steerlab.search.CPU_TOKENS", 2 * 8 * 15 * 2)  # two settings at a time
-    options = QUICK | {"steps": 30, "batch_size": 8, "tolerance": 1e-4}
-    grid = sl.fit_grid(lm, task.train, ActivScalar(), objectives, **options)
-    taken = [len(fit.history) for fit in grid]
-    assert taken[1] == 8  # two windows of four steps, in which nothing fell
-    assert taken[0] == taken[2] == 30
-    rows = [count for count in batches if count]
-    assert max(rows) == 32 and rows == [32] * 30 + [16] * 8  # the third takes the second's place after 8 steps
+    monkeypatch.setattr(Problem, "losses", counted)
+    monkeypatch.setattr(Run, "stops", lambda self, options: len(self.log) == (8, 3, 7)[self.number])
+    monkeypatch.setattr("steerlab.search.CPU_TOKENS", 2 * (2 * 3 * 15))  # two settings at a time
+    grid = sl.fit_grid(lm, task.train, ActivScalar(), Objective.grid((1, 2, 3), (0,), (0,)), **QUICK)
+    assert [len(fit.history) for fit in grid] == [8, 3, 7]
+    assert [fit.objective.margin for fit in grid] == [1, 2, 3]
+    assert batches == [2] * 8 + [1] * 2  # the third takes the place of the second
 
 
 def test_the_result_is_the_mean_of_the_last_window(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
@@ -187,7 +207,10 @@ def test_what_was_kept_is_taken_for_the_same_question_only(
 
     assert kept(lm, task.train, ActivScalar()) == 1
     assert kept(lm, task.train, ActivScalar()) == 1
-    assert kept(sl.load(fresh("llama", seed=1), tokenizer=tokenizer()), task.train, ActivScalar()) == 2  # other weights
+    other = fresh("llama")
+    with torch.no_grad():
+        other.model.norm.weight.mul_(1.1)
+    assert kept(sl.load(other, tokenizer=tokenizer()), task.train, ActivScalar()) == 2
     assert kept(lm, task.test, ActivScalar()) == 3
     assert kept(lm, task.train, ActivScalar(first=1)) == 4
     assert kept(lm, task.train, ActivScalar(), seeds=(7,)) == 5

@@ -11,7 +11,7 @@ from families import CONTEXT, D_MODEL, bare, fresh, steerable, tokenizer
 from reference import Change, Hooked, left_padded, part
 from scipy import stats
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TopPLogitsWarper
+from transformers import TopPLogitsWarper
 from trials import edit, random, trial
 
 import steerlab as sl
@@ -29,7 +29,7 @@ def greedy(lm: sl.SteerableModel, prompts: Any, steer: Any = None, **more: Any) 
 
 
 @torch.no_grad()
-def greedy_by_hand(model: PreTrainedModel, family: str, prompts: list[str], *changes: Change, **more: Any) -> list[str]:
+def greedy_by_hand(model: Any, family: str, prompts: list[str], *changes: Change, **more: Any) -> list[str]:
     """transformers' own greedy search under plain hooks."""
     ids, mask, pads = left_padded(prompts)
     options = {"max_new_tokens": NEW, "do_sample": False, **more}
@@ -63,8 +63,8 @@ def test_generation_under_edits_of_positions_equals_hooks(family: str, lm: sl.St
         trial(place, 1, "gain", where="back", positions=2, rows=[2], seed=5),
         trial("resid_pre", 0, "shift", when="decode", rows=[2], seed=6),
     ]
-    (front, always, back, later), changes = ([pair[i] for pair in pairs] for i in (0, 1))
-    expected = greedy_by_hand(bare(family), family, PROMPTS, *changes)  # type: ignore[arg-type]
+    front, always, back, later = (steer for steer, _ in pairs)
+    expected = greedy_by_hand(bare(family), family, PROMPTS, *(change for _, change in pairs))
     together = greedy(lm, PROMPTS, [front, always, always + back + later])
     assert together == expected
     assert together[2] == greedy(lm, PROMPTS[2], always + back + later)[0]
@@ -79,7 +79,8 @@ def test_options_of_transformers_are_passed_on(gpt2: sl.SteerableModel) -> None:
 
 def test_generation_settings_of_the_model_that_sample_are_set_aside() -> None:
     model = fresh("llama")
-    model.generation_config.update(do_sample=True, temperature=0.1, top_k=3, top_p=0.2)
+    settings: Any = model.generation_config
+    settings.update(do_sample=True, temperature=9.0, top_k=0, top_p=1.0)
     lm, plain = sl.load(model, tokenizer=tokenizer()), steerable("llama")
     pd.testing.assert_frame_equal(lm.generate(PROMPTS, max_new_tokens=NEW), plain.generate(PROMPTS, max_new_tokens=NEW))
 
@@ -104,7 +105,10 @@ def passes_seen(lm: sl.SteerableModel, mark: Tensor) -> Iterator[list[tuple[int,
 
 
 MARK = 1000 * random(1, D_MODEL)
-DUE = {"prompt": lambda step: step == 0, "decode": lambda step: step > 0, "all": lambda step: True}
+
+
+def due(when: str, step: int) -> bool:
+    return {"prompt": step == 0, "decode": step > 0, "all": True}[when]
 
 
 @each_when
@@ -114,7 +118,7 @@ def test_an_edit_is_made_on_exactly_the_passes_that_when_says(gpt2: sl.Steerable
     for given in (steer, [steer] * 3, 0.9 * steer):
         with passes_seen(gpt2, MARK) as seen:
             gpt2.generate(PROMPTS, given, max_new_tokens=NEW)
-        assert seen == [(width if step == 0 else 1, DUE[when](step)) for step in range(NEW)]
+        assert seen == [(width if step == 0 else 1, due(when, step)) for step in range(NEW)]
 
 
 @each_when
@@ -124,7 +128,7 @@ def test_the_same_when_all_sequences_end_early(gpt2: sl.SteerableModel, when: An
     width = left_padded(PROMPTS)[0].shape[1]
     with passes_seen(gpt2, MARK) as seen:
         frame = gpt2.generate(PROMPTS, steer, max_new_tokens=12, **ending_after(stop))
-    assert seen == [(width if step == 0 else 1, DUE[when](step)) for step in range(stop)]
+    assert seen == [(width if step == 0 else 1, due(when, step)) for step in range(stop)]
     assert frame.n_tokens.tolist() == [stop - 1] * 3  # the EOS is not counted
 
 
@@ -231,7 +235,8 @@ def test_a_sample_is_drawn_from_the_models_own_distribution(gpt2: sl.SteerableMo
     order = logits.argsort(descending=True)
     options: dict[str, Any] = {"samples": range(400), "max_new_tokens": 1, "min_new_tokens": 1}
     drawn = torch.tensor(gpt2.complete([PROMPTS[0]] * 400, temperature=0.5, **options)).flatten()
-    bins = ((logits / 0.5).softmax(-1)[order].cumsum(0) * 8).long().clamp(max=7).unique(return_inverse=True)[1]
+    eighths = ((logits / 0.5).softmax(-1)[order].cumsum(0) * 8).long().clamp(max=7)
+    bins = torch.unique_consecutive(eighths, return_inverse=True)[1]
     counts = torch.bincount(bins[order.argsort()[drawn]], minlength=int(bins.max()) + 1)
     assert len(counts) >= 6
     for temperature, fits in ((0.5, True), (0.6, False), (0.4, False)):

@@ -89,7 +89,9 @@ def test_scaling(gpt2: sl.SteerableModel, c: Any) -> None:
     shift = edit("resid_pre", 1, **tensors("shift"))
     site = PLACES[0]
     plain, steered = (gpt2.activations(PROMPTS, site, steer)[site] for steer in (None, c * shift))
-    torch.testing.assert_close(steered - plain, (float(c) * tensors("shift")["shift"]).expand_as(plain), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        steered - plain, (float(c) * tensors("shift")["shift"]).expand_as(plain), rtol=0, atol=1e-5
+    )
 
 
 def test_opposites_cancel(lm: sl.SteerableModel) -> None:
@@ -98,7 +100,8 @@ def test_opposites_cancel(lm: sl.SteerableModel) -> None:
     assert same(a - some(100), a + -some(100))
     assert torch.equal(effect(lm, a - a), effect(lm, None))
     assert set((a - a).norm().values()) == {0.0}
-    assert same(-(-a), a)
+    opposite = -a
+    assert same(-opposite, a)
 
 
 def test_nothing_is_neutral(gpt2: sl.SteerableModel) -> None:
@@ -213,7 +216,9 @@ def test_saved_and_loaded_is_the_same_bit_for_bit(tmp_path: Path, gpt2: sl.Steer
 def test_one_tensor_at_several_sites_parts_of_tensors_and_learned_ones_are_saved(tmp_path: Path) -> None:
     v = random(3, D_MODEL)
     shared = sl.Intervention(tuple((site, sl.Edit(shift=v[:1])) for site in PLACES))
-    views = edit("resid_pre", 0, shift=v[1:2], gain=v[:, :1].T[:, :1]) + edit("mlp_out", 0, shift=v[:1].expand(2, -1), anchor="back")
+    views = edit("resid_pre", 0, shift=v[1:2], gain=v[:, :1].T[:, :1]) + edit(
+        "mlp_out", 0, shift=v[:1].expand(2, -1), anchor="back"
+    )
     learned = edit("attn_out", 0, shift=v[2:].clone().requires_grad_())
     for number, each in enumerate((shared, views, learned)):
         found = sl.read_intervention(each.save(tmp_path / f"{number}"))

@@ -12,7 +12,7 @@ from steerlab.layout import LAYOUTS, find_layout
 
 
 def test_sites_sort_in_the_order_of_the_forward_pass() -> None:
-    names = "resid_pre.0 attn_out.0 mlp_out.0 resid_post.0 resid_pre.1 attn_out.1 mlp_out.2 resid_pre.10".split()
+    names = ["resid_pre.0", "attn_out.0", "mlp_out.0", "resid_post.0", "resid_pre.1", "attn_out.1", "resid_pre.10"]
     assert [str(site) for site in sorted(map(sl.Site.parse, reversed(names)))] == names
 
 
@@ -42,8 +42,8 @@ def test_the_table_leads_to_the_parts(family: str) -> None:
     model, known = bare(family), FAMILIES[family]
     found = find_layout(model, model.config.model_type)
     blocks = model.get_submodule(found.blocks)
-    assert blocks is model.get_submodule(known.blocks)
-    for block in blocks:
+    assert blocks == model.get_submodule(known.blocks)
+    for block in blocks.children():
         assert block.get_submodule(found.attn) is block.get_submodule(known.attn)
         assert block.get_submodule(found.mlp) is block.get_submodule(known.mlp)
 
@@ -63,7 +63,7 @@ def stablelm() -> transformers.PreTrainedModel:
         eos_token_id=0,
     )
     torch.manual_seed(0)
-    return transformers.StableLmForCausalLM(config).eval()
+    return transformers.StableLmForCausalLM(config)
 
 
 def test_an_unknown_family_says_what_was_looked_for_and_how_to_pass_a_layout() -> None:

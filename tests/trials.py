@@ -28,9 +28,9 @@ def tensors(kind: str, positions: int = 1, seed: int = 0, width: int = D_MODEL) 
     return every if kind == "all three" else {kind: every[kind]}
 
 
-def edit(place: Any, layer: int, *, beta: float = 1.0, **fields: Any) -> sl.Intervention:
+def edit(place: Any, layer: int, **fields: Any) -> sl.Intervention:
     """An intervention of one edit."""
-    return beta * sl.Intervention(((sl.Site(place, layer), sl.Edit(**fields)),))
+    return sl.Intervention(((sl.Site(place, layer), sl.Edit(**fields)),))
 
 
 def trial(
@@ -60,4 +60,4 @@ def trial(
         when=when,
         rows=rows,
     )
-    return edit(place, layer, beta=beta, anchor=where, start=start, when=when, **given), change
+    return beta * edit(place, layer, anchor=where, start=start, when=when, **given), change

@@ -719,7 +719,7 @@ def random_vectors(
     prompts: Sequence[str] | None = None,
     *,
     draws: int = 10,
-    nonsense: str | None = "zqxv wkjj; pv",
+    nonsense: str | None = " zqx",
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -886,7 +886,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("experiment", choices=["all", *RUNS])
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the CSV files")
     parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
-    parser.add_argument("--layer", type=int, default=None, help="where to steer; a quarter of the way up by default")
+    parser.add_argument("--layer", type=int, default=0, help="where to steer outside of sweeps")
     parser.add_argument("--coefficient", type=float, default=4.0, help="strength outside of sweeps")
     parser.add_argument(
         "--coefficients", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0], help="strengths of sweeps"
@@ -897,7 +897,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=10, help="pairs of passes of the overhead")
     ask = parser.parse_args(arguments)
     lm = load(ask.model)
-    ask.layer = lm.n_layers // 4 if ask.layer is None else ask.layer
     ask.out.mkdir(parents=True, exist_ok=True)
     for name in RUNS if ask.experiment == "all" else [ask.experiment]:
         started = time.perf_counter()

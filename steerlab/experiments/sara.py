@@ -245,7 +245,9 @@ def _steers(
             made = sara(lm, prompts, **options)
         found["sara"] = [{site.layer: Intervention(((site, edit),)) for site, edit in one.edits} for one in made]
     if "shuffled" in methods:
-        found["shuffled"] = [{layer: shuffled(one, seed) for layer, one in each.items()} for each in found["sara"]]
+        found["shuffled"] = [
+            {layer: shuffled(one, 1000 * seed + layer) for layer, one in each.items()} for each in found["sara"]
+        ]
     if "actadd" in methods:
         found["actadd"] = [{layer: actadd(lm, attract, repel, layer=layer) for layer in layers}] * len(prompts)
     return {method: found[method] for method in methods}

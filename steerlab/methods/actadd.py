@@ -127,7 +127,8 @@ def _same_norm(tensor: Float[Tensor, "pos d_model"], generator: torch.Generator)
     """Random rows with the norms of a tensor's rows."""
     noise = torch.randn(tensor.shape, generator=generator).to(tensor)
     wanted, drawn = (torch.linalg.vector_norm(rows, dim=-1, keepdim=True) for rows in (tensor, noise))
-    return noise * (wanted / drawn)
+    scaled: Tensor = noise * (wanted / drawn)
+    return scaled
 
 
 def _bos(lm: SteerableModel) -> list[int]:

@@ -85,11 +85,13 @@ def sara(
     while "the third component" does not. γ is found once, in float64, from the prompt's real tokens without BOS (whose
     norm would drown the rest), and held while decoding.
 
-    Why this rule: `benchmarks/sara.py --rules` compares it with six others on the bundled model. Flipping signs moves
-    the released γ by up to 3.7. Fixing each sign by the largest entry, or by agreement with A_o, is a choice between
-    two near-ties, which noise of the size of bfloat16 tips over: it moved such γ by up to 13 % of their norm, and this
-    one by 0.3 %; from float32 to float64 it moves by 1e-6 at most, against 5e-6. Absolute values are free of signs, but
-    still pair components by their rank. This rule's γ agrees best between prompts that are steered by the same pair.
+    Why this rule: `benchmarks/sara.py --rules` measures it beside six others. On an early checkpoint of the bundled
+    model, other signs moved a neuron's released γ by up to 3.6. To fix each sign by the largest entry, or by agreement
+    with A_o, is to decide near-ties: rounding the activations to bfloat16 moved such γ by up to 28 % and 1.7 % of their
+    norm, and this one by 0.3 %; float32 instead of float64 moved a neuron's γ by up to 4e-5 and 2e-5, and here by 7e-7.
+    Absolute values, or the best rotation of one prompt onto the other, are free of signs, but as sensitive (3 and 4 %;
+    2e-5 and 6e-5). Two prompts that are steered by the same pair get γ that correlate by 0.50 here, and by 0.16 to 0.33
+    with those. The rows of A Aᵀ itself do as well; the root weighs components by Σ, as the paper does, not by Σ².
 
     Args:
         lm: the model to steer.
@@ -141,13 +143,13 @@ def sara(
 
 
 def sara_gain(
-    prompt: Float[Tensor, "*batch pos d_model"],
-    attract: Float[Tensor, "*batch attracting d_model"],
-    repel: Float[Tensor, "*batch repelling d_model"],
+    prompt: Float[Tensor, "*#batch pos d_model"],
+    attract: Float[Tensor, "*#batch attracting d_model"],
+    repel: Float[Tensor, "*#batch repelling d_model"],
     *,
     components: int | None = None,
     variant: Variant = "anchored",
-) -> Float[Tensor, "*batch d_model"]:
+) -> Float[Tensor, "*#batch d_model"]:
     """SARA's γ from activations: what `sara` multiplies by its coefficient.
 
     Args:

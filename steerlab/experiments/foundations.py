@@ -1,0 +1,155 @@
+"""The moral foundations questionnaire, as Tlaie (arXiv 2405.17345) puts it to models, and a model's profile on it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy.stats import false_discovery_control, mannwhitneyu
+
+from ..intervention import Steer
+from ..metrics import bootstrap_interval
+from ..model import SteerableModel
+from ..plots import MARKERS, PALETTE
+from .sara import author_file, own_data
+
+FOUNDATIONS = ("harm", "fairness", "ingroup", "authority", "purity")
+
+
+def load_items(folder: str | Path | None = None, *, own: bool = False) -> pd.DataFrame:
+    """Items of a moral foundations questionnaire: `foundation`, `part` (relevance or agreement), `text`.
+
+    Args:
+        folder: with MFQ_Prompt.txt of atlaie/ethical-llms, whose 30 items (without its two catch items) are read by
+            their numbers; `sara` in the folder that STEERLAB_DATA names by default.
+        own: our own short items instead, four for each foundation, which ship with the package.
+
+    Raises:
+        FileNotFoundError: the author's items are not there.
+    """
+    if own:
+        return pd.DataFrame(own_data("foundations.json")["items"])
+    text = author_file(folder, "MFQ_Prompt.txt").read_text(encoding="utf-8")
+    items = {int(number): line.strip() for number, line in re.findall(r"^_+(\d+)\.\s*(.+)$", text, re.MULTILINE)}
+    # The questionnaire goes round the foundations in order; items 6 and 22 catch inattention.
+    numbers = [number for number in sorted(items) if number not in (6, 22)]
+    rows = [
+        {
+            "foundation": FOUNDATIONS[place % 5],
+            "part": "relevance" if number <= 16 else "agreement",
+            "text": items[number][0].lower() + items[number][1:] if number <= 16 else items[number],
+        }
+        for place, number in enumerate(numbers)
+    ]
+    return pd.DataFrame(rows)
+
+
+def answer(
+    lm: SteerableModel,
+    items: pd.DataFrame,
+    steer: Callable[[Sequence[str]], Steer] | None = None,
+    *,
+    frames: Mapping[str, Sequence[str]] | None = None,
+    scale: Sequence[str] = (" 0", " 1", " 2", " 3", " 4", " 5"),
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """Answers to a questionnaire by the probabilities of its scale: no text is parsed, and no answer goes amiss.
+
+    score = Σ_i i · P(scale[i] | prompt) / Σ_j P(scale[j] | prompt). Each wording of the question stands for one person.
+
+    Args:
+        lm: the model.
+        items: from `load_items`.
+        steer: makes interventions for a list of prompts, such as
+            `lambda prompts: sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=3)`.
+        frames: wordings for each part, with `{item}`; six of ours by default.
+        scale: the answers from lowest to highest, as they follow the wording.
+        batch_size: rows of one forward pass.
+
+    Returns:
+        One row per wording and item: `frame`, `foundation`, `part`, `text`, `score` (0 to 5), `mass` (the probability
+        that the model gives to the scale as a whole; where it is tiny, the score says little).
+    """
+    wordings = frames or own_data("foundations.json")["frames"]
+    asked = pd.DataFrame(
+        [
+            {**item, "frame": number, "prompt": wording.replace("{item}", item["text"])}
+            for item in items.to_dict("records")
+            for number, wording in enumerate(wordings[item["part"]])
+        ]
+    )
+    prompts = list(asked["prompt"])
+    made = None if steer is None else steer(prompts)
+    each = list(made) if isinstance(made, Sequence) else [made] * len(prompts)
+    count = len(scale)
+    scores = lm.logprobs(
+        list(scale) * len(prompts),
+        [one for one in each for _ in scale],
+        given=[prompt for prompt in prompts for _ in scale],
+        batch_size=batch_size,
+    )
+    logs = scores.groupby("row")["logprob"].sum().to_numpy().reshape(-1, count)
+    mass = np.exp(logs).sum(1)
+    asked["score"] = (np.exp(logs) @ np.arange(count)) / mass
+    return asked.drop(columns="prompt").assign(mass=mass)
+
+
+def profile(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Each foundation's score: the mean of its items for each wording, then over wordings, with a bootstrap interval.
+
+    Returns:
+        One row per foundation (and cell of `by`): `foundation`, `score`, `low`, `high`, `n` (wordings).
+    """
+    people = scores.groupby([*by, "foundation", "frame"], sort=False)["score"].mean().reset_index()
+    rows = []
+    for values, cell in people.groupby([*by, "foundation"], sort=False):
+        estimate = bootstrap_interval(cell["score"])
+        named = dict(zip([*by, "foundation"], values, strict=True))
+        rows.append({**named, "score": estimate.value, **estimate._asdict()})
+    return pd.DataFrame(rows).drop(columns="value")
+
+
+def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Mann-Whitney U of each foundation before and after steering, with Benjamini-Hochberg over the foundations.
+
+    Returns:
+        One row per foundation: `foundation`, `difference` (of the mean scores), `u`, `p`, `p_adjusted`, `effect`
+        (max(U / n², 1 − U / n²), as released: 0.5 is no effect, 1 is no overlap).
+    """
+    rows = []
+    for foundation in pd.unique(before["foundation"]):
+        a, b = (
+            frame[frame["foundation"] == foundation].groupby("frame")["score"].mean().to_numpy()
+            for frame in (before, after)
+        )
+        u, p = mannwhitneyu(a, b)
+        part = float(u) / (len(a) * len(b))
+        row = {"foundation": foundation, "difference": float(b.mean() - a.mean()), "u": float(u), "p": float(p)}
+        rows.append({**row, "effect": max(part, 1 - part)})
+    frame = pd.DataFrame(rows)
+    return frame.assign(p_adjusted=false_discovery_control(frame["p"]))
+
+
+def published() -> pd.DataFrame:
+    """Gemma-2B's profile, from the released answers: `foundation`, `score`, `sd` over 20 iterations."""
+    values = ((4.74, 0.10), (4.33, 0.15), (3.16, 0.18), (2.52, 0.26), (3.36, 0.20))
+    return pd.DataFrame(values, columns=["score", "sd"]).assign(foundation=FOUNDATIONS)
+
+
+def plot_profile(profile: pd.DataFrame, *, by: str = "condition", ax: Axes | None = None, paper: bool = False) -> Axes:
+    """Scores of the moral foundations with their intervals, a colour for each condition; the paper's as crosses."""
+    ax = ax or plt.subplots(figsize=(6.5, 3.5), layout="constrained")[1]
+    colours = ("#999999", *PALETTE)  # grey for what is unsteered, which comes first
+    for place, ((name, rows), colour) in enumerate(zip(profile.groupby(by, sort=False), colours, strict=False)):
+        x = np.array([FOUNDATIONS.index(each) for each in rows["foundation"]]) + 0.15 * place
+        error = [rows["score"] - rows["low"], rows["high"] - rows["score"]]
+        ax.errorbar(x, rows["score"], error, fmt=MARKERS[place], color=colour, capsize=3, label=str(name))
+    if paper:
+        ax.plot(range(len(FOUNDATIONS)), published()["score"], "kx", label="paper, Gemma-2B unsteered")
+    ax.set_xticks(range(len(FOUNDATIONS)), FOUNDATIONS)
+    ax.set(ylabel="score, 0 to 5", ylim=(-0.1, 5.1))
+    ax.legend(frameon=False)
+    return ax

@@ -1,0 +1,187 @@
+"""The experiments of activation scaling on a tiny model, against numbers that can be worked out otherwise."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from families import steerable
+
+import steerlab as sl
+from steerlab.experiments import scaling
+from steerlab.objective import difference
+from steerlab.tasks import answer_tokens
+
+QUICK = {"steps": 4, "patience": 2, "batch_size": 4, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def lm() -> sl.SteerableModel:
+    return steerable("llama")
+
+
+@pytest.fixture(scope="module")
+def task(lm: sl.SteerableModel) -> sl.tasks.Task:
+    return sl.tasks.ioi(lm, 12, orders=["ABBA"])
+
+
+def scalars(lm: sl.SteerableModel, place: sl.Place = "resid_post") -> sl.Intervention:
+    method = sl.ActivScalar((place,))
+    alphas = 0.3 * torch.randn(3, 15, 1, generator=torch.Generator().manual_seed(0))
+    return method.intervention(method.sites(lm), alphas, lm.info())
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    points = pd.DataFrame({"e": [1.0, 2.0, 3.0, 2.0, 1.0], "f": [3.0, 2.0, 1.0, 3.0, 3.0]})
+    assert scaling._undominated(points).tolist() == [True, True, True, False, True]
+
+
+def test_pareto_measures_every_setting_on_both_sides(
+    lm: sl.SteerableModel, task: sl.tasks.Task, tmp_path: Path
+) -> None:
+    objectives = [sl.Objective(0, 0, 100), sl.Objective(100, 0, 0)]
+    frame = scaling.pareto(lm, task, objectives=objectives, seeds=(0, 1), folder=tmp_path, **QUICK)
+    assert len(frame) == 2 * 2 * 2 * 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 8
+    assert frame.groupby("method")["parameters"].unique().map(list).to_dict() == {
+        "ActivScalar": [90],
+        "SteerVec": [2880],
+    }
+    for (_, split), rows in frame.groupby(["seed", "split"]):
+        assert rows["front_faithfulness"].any() and rows["front_minimality"].any(), split
+    kept = sl.fit_grid(lm, task.train, sl.ActivScalar(), objectives, seeds=(0, 1), folder=tmp_path, **QUICK)
+    found = sl.evaluate(lm, task.test, kept[2].intervention).set_index("metric")["value"]
+    (row,) = frame.query("method == 'ActivScalar' and margin == 100 and seed == 0 and split == 'test'").to_dict(
+        "records"
+    )
+    for metric in ("effectiveness", "faithfulness", "difference", "flip_rate", "minimality", "locations"):
+        assert row[metric] == pytest.approx(found[metric], rel=1e-4), metric
+
+
+def test_the_map_has_a_scalar_for_every_token(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    row = task.test.iloc[0]
+    frame = scaling.scalar_map(lm, scalars(lm), row)
+    assert frame["token"].tolist() == lm.tokens(row["prompt"]) * 3
+    assert frame["role"].tolist() == list(row["roles"]) * 3
+    assert frame["value"].iloc[0] == pytest.approx(float(scalars(lm).edits[0][1].gain[0]))  # type: ignore[index]
+    vectors = sl.SteerVec(("resid_post",))
+    with pytest.raises(ValueError, match="only scalars have a map"):
+        scaling.scalar_map(lm, vectors.intervention(vectors.sites(lm), torch.ones(3, 15, 32), {}), row)
+
+
+def test_the_dynamic_map_is_the_change_it_makes(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    method, site = sl.DynScalar(("mlp_out",), layers=(1,)), sl.Site("mlp_out", 1)
+    probe = 0.1 * torch.randn(1, 1, 32, generator=torch.Generator().manual_seed(0))
+    steer = method.intervention(method.sites(lm), probe, {})
+    row = task.test.iloc[0]
+    before, after = (lm.activations(row["prompt"], site, s)[site][0] for s in (None, steer))
+    ratio = ((after - before) * before).sum(-1) / before.square().sum(-1)
+    found = scaling.scalar_map(lm, steer, row)["value"]
+    np.testing.assert_allclose(found[1:], ratio[1:], rtol=1e-3, atol=1e-5)  # BOS is a vector of zeros in this model
+
+
+def test_a_role_is_averaged_over_its_tokens() -> None:
+    maps = pd.DataFrame({"place": "mlp_out", "layer": 0, "role": ["S", "S", "IO"], "value": [1.0, 3.0, 5.0]})
+    frame = scaling.by_role(maps)
+    assert frame[["role", "value", "n"]].values.tolist() == [["S", 2.0, 2], ["IO", 5.0, 1]]
+
+
+def test_the_sweep_passes_through_the_bare_model(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    frame = scaling.beta_sweep(lm, task.test, scalars(lm), betas=(-1, 0, 1))
+    scored = sl.score(lm, task.test, scalars(lm))
+    for beta, column in ((-1, "minus"), (0, "bare"), (1, "plus")):
+        np.testing.assert_allclose(frame.loc[frame["beta"] == beta, "difference"], scored[column], rtol=1e-4, atol=1e-5)
+    ratio = np.log(frame["p_correct"] / frame["p_wrong"])
+    np.testing.assert_allclose(ratio, frame["difference"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_fit_for_each_prompt_alone(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    frame = scaling.example_maps(lm, task.test.head(2), layers_of(lm), **QUICK)
+    assert frame.groupby("row").size().tolist() == [15, 15]
+    assert not np.allclose(*(rows["value"] for _, rows in frame.groupby("row")))
+
+
+def layers_of(lm: sl.SteerableModel) -> sl.ActivScalar:
+    return sl.ActivScalar(("resid_post",), layers=(0,))
+
+
+def test_what_a_vector_does_to_norm_and_direction(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    method = sl.SteerVec(("resid_post",), layers=(0,))
+    site = sl.Site("resid_post", 0)
+    h = lm.activations(list(task.test["prompt"]), site)[site]
+    away = method.intervention((site,), h[:1].clone(), {})  # v = h of the first prompt: doubled there
+    frame = scaling.vector_changes(lm, task.test.head(1), away)
+    frame = frame[frame["position"] > 0]  # BOS is a vector of zeros in this model
+    assert frame["cosine"].tolist() == pytest.approx([1.0] * 14)
+    assert frame["change"].tolist() == pytest.approx(h[0, 1:].norm(dim=-1).tolist(), rel=1e-4)
+    assert frame["relative"].tolist() == pytest.approx([1.0] * 14)
+
+
+def test_runs_agree_with_themselves(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    fits = [sl.fit(lm, task.train, sl.SteerVec(("resid_post",)), seed=seed, **QUICK) for seed in (0, 1)]
+    again = sl.Fit(fits[0].intervention, fits[0].history, fits[0].method, fits[0].objective, seed=9)
+    scalar = sl.fit(lm, task.train, sl.ActivScalar(("resid_post",)), **QUICK)
+    frame = scaling.run_agreement(lm, task.test, [*fits, again], [scalar]).set_index(["first", "second"])
+    assert frame.loc[("SteerVec 0", "SteerVec 9"), "tau"] == pytest.approx(1)
+    assert frame.loc[("SteerVec 0", "SteerVec 9"), "cosine"] == pytest.approx(1, abs=1e-5)
+    assert abs(frame.loc[("SteerVec 0", "SteerVec 1"), "cosine"]) < 0.9
+    assert np.isnan(frame.loc[("SteerVec 0", "ActivScalar 0"), "cosine"])
+
+
+def test_lengths_that_were_never_seen(lm: sl.SteerableModel) -> None:
+    task = scaling.task_of_lengths(lm, 16)
+    frame = scaling.lengths(lm, task, seeds=(0,), **QUICK)
+    assert frame.groupby("length")["seen"].unique().map(list).tolist() == [[True], [False]]
+
+
+def test_a_shuffled_control_keeps_the_numbers() -> None:
+    lm = steerable("llama")
+    learned = scalars(lm)
+    control = scaling.shuffled_locations(learned)
+    values = [sorted(sl.locations(each)["value"]) for each in (learned, control)]
+    assert values[0] == pytest.approx(values[1])
+    assert sl.locations(control)["value"].tolist() != sl.locations(learned)["value"].tolist()
+
+
+def test_the_table_has_both_conditions(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    frame = scaling.table(lm, [task], [sl.ActivScalar(), sl.DynScalar()], seeds=(0,), **QUICK)
+    assert frame[["method", "condition"]].values.tolist() == [
+        [method, condition] for method in ("ActivScalar", "DynScalar") for condition in ("learned", "shuffled")
+    ]
+    assert frame.groupby("method")["minimality"].agg(lambda side: side.max() - side.min()).max() < 1e-4
+
+
+def test_patching_every_position_of_the_input_is_the_counterpart(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    frame = scaling.patching(lm, task.test, ("resid_pre",), progress=False)
+    answers = answer_tokens(lm, task.test)
+    prompts, counter = (lm.logits(list(task.test[side])) for side in ("prompt", "counter"))
+    fall = float((difference(prompts, *answers) - difference(counter, *answers)).mean())
+    # only the second name differs, so at the input of layer 0 that position carries everything
+    first = frame[frame["layer"] == 0].set_index("position")["patching"]
+    changed = list(task.test["roles"].iloc[0]).index("S2")
+    assert first[changed] == pytest.approx(fall, rel=1e-4)
+    assert first.drop(changed).abs().max() < 1e-4
+    # attribution is the slope of the same fall at its start
+    site, given = sl.Site("resid_pre", 0), list(task.test["prompt"])
+    h, other = (lm.activations(list(task.test[side]), site)[site] for side in ("prompt", "counter"))
+    sides = []
+    for step in (1e-2, -1e-2):
+        edits = [sl.Edit(shift=step * gap[[changed]], anchor="front", start=changed) for gap in other - h]
+        sides.append(difference(lm.logits(given, [sl.Intervention(((site, edit),)) for edit in edits]), *answers))
+    slope = float((sides[1] - sides[0]).mean() / 2e-2)
+    assert frame["attribution"].iloc[changed] == pytest.approx(slope, rel=0.02)
+    agreement = scaling.map_agreement(frame.assign(place="resid_post"), scalars(lm))
+    assert agreement["locations"].tolist() == [45, 45] and agreement["tau"].abs().max() < 1
+    with pytest.raises(ValueError, match="needs a column `counter`"):
+        scaling.patching(lm, task.test.drop(columns="counter"), progress=False)
+
+
+def test_choices_and_gradients(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    frame = scaling.choices(lm, task, sl.Objective(0, 10, 0.1), lr=0.1, **QUICK)
+    values = frame[frame["metric"] == "effectiveness"].set_index("choice")["value"]
+    assert values.nunique() == len(values) == 5
+    parameters = frame[frame["metric"] == "parameters"].set_index("choice")["value"]
+    assert parameters["BOS left alone"] == parameters["as decided"] - 6
+    runs = scaling.gradients(lm, task, directions=2, **QUICK)
+    assert runs.groupby("gradient")["forwards"].max().to_dict() == {"exact": 4 * 8, "spsa": 4 * 4 * 8}
