@@ -69,10 +69,9 @@ def passage(ax: Axes, title: str, completions: list[str], words: set[str], colou
         y -= 0.55 * step_y
 
 
-def draw(out: Path, layer: int | None, strength: float, samples: int, seed: int) -> None:
+def draw(out: Path, layer: int, strength: float, samples: int, seed: int) -> None:
     """Ask the model, and draw."""
     lm = sl.load(device="cpu")
-    layer = lm.n_layers // 4 if layer is None else layer
     steer = sl.actadd(lm, " weddings", " ", layer=layer, coefficient=strength)
     rows = lm.generate([PROMPT, PROMPT], [None, steer], n=samples, seed=seed)
     words = set(data.topics()["weddings"])
@@ -90,7 +89,7 @@ def draw(out: Path, layer: int | None, strength: float, samples: int, seed: int)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--layer", type=int)
+    parser.add_argument("--layer", type=int, default=0)
     parser.add_argument("--strength", type=float, default=4)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)

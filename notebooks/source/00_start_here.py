@@ -37,7 +37,7 @@ SEED = 0
 REMOTE = False  # this notebook runs locally
 
 # For the last section: a prompt and a pair of your own.
-YOUR_PROMPT = "That evening we sat down and talked about the"
+YOUR_PROMPT = "In the evening we went to see the"
 YOUR_PLUS, YOUR_MINUS = " ships", " "
 YOUR_STRENGTH = 4
 
@@ -73,7 +73,7 @@ for completion in lm.generate(PROMPT, n=3, seed=SEED).completion:
 # is the vector. The leading space makes the word the token that it is in the middle of a sentence.
 
 # %%
-LAYER = lm.n_layers // 4
+LAYER = 0  # the first block; notebook 02 tries them all
 STRENGTH = 4
 
 wedding = sl.actadd(lm, " weddings", " ", layer=LAYER)
@@ -108,10 +108,10 @@ plots.completions_html(samples, words=data.topics()["weddings"])
 # ## 3 · The next token
 #
 # A completion is many draws. The model's answer to *what comes next* is one distribution, which can be looked at
-# directly. The paper does so with this prompt.
+# directly.
 
 # %%
-NEXT = "I'm excited because I'm going to a"
+NEXT = "I went to see the"
 plots.next_tokens(lm, NEXT, STRENGTH * wedding)
 plt.show()
 
@@ -204,8 +204,8 @@ plt.show()
 #
 # - Is the word one token? `lm.tokens(" weddings")` shows it. Several tokens work too, if the prompt is at least as
 #   long.
-# - Try another layer: `layer=` from 0 to `lm.n_layers - 1`. The deepest do little, since what they write at the first
-#   positions is hardly read any more.
+# - Is the layer one that listens? The bundled model reads the front of a text in its first blocks, so a vector that is
+#   put there later changes little. Notebook 02 shows it.
 # - Try another strength. Too little is not seen, too much leaves no sentence standing.
 #
 # </details>

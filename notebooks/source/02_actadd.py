@@ -48,7 +48,7 @@ from steerlab.experiments import actadd as experiments
 if REMOTE:
     raise SystemExit("this notebook runs locally: set REMOTE = False")
 lm = sl.load(MODEL)
-LAYER = lm.n_layers // 4
+LAYER = 0  # block whose input is steered; section 5 tries them all
 WEDDING = data.topics()["weddings"]
 PROMPT = "I went up to my friend and said"
 lm
@@ -154,7 +154,7 @@ plots.completions_html(samples, words=WEDDING)
 # What happens to the very next token? After *said* comes a comma, whatever the topic. So we ask where the topic shows.
 
 # %%
-NEXT = "My sister could talk of nothing but the"
+NEXT = "I went to see the"
 plots.next_tokens(lm, NEXT, STRENGTH * wedding, k=8)
 plt.show()
 
@@ -193,7 +193,7 @@ plt.show()
 # > anything to the *count of wedding words*? And to the text? Write it down before you run the next cell.
 
 # %%
-N = 200 if PROFILE == "paper" else 60
+N = 200 if PROFILE == "paper" else 40
 COEFFICIENTS = (1, 2, 4, 8)
 sweep = experiments.layer_sweep(lm, coefficients=COEFFICIENTS, n=N, seed=SEED)
 shares = experiments.summarise(sweep)
@@ -234,6 +234,51 @@ display(
 again = experiments.layer_sweep(lm, layers=[int(best.layer)], coefficients=[best.coefficient], n=200, seed=SEED + 1)
 fresh = experiments.summarise(again)
 display(fresh[["condition", "layer", "coefficient", "n", "share", "low", "high"]].round(3))
+
+# %% [markdown]
+# ### Why these layers?
+#
+# GPT-2-XL can be steered from its first blocks on, best at the 6th of 48, and ever less above. Where does the bundled
+# model stop listening, and why? The opposite experiment tells. Write ` weddings` in front of the prompt, so that the
+# model *is* in its wedding state, and then take the vector away again, at the same position, at each layer in turn.
+#
+# > **Predict first.** If block 3 still needed the word at position 1, what would removing it there do?
+
+# %%
+headed = " weddings " + PROMPT
+removal = pd.concat(
+    lm.generate(headed, -1 * vector, n=40, seed=SEED, **experiments.PAPER_SAMPLING).assign(layer=layer)
+    for layer, vector in enumerate(sl.actadd(lm, " weddings", " ", layer=layer) for layer in range(lm.n_layers))
+)
+removed = experiments.summarise(experiments.count_topic_words(removal, WEDDING), by=["layer"])
+plots.lines(
+    removed, "layer", "share", labels=("layer at which the word is taken away", "completions with a wedding word")
+)
+plt.ylim(0, 1)
+plt.show()
+
+# %% [markdown]
+# Below the step in this curve position 1 is still read: disturb it there and the topic is lost. Above it, the later
+# positions have read it and carry it on themselves. So blocks 1 and 2 do listen to position 1, and yet the sweep found
+# nothing there. Why?
+#
+# ### What to subtract?
+#
+# The vector lies *over* the prompt's first word, ` I`. What the later positions see is
+# $h_{\text{I}} + c\,(h_{\text{weddings}} - h_{\text{space}})$, and a lone space is something that this model has hardly
+# ever read. Subtract what actually stands there, and at $c = 1$ the stream at position 1 becomes that of ` weddings`.
+#
+# > **Predict first.** With ` I` in place of the space, which layers and strengths will work?
+
+# %%
+against_i = experiments.layer_sweep(lm, minus=" I", coefficients=(1, 2), n=N // 2, seed=SEED)
+plots.layer_sweep(experiments.summarise(against_i), title="' weddings' − ' I'")
+plt.show()
+
+# %% [markdown]
+# The contrast prompt is half of the vector. The paper's space is a fair default for a prompt that you do not know; the
+# word that you overlay is the better one where you know it. It also shows what steering at the front is on this model:
+# at $c = 1$ little more than exchanging the first word, seen from the block where it is done.
 
 # %% [markdown]
 # ### Read the text, not only the count
@@ -282,6 +327,11 @@ typed = lm.logits([torch.tensor([bos, *lm.encode(" weddings"), *lm.encode(PROMPT
 torch.testing.assert_close(lm.logits(with_room, at_zero), typed)
 print("at layer 0, adding the vector to a space is the same as typing the word")
 
+# %% [markdown]
+# So at layer 0 and strength 1 steering *is* prompting, over the prompt's first word instead of in front of it. What
+# typing can't do is the rest: other strengths, the opposite, sums of vectors, and every layer above. The variants at
+# the best setting:
+
 # %%
 setting = {"layer": int(best.layer), "coefficient": float(best.coefficient)}
 variants = {
@@ -323,7 +373,7 @@ def add_at_front(h: torch.Tensor, vector: torch.Tensor, pad: torch.Tensor) -> to
 exercises.check_add_at_front(add_at_front)
 
 # %% [markdown]
-# <details><summary>Hint</summary>Row <code>b</code> begins at column <code>pad[b]</code>. Loop over rows first; then try
+# <details><summary>Hint</summary>Row <code>b</code> begins at column <code>pad[b]</code>. Loop over rows, then try
 # <code>pad[:, None] + torch.arange(T_s)</code> as an index.</details>
 #
 # <details><summary>Solution</summary>
