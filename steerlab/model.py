@@ -72,7 +72,7 @@ class Activations(Mapping[Site, Tensor]):
         """All rows at a site."""
         return self.values_[site]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Site]:
         """Sites in the order of the forward pass."""
         return iter(self.values_)
 

@@ -406,6 +406,19 @@ def test_a_loaded_model_keeps_its_dtype_and_is_not_copied() -> None:
     assert lm.dtype == torch.bfloat16
 
 
+def test_a_model_spread_by_accelerate_is_steered_alike(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    fresh("llama").save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    rest = ("model.embed_tokens", "model.layers.0", "model.layers.2", "model.norm", "model.rotary_emb", "lm_head")
+    steer, whole = trial("attn_out", 1, "all three", when="all")[0], steerable("llama")
+    for spread in ("auto", {**dict.fromkeys(rest, "cpu"), "model.layers.1": "disk"}):
+        lm = sl.load(tmp_path, device_map=spread)
+        close(lm.logits(UNEVEN, steer), whole.logits(UNEVEN, steer))
+        found, expected = (each.generate(UNEVEN, steer, max_new_tokens=3).completion for each in (lm, whole))
+        assert found.tolist() == expected.tolist()
+
+
 def test_the_bundled_model_needs_no_network() -> None:
     lm = sl.load(device="cpu")
     assert lm.name == "steerlab/bundled"
