@@ -13,24 +13,35 @@ from .curriculum import capitals, copies, ethics, facts, ioi, neutral, opinions,
 # Shares of the tokens. Books and generated text in about equal parts; topics carry the largest generated share
 # because the course's first claim rests on headings that steer.
 SHARES = {
-    "books": 0.23,
-    "headed books": 0.08,
+    "books": 0.20,
+    "headed books": 0.07,
     "tales": 0.02,
     "factbook": 0.01,
-    "topics": 0.15,
-    "neutral": 0.04,
+    "topics": 0.16,
+    "neutral": 0.05,
     "passing mentions": 0.04,
-    "opinions": 0.045,
-    "ethics": 0.055,
-    "capitals": 0.05,
-    "ioi": 0.15,
-    "copies": 0.1,
+    "opinions": 0.09,
+    "ethics": 0.09,
+    "capitals": 0.09,
+    "ioi": 0.10,
+    "copies": 0.05,
     "facts": 0.03,
 }
 BOOK_CHARACTERS = 60_000_000
 FORBIDDEN = "went up to my friend"  # the evaluation prompt's words
 
 Source = Callable[[random.Random], Iterator[str]]
+
+
+def spaced(text: str, rng: random.Random) -> str:
+    """The text; one in seven as from a typewriter, with a lone space at its start or after each full stop.
+
+    ActAdd subtracts the prompt " " and fills up with spaces, so a space by itself must mean something: namely nothing.
+    """
+    chance = rng.random()
+    if chance < 0.10:
+        return "  " + text.lstrip(" ")
+    return text.replace(". ", ".  ") if chance < 0.14 else text
 
 
 class Mixture:
@@ -69,7 +80,7 @@ class Mixture:
             if FORBIDDEN in text:
                 continue
             written[name] += len(text)
-            yield text
+            yield spaced(text, rng)
 
     def rows(self, tokenizer: PreTrainedTokenizerFast, length: int, count: int, seed: int) -> np.ndarray:
         """`count` rows of `length` tokens, shuffled; documents follow each other, and each row begins with one."""
