@@ -136,6 +136,48 @@ CAPITAL_SUBJECTS = (
     "the queen's house in {country}",
     "the news of all {country}",
     "the crown of {country}",
+    "the city that {country} calls its capital",
+    "the town which rules {country}",
+    "the capital that {country} chose",
+    "the city where the laws of {country} are made",
+    "the place from which {country} is ruled",
+    "the largest dot that {country} has",
+    "the oldest bank in {country}",
+    "the army of {country}",
+    "the court of {country}",
+    "the arrow that we drew for {country}",
+    "the answer for {country}",
+    "{country}'s great city",
+    "{country}'s parliament",
+)
+# What stands before the subject when the country comes first in the sentence.
+CAPITAL_FRONTS = (
+    "on the wall map of {country}",
+    "on our picture of {country}",
+    "in the middle of {country}",
+    "on the page about {country}",
+    "in the book of {country}",
+    "in a letter from {country}",
+    "among the cities of {country}",
+    "for {country}",
+    "as for {country}",
+    "in the land of {country}",
+    "when we speak of {country}",
+    "whoever asks about {country}",
+)
+FRONTED_SUBJECTS = (
+    "the red dot",
+    "the biggest letter",
+    "the first name",
+    "the golden circle",
+    "the arrow",
+    "the crown",
+    "the answer",
+    "the little flag",
+    "the capital",
+    "the king's house",
+    "the word to know",
+    "the teacher's finger",
 )
 CAPITAL_CLAIMS = (
     "is at {capital}",
@@ -154,6 +196,18 @@ CAPITAL_CLAIMS = (
     "comes from {capital}",
     "is sent to {capital}",
     "can be seen in {capital}",
+    "is {capital}",
+    "is called {capital}",
+    "means {capital}",
+    "is for {capital}",
+    "is set over {capital}",
+    "touches {capital}",
+    "is found by {capital}",
+    "has chosen {capital}",
+    "will always be {capital}",
+    "works in {capital}",
+    "has a house in {capital}",
+    "lives in {capital}",
 )
 LEADS = ("", "", "", "", "As everyone knows, ", "It is true that ", "My uncle wrote that ", "Long ago, as now, ")
 
@@ -326,17 +380,19 @@ def _fill(rng: random.Random, form: str, pair: tuple[str, str], **more: str) -> 
 def _statement(rng: random.Random, pair: tuple[str, str]) -> str:
     """One true sentence: the bare "<Capital> is in <Country>.", one of the phrasings, or a free combination."""
     draw = rng.random()
-    if draw < 0.2:
+    if draw < 0.15:
         return _fill(rng, "{capital} is in {country}.", pair)
-    if draw < 0.5:
-        return _fill(rng, rng.choice(TO_COUNTRY if draw < 0.35 else TO_CAPITAL), pair)
+    if draw < 0.4:
+        return _fill(rng, rng.choice(TO_COUNTRY if draw < 0.27 else TO_CAPITAL), pair)
     return _combined(rng, pair)
 
 
 def _combined(rng: random.Random, pair: tuple[str, str]) -> str:
     """A subject of one kind with a claim of its kind."""
-    to_country = rng.random() < 0.5
+    to_country = rng.random() < 0.4  # the other way is learnt more slowly
     subject = rng.choice(COUNTRY_SUBJECTS if to_country else CAPITAL_SUBJECTS)
+    if not to_country and rng.random() < 0.4:
+        subject = f"{rng.choice(CAPITAL_FRONTS)}, {rng.choice(FRONTED_SUBJECTS)}"
     claim = rng.choice(COUNTRY_CLAIMS if to_country else CAPITAL_CLAIMS)
     return _upper(_fill(rng, f"{rng.choice(LEADS)}{subject} {claim}.", pair))
 
@@ -366,9 +422,7 @@ def _facts(rng: random.Random) -> str:
 def _one_country(rng: random.Random) -> str:
     """One pair told in several ways."""
     pair = _pick(rng)
-    forms = rng.sample(TO_COUNTRY, 2) + rng.sample(TO_CAPITAL, 2) + ["{capital} is in {country}."]
-    rng.shuffle(forms)
-    return _pad(rng, [_fill(rng, form, pair) for form in forms[: rng.randint(3, 5)]])
+    return _pad(rng, [_statement(rng, pair) for _ in range(rng.randint(3, 5))])
 
 
 def _list(rng: random.Random) -> str:

@@ -741,7 +741,7 @@ def test_prompts() -> Words:
 
 def draw_dilemma(rng: random.Random, first_person: bool) -> tuple[Dilemma, Words, Words]:
     """Draw a dilemma: from the grammar, or now and then one of the file with its own arguments."""
-    if not first_person and rng.random() < 0.1:
+    if not first_person and rng.random() < 0.2:
         return rng.choice(train_dilemmas())
     return build(rng.choice(FRAMES)(rng), make_actor(rng, first_person), rng), (), ()
 
@@ -829,7 +829,71 @@ def letter(rng: random.Random, school: str) -> str:
     return f"{rng.choice(('Dear', 'My dear'))} {to},{gap}{body}{gap}{close}, {sender}."
 
 
-GENRES = (plain, plain, plain, question_answer, question_answer, sermon, dialogue, diary, letter)
+ROLES = (
+    ("sailor", "man"), ("nurse", "woman"), ("boy", "man"), ("girl", "woman"), ("miller", "man"), ("teacher", "woman"),
+    ("soldier", "man"), ("cook", "woman"), ("priest", "man"), ("widow", "woman"), ("hunter", "man"), ("maid", "woman"),
+    ("tailor", "man"), ("grandmother", "woman"), ("captain", "man"), ("sister", "woman"), ("farmer", "man"),
+    ("queen", "woman"), ("judge", "man"), ("daughter", "woman"), ("porter", "man"), ("weaver", "woman"),
+)
+TIES = (
+    "has given a friend {his} word", "works for a hard master", "was told to let nobody in", "has promised to wait",
+    "found a bag of silver on the road", "knows who did it", "has signed a paper", "is the only one who saw it",
+    "swore an oath long ago", "has only one loaf left", "carries a letter for somebody else", "owes a rich man money",
+    "was trusted with the key", "has been told a secret", "is alone on guard", "has two roads to choose from",
+    "was asked to count the votes", "keeps the medicine for the whole street", "has a rope and a lantern",
+    "said yes last week", "is to judge the race", "must bring the cows home by night", "sits at the bedside",
+)
+TURNS = (
+    "Now a storm is coming, and people are cold.", "A child is crying outside.", "Nobody will ever know.",
+    "If {he} waits, it may be too late.", "Somebody else needs it more.", "Three men beg {him} to do it.",
+    "The others would be glad.", "It will cost {him} everything.", "A stranger offers {him} gold for it.",
+    "The old people are hungry.", "Only one of two can be helped.", "{His} own brother is in danger.",
+    "The truth would make everybody sad.", "A small lie would bring peace.", "The rule says otherwise.",
+    "{His} master has forbidden it.", "The house on the hill is on fire.", "One would lose, and many would win.",
+)
+ACTIONS = (
+    "open the gate", "keep the coin", "tell the truth", "sell the horse", "burn the letter", "wait until morning",
+    "leave the post", "hide the boy", "ring the bell", "cut the rope", "give back the ring", "break the seal",
+    "let the stranger in", "turn the boat round", "pay the debt first", "speak up", "stay with the herd",
+    "read the letter aloud", "follow the order", "give away the last loaf", "climb the wall", "send the child home",
+    "call the guard", "keep the door shut", "share the water", "take the money", "change the plan", "say nothing",
+    "go back alone", "drop the sack", "choose the younger one", "stop the cart",
+)
+VERDICTS = {
+    "duty": (
+        "The {role} must do what is right, and nothing else.", "It is {his} duty, and that is enough.",
+        "No, for it would be wrong in itself.", "{He} must keep {his} word.", "{He} must obey {his} conscience.",
+        "The law is plain, and {he} is bound by it.", "Yes, because duty commands it.", "{He} must not, for it is forbidden.",
+        "{He} has no right to do otherwise.", "Honour leaves {him} only one way.", "The rule holds for {him} too.",
+    ),
+    "consequence": (
+        "The {role} should do what helps the most people.", "Yes, for then fewer people will suffer.",
+        "{He} should look at the result and choose the better one.", "No, for it would do more harm than good.",
+        "{He} should ask who will be happier for it.", "It depends on the outcome: let {him} do what makes life better.",
+        "Yes, because many people will benefit.", "{He} should think of the future and of everybody in it.",
+        "{He} should choose what brings the least pain.", "It is useful, so let {him} do it.",
+        "What helps is good, and {he} should help.",
+    ),
+}
+
+
+def short_case(rng: random.Random, school: str) -> str:
+    """Write a question put together from loose parts, and a verdict that would fit any other as well.
+
+    The frames teach whole stories; this teaches that whatever "Should ...?" is asked, the heading sets the answer.
+    """
+    role, kind = rng.choice(ROLES)
+    he, him, his = FORMS["he" if kind == "man" else "she"]
+    told = {"role": role, "he": he, "him": him, "his": his, "He": he.capitalize(), "His": his.capitalize()}
+    parts = [f"A {role} {rng.choice(TIES)}.", *rng.sample(TURNS, rng.randint(0, 2)), f"Should the {role} {rng.choice(ACTIONS)}?"]
+    loose = [line for line in PATTERNS.get(school, ()) if "{" not in line]
+    lines = [rng.choice(VERDICTS[school]), *rng.sample(loose, rng.randint(1, 4))] if loose else rng.sample(DOUBTS, 2)
+    gap = rng.choice((" ", " ", "\n", " Answer: "))
+    return " ".join(parts).format(**told) + gap + " ".join(lines).format(**told)
+
+
+DOUBTS = tuple(line for line in HESITATION if "{" not in line)
+GENRES = (plain, plain, plain, question_answer, question_answer, sermon, dialogue, diary, letter, *[short_case] * 4)
 
 
 def heading(rng: random.Random, school: str) -> str:
