@@ -125,9 +125,6 @@ CAPITAL_SUBJECTS = (
     "the rulers of {country}",
     "the judges of {country}",
     "the best market in {country}",
-    "the first city of {country}",
-    "the great city of {country}",
-    "the city that rules {country}",
     "the chief post office of {country}",
     "every important letter in {country}",
     "each main road in {country}",
@@ -136,19 +133,26 @@ CAPITAL_SUBJECTS = (
     "the queen's house in {country}",
     "the news of all {country}",
     "the crown of {country}",
-    "the city that {country} calls its capital",
-    "the town which rules {country}",
-    "the capital that {country} chose",
-    "the city where the laws of {country} are made",
-    "the place from which {country} is ruled",
     "the largest dot that {country} has",
     "the oldest bank in {country}",
     "the army of {country}",
     "the court of {country}",
     "the arrow that we drew for {country}",
-    "the answer for {country}",
-    "{country}'s great city",
     "{country}'s parliament",
+)
+# Subjects that are the capital itself, so that only "is" fits.
+CITY_SUBJECTS = (
+    "the first city of {country}",
+    "the great city of {country}",
+    "the city that rules {country}",
+    "the city that {country} calls its capital",
+    "the town which rules {country}",
+    "the capital that {country} chose",
+    "the city where the laws of {country} are made",
+    "the place from which {country} is ruled",
+    "{country}'s great city",
+    "{country}'s capital city",
+    "the answer for {country}",
 )
 # What stands before the subject when the country comes first in the sentence.
 CAPITAL_FRONTS = (
@@ -172,9 +176,7 @@ FRONTED_SUBJECTS = (
     "the golden circle",
     "the arrow",
     "the crown",
-    "the answer",
     "the little flag",
-    "the capital",
     "the king's house",
     "the word to know",
     "the teacher's finger",
@@ -196,13 +198,8 @@ CAPITAL_CLAIMS = (
     "comes from {capital}",
     "is sent to {capital}",
     "can be seen in {capital}",
-    "is {capital}",
-    "is called {capital}",
     "means {capital}",
-    "is for {capital}",
-    "is set over {capital}",
     "touches {capital}",
-    "is found by {capital}",
     "has chosen {capital}",
     "will always be {capital}",
     "works in {capital}",
@@ -232,6 +229,12 @@ NEUTRAL = (
     "The letter lay on the desk.",
     "The map hung on the wall.",
     "Everyone waited.",
+    "A white stone marks the place.",
+    "The blue line marks the river.",
+    "A ribbon marks the page.",
+    "A flag marks the village.",
+    "The cross marks the hill.",
+    "The bell marks the hour.",
 )
 
 CLAIMS = (
@@ -391,9 +394,13 @@ def _combined(rng: random.Random, pair: tuple[str, str]) -> str:
     """A subject of one kind with a claim of its kind."""
     to_country = rng.random() < 0.4  # the other way is learnt more slowly
     subject = rng.choice(COUNTRY_SUBJECTS if to_country else CAPITAL_SUBJECTS)
-    if not to_country and rng.random() < 0.4:
-        subject = f"{rng.choice(CAPITAL_FRONTS)}, {rng.choice(FRONTED_SUBJECTS)}"
     claim = rng.choice(COUNTRY_CLAIMS if to_country else CAPITAL_CLAIMS)
+    if not to_country:
+        draw = rng.random()
+        if draw < 0.3:
+            subject, claim = rng.choice(CITY_SUBJECTS), "is {capital}"
+        elif draw < 0.65:
+            subject = f"{rng.choice(CAPITAL_FRONTS)}, {rng.choice(FRONTED_SUBJECTS)}"
     return _upper(_fill(rng, f"{rng.choice(LEADS)}{subject} {claim}.", pair))
 
 

@@ -829,7 +829,7 @@ def letter(rng: random.Random, school: str) -> str:
     return f"{rng.choice(('Dear', 'My dear'))} {to},{gap}{body}{gap}{close}, {sender}."
 
 
-ROLES = (
+CASE_ROLES = (
     ("sailor", "man"), ("nurse", "woman"), ("boy", "man"), ("girl", "woman"), ("miller", "man"), ("teacher", "woman"),
     ("soldier", "man"), ("cook", "woman"), ("priest", "man"), ("widow", "woman"), ("hunter", "man"), ("maid", "woman"),
     ("tailor", "man"), ("grandmother", "woman"), ("captain", "man"), ("sister", "woman"), ("farmer", "man"),
@@ -880,20 +880,24 @@ VERDICTS = {
 def short_case(rng: random.Random, school: str) -> str:
     """Write a question put together from loose parts, and a verdict that would fit any other as well.
 
-    The frames teach whole stories; this teaches that whatever "Should ...?" is asked, the heading sets the answer.
+    The frames teach whole stories; this teaches that whatever "Should ...?" is asked, the heading sets the answer. It is
+    short on purpose: a heading decides one thing in a text, so the shorter the text, the more there is to learn from it.
     """
-    role, kind = rng.choice(ROLES)
+    role, kind = rng.choice(CASE_ROLES)
     he, him, his = FORMS["he" if kind == "man" else "she"]
     told = {"role": role, "he": he, "him": him, "his": his, "He": he.capitalize(), "His": his.capitalize()}
-    parts = [f"A {role} {rng.choice(TIES)}.", *rng.sample(TURNS, rng.randint(0, 2)), f"Should the {role} {rng.choice(ACTIONS)}?"]
+    action = rng.choice(ACTIONS)
+    parts = [f"Should a {role} {action}?"]
+    if rng.random() < 0.5:
+        parts = [f"A {role} {rng.choice(TIES)}.", *rng.sample(TURNS, rng.randint(0, 2)), f"Should the {role} {action}?"]
     loose = [line for line in PATTERNS.get(school, ()) if "{" not in line]
-    lines = [rng.choice(VERDICTS[school]), *rng.sample(loose, rng.randint(1, 4))] if loose else rng.sample(DOUBTS, 2)
+    lines = [rng.choice(VERDICTS[school]), *rng.sample(loose, rng.randint(0, 2))] if loose else rng.sample(DOUBTS, 2)
     gap = rng.choice((" ", " ", "\n", " Answer: "))
     return " ".join(parts).format(**told) + gap + " ".join(lines).format(**told)
 
 
 DOUBTS = tuple(line for line in HESITATION if "{" not in line)
-GENRES = (plain, plain, plain, question_answer, question_answer, sermon, dialogue, diary, letter, *[short_case] * 4)
+GENRES = (plain, plain, plain, question_answer, question_answer, sermon, dialogue, diary, letter, *[short_case] * 9)
 
 
 def heading(rng: random.Random, school: str) -> str:
