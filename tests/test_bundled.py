@@ -96,6 +96,11 @@ def test_pattern_finds_a_filled_template() -> None:
     assert not pattern(ioi.HELD_OUT[0]).search(filled.replace("John gave", "Mary gave"))
 
 
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+def test_documents_are_filled_in(name: str, texts: dict[str, str]) -> None:
+    assert not re.search(r"[{}]|\('|<\w", texts[name])  # a slot, a tuple or an object where a word should stand
+
+
 @pytest.mark.parametrize("name", GENERATORS)
 def test_prompt_of_the_evaluation_is_never_generated(name: str, texts: dict[str, str]) -> None:
     assert FORBIDDEN in evaluate.PROMPT
