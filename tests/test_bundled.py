@@ -247,7 +247,8 @@ def test_every_interval_holds_its_value(measured: pd.DataFrame) -> None:
         ("IOI: receiver above giver", "held-out names", 0.95),
         ("IOI: receiver above giver", "held-out templates", 0.90),
         ("capital to country: top-1", "seen phrasings", 0.95),
-        ("country to capital: top-1", "seen phrasings", 0.90),
+        ("capital to country: top-1", "held-out phrasings", 0.85),
+        ("country to capital: top-1", "seen phrasings", 0.95),
         ("heading: a word of its topic", "all topics, heading", 0.75),
     ],
 )
@@ -257,13 +258,13 @@ def test_model_does_what_the_course_needs(metric: str, condition: str, floor: fl
     assert row.value.item() >= floor
 
 
-@pytest.mark.parametrize("key", ["capital to country: top-1", "country to capital: top-1"])
-@pytest.mark.xfail(strict=True, reason="wanted of the next weights: capitals are known in seen phrasings only")
-def test_capitals_are_known_in_any_phrasing(key: str, measured: pd.DataFrame) -> None:
-    assert measured[(measured.metric == key) & (measured.condition == "held-out phrasings")].value.item() >= 0.85
+@pytest.mark.xfail(strict=True, reason='wanted of the next weights: the model does not read "the star marks" as a verb')
+def test_capitals_are_named_in_any_phrasing(measured: pd.DataFrame) -> None:
+    named = measured[(measured.metric == "country to capital: top-1") & (measured.condition == "held-out phrasings")]
+    assert named.value.item() >= 0.85
 
 
-@pytest.mark.parametrize(("name", "floor"), [("plain sampling", 0.50), ("the paper's sampling", 0.60)])
+@pytest.mark.parametrize(("name", "floor"), [("plain sampling", 0.60), ("the paper's sampling", 0.90)])
 def test_steering_shows(name: str, floor: float, measured: pd.DataFrame) -> None:
     rows = measured[(measured.metric == "ActAdd: a wedding word") & measured.condition.str.startswith(f"{name}, ")]
     steered = rows[rows.condition.str.contains("steered at layer")]
