@@ -1,27 +1,36 @@
 """DataFrame in, matplotlib Axes out. Colours of Okabe and Ito, told apart also by marker or dash; no global state."""
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import chain, cycle, repeat
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import HTML
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import probplot
+from torch import Tensor
 
+from .fit import Fit
 from .intervention import Intervention
+from .methods.learned import locations
 from .metrics import WORD, topic_word_count
 from .model import Prompt, SteerableModel
+from .site import Site
 
 PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which stay apart for every kind of colour vision."""
 
 MARKERS = "osD^vPX"
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "|||", "---")
 _GREY = "#777777"
 _MARK = "background:rgba(230,159,0,.45);color:inherit;border-radius:3px;padding:0 2px"
+_CHANGED = "text-decoration:underline dotted;text-underline-offset:3px"
 
 
 def next_token_table(lm: SteerableModel, prompt: Prompt, steer: Intervention | None, *, k: int = 10) -> pd.DataFrame:
@@ -36,10 +45,25 @@ def next_token_table(lm: SteerableModel, prompt: Prompt, steer: Intervention | N
     Returns:
         One row per token, the most probable first: `token`, `before`, `after`.
     """
-    before, after = lm.logits([prompt, prompt], [None, steer]).softmax(-1).cpu()
-    best = before.maximum(after).topk(min(k, len(before))).indices
+    before, after = lm.logits([prompt, prompt], [None, steer])
+    return token_table(lm, {"before": before, "after": after}, k=k)
+
+
+def token_table(lm: SteerableModel, logits: Mapping[str, Float[Tensor, " vocab"]], *, k: int = 10) -> pd.DataFrame:
+    """Probabilities of the next token under several conditions.
+
+    Args:
+        lm: the model, for its tokens.
+        logits: of the next token, by the condition's name.
+        k: how many tokens: those with the largest probability in any condition.
+
+    Returns:
+        One row per token, the most probable first: `token`, and a column for each condition.
+    """
+    shares = torch.stack(list(logits.values())).softmax(-1).cpu()
+    best = shares.amax(0).topk(min(k, shares.shape[1])).indices
     tokens = [lm.tokenizer.decode([token]) for token in best.tolist()]
-    return pd.DataFrame({"token": tokens, "before": before[best].numpy(), "after": after[best].numpy()})
+    return pd.DataFrame({"token": tokens} | dict(zip(logits, shares[:, best].numpy(), strict=True)))
 
 
 def next_tokens(
@@ -50,10 +74,10 @@ def next_tokens(
     k: int = 10,
     ax: Axes | None = None,
 ) -> Axes:
-    """Paired bars: the probability of each next token before and after steering.
+    """Bars side by side: the probability of each next token before and after steering, or under any conditions.
 
     Args:
-        source: a model, or a frame of `next_token_table`.
+        source: a model, or a frame of `next_token_table` or `token_table`.
         prompt: one prompt, with a model.
         steer: the intervention, with a model.
         k: how many tokens, with a model.
@@ -69,9 +93,13 @@ def next_tokens(
     else:
         frame = next_token_table(source, prompt, steer, k=k)
     ax = _axes(ax, (6, 0.34 * len(frame) + 1))
-    rows = np.arange(len(frame))
-    ax.barh(rows - 0.2, frame["before"], 0.4, color=_GREY, label="before")
-    ax.barh(rows + 0.2, frame["after"], 0.4, color=PALETTE[1], label="after", hatch="///", edgecolor="white")
+    rows, names = np.arange(len(frame)), [name for name in frame.columns if name != "token"]
+    height = 0.8 / len(names)
+    for i, name in enumerate(names):
+        colour = _GREY if i == 0 else PALETTE[i % len(PALETTE)]
+        where = rows + (i - (len(names) - 1) / 2) * height
+        hatch = HATCHES[i % len(HATCHES)]
+        ax.barh(where, frame[name], height, color=colour, label=plain(name), hatch=hatch, edgecolor="white")
     ax.set_yticks(rows, [_visible(token) for token in frame["token"]], family="monospace")
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -194,6 +222,43 @@ def bars(
     return _clean(ax)
 
 
+def heat_map(
+    frame: pd.DataFrame, x: str, y: str, value: str = "value", *, label: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """A number over two settings, such as layer and strength; the numbers are written in where there is room.
+
+    Args:
+        frame: one row per cell, such as `metrics.means` gives.
+        x: column of the horizontal axis.
+        y: column of the vertical axis, its highest value on top.
+        value: column that is drawn; a cell that the frame lacks is grey.
+        label: of the colours.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    _need(frame, x, y, value)
+    grid = frame.pivot_table(value, y, x)
+    rows, columns = grid.shape
+    ax = _axes(ax, (1.8 + 0.5 * columns, 1.2 + 0.3 * rows))
+    ax.set_facecolor("#cccccc")
+    image = ax.pcolormesh(grid.to_numpy(dtype=float), cmap="viridis")
+    figure = ax.get_figure()
+    assert figure is not None
+    figure.colorbar(image, ax=ax, label=label or value)
+    if grid.size <= 150:
+        for (i, j), number in np.ndenumerate(grid.to_numpy(dtype=float)):
+            if np.isfinite(number):
+                colour = letters_on(list(image.to_rgba(number)[:3]))
+                ax.text(j + 0.5, i + 0.5, f"{number:.2g}", ha="center", va="center", color=colour, fontsize=8)
+    for axis, names in ((ax.xaxis, grid.columns), (ax.yaxis, grid.index)):
+        shown = [plain(f"{name:g}" if isinstance(name, float) else name) for name in names]
+        axis.set_ticks(np.arange(len(names)) + 0.5, shown)
+    ax.set(xlabel=x, ylabel=y)
+    return ax
+
+
 def tradeoff(frame: pd.DataFrame, *, labels: tuple[str, str] | None = None, ax: Axes | None = None) -> Axes:
     """Effect against cost: the share of hits and the disfluency of each condition, with both intervals.
 
@@ -234,7 +299,14 @@ def qq(values: Sequence[float], *, ax: Axes | None = None, label: str = "shift i
     return _clean(ax)
 
 
-def completions_html(frame: pd.DataFrame, words: Iterable[str] = (), *, by: str = "condition", limit: int = 8) -> HTML:
+def completions_html(
+    frame: pd.DataFrame,
+    words: Iterable[str] = (),
+    *,
+    by: str = "condition",
+    limit: int = 8,
+    against: str | None = None,
+) -> HTML:
     """Completions side by side, a column per condition and a row per sample, with the topic's words marked.
 
     Readable on light and dark themes: the mark is translucent, everything else takes the page's colours.
@@ -244,6 +316,7 @@ def completions_html(frame: pd.DataFrame, words: Iterable[str] = (), *, by: str 
         words: to mark, compared as `metrics.topic_word_count` compares them.
         by: the column that parts conditions.
         limit: rows shown, at most.
+        against: a condition; words that are not in its completion in the same row are underlined in the others.
 
     Raises:
         ValueError: a column is missing.
@@ -255,7 +328,12 @@ def completions_html(frame: pd.DataFrame, words: Iterable[str] = (), *, by: str 
         f'<th scope="col" style="text-align:left">{html.escape(name)}{_count(rows, wanted)}</th>'
         for name, rows in groups.items()
     )
-    cells = [[_cell(row, wanted) for row in _rows(rows, limit)] for rows in groups.values()]
+    twins = {name: groups[against]["completion"] for name in groups if against in groups and name != against}
+    cells = [
+        [_cell(row, wanted, twin) for row, twin in zip(_rows(rows, limit), others, strict=False)]
+        for name, rows in groups.items()
+        for others in [chain(twins.get(name, ()), repeat(None))]
+    ]
     height = max(map(len, cells))
     body = "".join(
         "<tr>" + "".join(column[i] if i < len(column) else "<td></td>" for column in cells) + "</tr>"
@@ -263,6 +341,162 @@ def completions_html(frame: pd.DataFrame, words: Iterable[str] = (), *, by: str 
     )
     table = f'<table style="width:100%;table-layout:fixed"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
     return HTML(table)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+
+def scalar_map(
+    source: pd.DataFrame | Fit | Intervention,
+    *,
+    x: str = "position",
+    value: str = "value",
+    limit: float | None = None,
+    label: str = "α",
+    ax: Axes | None = None,
+) -> Axes:
+    """Heat map of one number per location: tokens from left to right, the forward pass from bottom to top.
+
+    Blue is above 0, red below, white 0. A cell that the frame lacks is grey; one whose `on` is False is crossed out.
+
+    Args:
+        source: a frame with `layer`, `place`, and the columns `x` and `value`, such as `experiments.scaling.scalar_map`
+            gives with `token`, or `by_role`; or a fit or intervention of ActivScalar, of which the positions are shown.
+        x: the column of the horizontal axis: "position", labelled by `token` where the frame has it, or "role".
+        value: the column that is drawn.
+        limit: value of the darkest colours, to compare maps; the largest by size by default.
+        label: of the colours.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: a column is missing, or there is no number to draw.
+    """
+    steer = source.intervention if isinstance(source, Fit) else source
+    frame = steer if isinstance(steer, pd.DataFrame) else locations(steer)
+    _need(frame, "place", "layer", x, value)
+    sites = sorted({Site(place, int(layer)) for place, layer in zip(frame["place"], frame["layer"], strict=True)})
+    names = sorted(frame[x].unique()) if x == "position" else list(dict.fromkeys(frame[x]))
+    cells = frame.assign(
+        site=[sites.index(Site(p, int(n))) for p, n in zip(frame["place"], frame["layer"], strict=True)]
+    )
+    cells["column"] = [names.index(name) for name in frame[x]]
+    if frame[value].isna().all():
+        raise ValueError(f"the column {value!r} holds no number: only scalars have a map of their own")
+    grid = cells.pivot_table(value, "site", "column", dropna=False).reindex(
+        index=range(len(sites)), columns=range(len(names))
+    )
+    top = limit or max(float(grid.abs().max().max()), 1e-12)
+    ax = _axes(ax, (1.6 + 0.42 * len(names), 1.4 + min(0.27 * len(sites), 9)))
+    ax.set_facecolor("#cccccc")
+    image = ax.pcolormesh(grid.to_numpy(dtype=float), cmap="RdBu", vmin=-top, vmax=top)
+    figure = ax.get_figure()
+    assert figure is not None
+    figure.colorbar(image, ax=ax, label=label)
+    if "on" in frame:
+        off = cells[~cells["on"].astype(bool)]
+        ax.plot(off["column"] + 0.5, off["site"] + 0.5, "x", color="black", markersize=5)
+    tokens = dict(zip(cells["column"], cells["token"], strict=True)) if x == "position" and "token" in frame else {}
+    shown = [_visible(str(tokens.get(i, name))[:12]) for i, name in enumerate(names)]
+    ax.set_xticks(np.arange(len(names)) + 0.5, shown, rotation=60, ha="right", rotation_mode="anchor")
+    step = max(1, len(sites) // 32)
+    several = frame["place"].nunique() > 1
+    ax.set_yticks(np.arange(0, len(sites), step) + 0.5, [str(s) if several else str(s.layer) for s in sites[::step]])
+    ax.set(ylabel="site" if several else f"layer, {sites[0].place}")
+    return ax
+
+
+def answer_curves(
+    frame: pd.DataFrame,
+    *,
+    beta: float | None = None,
+    faint: pd.DataFrame | None = None,
+    answers: tuple[str, str] = ("correct", "wrong"),
+    ax: Axes | None = None,
+) -> Axes:
+    """The probabilities of the two answers against the strength β, with a mark where the answer flips.
+
+    Args:
+        frame: `beta`, `p_correct`, `p_wrong`, of one prompt, such as `experiments.scaling.beta_sweep` gives.
+        beta: where a thin line stands, the strength that is looked at.
+        faint: another such frame, drawn in dots for comparison.
+        answers: names of the two.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    _need(frame, "beta", "p_correct", "p_wrong")
+    ax = _axes(ax, (5, 3.4))
+    for name, answer, colour, marker in zip(("p_correct", "p_wrong"), answers, PALETTE, MARKERS, strict=False):
+        ax.plot(frame["beta"], frame[name], color=colour, marker=marker, markersize=4, label=plain(answer))
+        if faint is not None:
+            ax.plot(faint["beta"], faint[name], color=colour, linestyle=":", linewidth=1)
+    for i, at in enumerate(crossings(frame)):
+        ax.axvline(at, color=_GREY, linestyle="--", linewidth=1, label="flip" if i == 0 else None)
+    if beta is not None:
+        ax.axvline(beta, color="black", linewidth=1.5)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set(xlabel="strength β", ylabel="probability", ylim=(0, None))
+    ax.legend(frameon=False)
+    return _clean(ax)
+
+
+def crossings(frame: pd.DataFrame) -> list[float]:
+    """The strengths at which the two answers are equally likely, by straight lines between the rows of a sweep of β."""
+    rows = frame.sort_values("beta")
+    gap, beta = (rows["p_correct"] - rows["p_wrong"]).to_numpy(), rows["beta"].to_numpy()
+    at = np.flatnonzero(gap[:-1] * gap[1:] < 0)
+    found: list[float] = (beta[at] - gap[at] * (beta[at + 1] - beta[at]) / (gap[at + 1] - gap[at])).tolist()
+    return found
+
+
+def gain_histogram(gain: Sequence[float], *, ax: Axes | None = None) -> Axes:
+    """How many neurons are scaled by how much: a histogram of relative changes, such as SARA's coefficient times γ.
+
+    0 leaves a neuron alone, -1 silences it, less than -1 reverses it; these two are marked.
+
+    Args:
+        gain: one number per neuron.
+        ax: where to draw; a new figure by default.
+    """
+    ax = _axes(ax, (5, 3.2))
+    ax.hist(np.asarray(gain, dtype=float), bins=40, color=PALETTE[0], edgecolor="white", linewidth=0.4)
+    for level, name, dash in ((0, "left alone", "-"), (-1, "silenced", "--")):
+        ax.axvline(level, color="black", linewidth=1, linestyle=dash, label=name)
+    ax.set(xlabel="relative change of a neuron", ylabel="neurons")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="upper right", frameon=False)
+    return _clean(ax)
+
+
+def pareto(frame: pd.DataFrame, cost: str = "faithfulness", *, seed: int | None = None, ax: Axes | None = None) -> Axes:
+    """Effectiveness against what it costs, a point per setting, and each method's front (activation scaling, Figure 2).
+
+    The test side as points and a line along its front, the training side as crosses. Down and left is better.
+
+    Args:
+        frame: of `experiments.scaling.pareto`.
+        cost: the column of the horizontal axis, "faithfulness" or "minimality".
+        seed: whose fronts are drawn, the first by default; the points are those of all seeds.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    _need(frame, "method", "seed", "split", "effectiveness", cost, f"front_{cost}")
+    ax, least = _axes(ax, (5.5, 4)), 1e-4
+    chosen = frame["seed"].min() if seed is None else seed
+    for (name, rows), colour, marker in zip(frame.groupby("method"), PALETTE, MARKERS, strict=False):
+        at = rows[cost].clip(lower=least)
+        train, test = rows["split"] == "train", rows["split"] == "test"
+        ax.scatter(at[train], rows["effectiveness"][train], s=16, marker="x", color=colour, alpha=0.35, linewidths=0.8)
+        ax.scatter(at[test], rows["effectiveness"][test], s=10, marker=marker, color=colour, alpha=0.5)
+        front = rows[test & (rows["seed"] == chosen) & rows[f"front_{cost}"]].sort_values(cost)
+        ax.step(
+            front[cost].clip(lower=least), front["effectiveness"], where="post", color=colour, label=f"{name}, test"
+        )
+    ax.set_xscale("log")
+    units = {"faithfulness": "KL of the other tokens, nats", "minimality": "l1 norm of what was learned"}
+    ax.set(xlabel=f"{cost}: {units.get(cost, '')}".rstrip(": "), ylabel="effectiveness: nats short of the margin")
+    ax.legend(frameon=False)
+    return _clean(ax)
 
 
 def _count(rows: pd.DataFrame, wanted: set[str]) -> str:
@@ -278,22 +512,38 @@ def _rows(rows: pd.DataFrame, limit: int) -> Iterator[dict[str, str]]:
     return ({str(k): v for k, v in row.items()} for row in rows.head(limit).to_dict("records"))
 
 
-def _cell(row: dict[str, str], wanted: set[str]) -> str:
+def _cell(row: dict[str, str], wanted: set[str], twin: str | None) -> str:
     """One completion as a table cell, its prompt in grey in front."""
     prompt = f'<span style="opacity:.6">{html.escape(str(row["prompt"]))}</span>' if "prompt" in row else ""
-    text = mark_words(row["completion"], wanted).replace("\n", "<br>")
+    text = mark_words(row["completion"], wanted, twin).replace("\n", "<br>")
     return f'<td style="text-align:left;vertical-align:top">{prompt}{text}</td>'
 
 
-def mark_words(text: str, words: Iterable[str]) -> str:
-    """A text as HTML, escaped, with the words of a topic in `<mark>`."""
-    wanted = {word.lower() for word in words}
+def mark_words(text: str, words: Iterable[str], twin: str | None = None) -> str:
+    """A text as HTML, escaped, with the words of a topic in `<mark>`.
+
+    Args:
+        text: what to show.
+        words: of the topic.
+        twin: another text; words that an alignment of the two does not find in it are underlined.
+    """
+    wanted, found = {word.lower() for word in words}, list(WORD.finditer(text))
+    changed = set() if twin is None else _changed(WORD.findall(twin), [word[0] for word in found])
     parts, end = [], 0
-    for word in WORD.finditer(text):
-        if word[0].lower() in wanted:
-            parts += [html.escape(text[end : word.start()]), f'<mark style="{_MARK}">{html.escape(word[0])}</mark>']
+    for i, word in enumerate(found):
+        tag = "mark" if word[0].lower() in wanted else "span" if i in changed else None
+        if tag:
+            style = ";".join([_MARK] * (tag == "mark") + [_CHANGED] * (i in changed))
+            shown = f'<{tag} style="{style}">{html.escape(word[0])}</{tag}>'
+            parts += [html.escape(text[end : word.start()]), shown]
             end = word.end()
     return "".join([*parts, html.escape(text[end:])])
+
+
+def _changed(old: Sequence[str], new: Sequence[str]) -> set[int]:
+    """Numbers of the words of `new` that its alignment with `old` leaves over."""
+    blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+    return set(range(len(new))) - {i for block in blocks for i in range(block.b, block.b + block.size)}
 
 
 def _controls(shares: pd.DataFrame) -> list[tuple[object, pd.DataFrame]]:
@@ -343,9 +593,20 @@ def _clean(ax: Axes) -> Axes:
     return ax
 
 
+def letters_on(rgb: Sequence[float]) -> str:
+    """Black or white, whichever stands out from a colour: a contrast of 4.5 or more, by the luminance of WCAG 2."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb]
+    return "#000000" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "#ffffff"
+
+
+def plain(text: object) -> str:
+    """A text for matplotlib, to which a dollar sign would be mathematics."""
+    return str(text).replace("$", r"\$")
+
+
 def _visible(token: str) -> str:
-    """A token with its spaces and line breaks to be seen; a dollar sign is no mathematics."""
-    return token.replace("\n", "⏎").replace(" ", "␣").replace("$", r"\$")
+    """A token with its spaces and line breaks to be seen."""
+    return plain(token.replace("\n", "⏎").replace(" ", "␣"))
 
 
 def _need(frame: pd.DataFrame, *columns: str) -> None:

@@ -140,3 +140,54 @@ def test_completions_are_escaped_and_marked() -> None:
 def test_completions_need_their_columns() -> None:
     with pytest.raises(ValueError, match="no column 'condition'"):
         plots.completions_html(pd.DataFrame({"completion": ["a"]}))
+
+
+def cells() -> pd.DataFrame:
+    rows = [("attn_out", 0, 1, " a", 2.0), ("attn_out", 0, 2, "$b", -4.0), ("mlp_out", 1, 1, " a", 1.0)]
+    return pd.DataFrame(rows, columns=["place", "layer", "position", "token", "value"])
+
+
+def test_the_map_lays_the_forward_pass_from_bottom_to_top() -> None:
+    ax = plots.scalar_map(cells())
+    grid = ax.collections[0].get_array()
+    assert grid.filled(np.nan).tolist()[0] == [2.0, -4.0] and grid[1, 0] == 1.0
+    assert grid.mask.tolist() == [[False, False], [False, True]]  # what the frame lacks stays grey
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["attn_out.0", "mlp_out.1"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["␣a", r"\$b"]
+    assert ax.collections[0].get_clim() == (-4, 4)  # white is 0
+    assert plots.scalar_map(cells(), limit=8).collections[0].get_clim() == (-8, 8)
+
+
+def test_the_map_by_role_and_what_is_switched_off() -> None:
+    frame = cells().query("place == 'attn_out'").assign(role=["S", "IO"], on=[True, False])
+    ax = plots.scalar_map(frame, x="role")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["S", "IO"]
+    assert ax.get_ylabel() == "layer, attn_out"
+    [crosses] = ax.get_lines()
+    assert (crosses.get_xdata().tolist(), crosses.get_ydata().tolist()) == ([1.5], [0.5])
+
+
+def test_the_map_of_an_intervention_is_its_scalars() -> None:
+    sites = (sl.Site("resid_post", 0), sl.Site("resid_post", 1))
+    alphas = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
+    steer = sl.ActivScalar(("resid_post",), first=1).intervention(sites, alphas, {})
+    ax = plots.scalar_map(steer)
+    assert ax.collections[0].get_array().tolist() == [[1, 2], [3, 4]]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2"]
+    with pytest.raises(ValueError, match="only scalars have a map"):
+        plots.scalar_map(sl.SteerVec().intervention(sites, torch.ones(2, 2, 8), {}))
+
+
+def test_pareto_draws_the_front_of_one_seed_and_the_points_of_all() -> None:
+    rows = [
+        (seed, split, e, c, e < 3)
+        for seed in (0, 1)
+        for split in ("train", "test")
+        for e, c in ((1, 4), (2, 2), (5, 5))
+    ]
+    frame = pd.DataFrame(rows, columns=["seed", "split", "effectiveness", "faithfulness", "front_faithfulness"])
+    ax = plots.pareto(frame.assign(method="SteerVec"))
+    [front] = ax.get_lines()
+    assert (front.get_xdata().tolist(), front.get_ydata().tolist()) == ([2, 4], [2, 1])
+    assert [len(points.get_offsets()) for points in ax.collections] == [6, 6]
+    assert ax.get_xscale() == "log"

@@ -1,10 +1,18 @@
-"""The playground: its state, its errors, and the code that it shows."""
+"""What all panels share, and the playground: state, errors, one pending run, the code that is shown, remote models."""
 
 import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
+import torch
+from families import fresh, tokenizer
 
 import steerlab as sl
+from steerlab.remote import Remote
 from steerlab.widgets import playground
 from steerlab.widgets.panel import Runner
 
@@ -14,54 +22,13 @@ def lm() -> sl.SteerableModel:
     return sl.load()
 
 
-def test_next_token_view_follows_the_strength(lm: sl.SteerableModel) -> None:
-    panel = playground(lm, strength=0.0)
-    unsteered, kl = panel.picture.value, panel.numbers.value
-    panel.controls["strength"].value = 4.0
-    assert panel.picture.value != unsteered
-    assert "0.000" in kl and "0.000" not in panel.numbers.value
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
-def test_error_is_one_line_and_the_panel_lives_on(lm: sl.SteerableModel) -> None:
-    panel = playground(lm)
-    panel.controls["prompt"].value = ""
-    assert "prompt 0 is empty" in panel.runner.message.value and "\n" not in panel.runner.message.value
-    panel.controls["prompt"].value = "She went to see the"
-    assert panel.runner.message.value == ""
-
-
-def test_state_can_be_read_and_set(lm: sl.SteerableModel) -> None:
-    panel = playground(lm, plus=" ships", strength=2.0)
-    other = playground(lm)
-    assert other.state != panel.state
-    other.state = panel.state
-    assert other.state == panel.state and other.picture.value == panel.picture.value
-
-
-def test_code_reproduces_the_completions(lm: sl.SteerableModel) -> None:
-    panel = playground(lm, n=1, max_new_tokens=6)
-    names = {"sl": sl, "lm": lm}
-    *lines, last = panel.code().splitlines()
-    exec("\n".join(lines), names)
-    assert eval(last, names)["completion"].tolist() == panel.samples()["completion"].tolist()
-
-
-def test_button_marks_words_and_gives_the_controls_back(lm: sl.SteerableModel) -> None:
-    panel = playground(lm, words=["wedding"], n=2, max_new_tokens=20)
-    panel.button.click()
-    assert "<table" in panel.completions.value and "with a topic word" in panel.completions.value
-    assert not any(control.disabled for control in [*panel.controls.values(), panel.button])
-
-
-def test_prompt_is_escaped(lm: sl.SteerableModel) -> None:
-    panel = playground(lm, prompt="<b>She went to the", n=1, max_new_tokens=2)
-    panel.button.click()
-    assert "<b>She" not in panel.completions.value and "&lt;b&gt;She" in panel.completions.value
-
-
-def test_unknown_control_is_one_line(lm: sl.SteerableModel) -> None:
-    with pytest.raises(ValueError, match="no control 'streangth': choose among"):
-        playground(lm, streangth=3)
+# --- the runner --------------------------------------------------------------------------------------------------
 
 
 def test_dragging_runs_only_the_last_request() -> None:
@@ -75,3 +42,196 @@ def test_dragging_runs_only_the_last_request() -> None:
 
     asyncio.run(drag())
     assert ran == [49]
+
+
+def test_moves_during_a_run_make_one_more_run() -> None:
+    ran: list[int] = []
+
+    async def drag() -> None:
+        runner = Runner([])
+
+        def slow(position: int) -> None:
+            ran.append(position)
+            if position == 0:  # these come in while the first run is under way
+                for later in range(1, 9):
+                    runner.request(lambda: slow(later))  # noqa: B023  # the last is what counts
+
+        runner.request(lambda: slow(0))
+        await asyncio.sleep(0.2)
+
+    asyncio.run(drag())
+    assert ran == [0, 8]
+
+
+def test_a_second_press_that_waited_is_dropped() -> None:
+    """The kernel works on the first press; the second reaches it only afterwards."""
+    ran: list[str] = []
+
+    async def press_twice() -> None:
+        runner = Runner([])
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: runner.now(lambda: (time.sleep(0.02), ran.append("first"))))  # type: ignore[arg-type]
+        loop.call_soon(lambda: runner.now(lambda: ran.append("second")))
+        await asyncio.sleep(0.3)
+        runner.now(lambda: ran.append("later"))
+
+    asyncio.run(press_twice())
+    assert ran == ["first", "later"]
+
+
+def test_controls_are_off_while_the_button_runs_and_a_spinner_turns(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, n=1, max_new_tokens=5)
+    seen: list[object] = []
+    plain = panel.write
+
+    def watch() -> None:
+        seen.append(([control.disabled for control in panel.runner.controls], panel.message.value))
+        plain()
+
+    panel.write = watch  # type: ignore[method-assign]
+    usual = [control.disabled for control in panel.runner.controls]
+    panel.button.click()
+    ((disabled, message),) = seen
+    assert all(disabled) and "fa-spinner" in message
+    assert [control.disabled for control in panel.runner.controls] == usual
+    assert panel.message.value == "" and "<table" in panel.completions.value
+
+
+@pytest.mark.parametrize("error", [ValueError("first line\nsecond"), KeyboardInterrupt()])
+def test_an_error_is_one_escaped_line_and_the_controls_come_back(error: BaseException) -> None:
+    runner = Runner([])
+
+    def fail() -> None:
+        raise error
+
+    runner.now(fail)
+    shown = "first line" if isinstance(error, ValueError) else "KeyboardInterrupt"
+    assert runner.message.value == f'<span role="alert">⚠ {shown}</span>'
+    runner.now(lambda: None)
+    assert runner.message.value == ""
+
+
+# --- the playground ----------------------------------------------------------------------------------------------
+
+
+def test_next_token_view_follows_the_strength(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, strength=0.0)
+    unsteered, kl = panel.picture.value, panel.numbers.value
+    panel.controls["strength"].value = 4.0
+    assert panel.picture.value != unsteered
+    assert "0.000" in kl and "0.000" not in panel.numbers.value
+
+
+def test_error_is_one_line_and_the_panel_lives_on(lm: sl.SteerableModel) -> None:
+    panel = playground(lm)
+    panel.controls["prompt"].value = ""
+    assert "prompt 0 is empty" in panel.message.value and "\n" not in panel.message.value
+    panel.controls["prompt"].value = "She went to see the"
+    assert panel.message.value == ""
+
+
+def test_state_can_be_read_and_set(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, plus=" ships", strength=2.0, vector="mean", when="all")
+    other = playground(lm)
+    assert other.state != panel.state
+    other.state = panel.state
+    assert other.state == panel.state and other.picture.value == panel.picture.value
+
+
+def test_a_state_that_cannot_be_is_refused_and_nothing_changes(lm: sl.SteerableModel) -> None:
+    panel = playground(lm)
+    before = panel.state
+    with pytest.raises(ValueError, match=f"layer=99 is out of range: 0 to {lm.n_layers - 1}"):
+        panel.state = type(before)(plus=" ships", layer=99)
+    assert panel.state == before
+    with pytest.raises(ValueError, match="method='ActAd' is unknown: choose one of ActAdd; did you mean 'ActAdd'"):
+        playground(lm, method="ActAd")
+
+
+def test_code_reproduces_the_completions(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, n=1, max_new_tokens=6, vector="last", when="all", strength=1.5)
+    names = {"sl": sl, "lm": lm}
+    *lines, last = panel.code().splitlines()
+    exec("\n".join(lines), names)
+    assert eval(last, names)["completion"].tolist() == panel.samples()["completion"].tolist()
+
+
+def test_saved_interventions_are_methods(lm: sl.SteerableModel, tmp_path: Path) -> None:
+    ships = sl.actadd(lm, " ships", layer=2)
+    path = ships.save(tmp_path / "ships.safetensors")
+    panel = playground(lm, interventions={"ships": path, "same": ships}, method="ships", n=1, max_new_tokens=6)
+    assert panel.controls["plus"].disabled and panel.controls["when"].disabled
+    with_file = panel.picture.value
+    names = {"sl": sl, "lm": lm}
+    exec(panel.code().splitlines()[0], names)
+    torch.testing.assert_close(names["vector"].norm(), ships.norm())  # type: ignore[attr-defined]
+    panel.controls["method"].value = "same"
+    assert panel.picture.value != with_file  # another title, and
+    assert "interventions['same']" in panel.code()
+    panel.controls["method"].value = "ActAdd"
+    assert not panel.controls["plus"].disabled
+
+
+def test_positions_are_those_of_the_prompt_only(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, vector="mean", when="decode")
+    assert "0.000" in panel.numbers.value  # nothing is steered before the next token
+    panel.controls["vector"].value = "positions"
+    assert panel.state.when == "prompt" and panel.controls["when"].disabled and panel.message.value == ""
+
+
+def test_button_marks_words_and_tells_the_perplexity(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, words=["wedding"], n=2, max_new_tokens=20)
+    panel.button.click()
+    assert "with a topic word" in panel.completions.value and "Perplexity" in panel.completions.value
+    assert "underline" in panel.completions.value
+
+
+def test_prompt_is_escaped(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, prompt="<b>She went to the", n=1, max_new_tokens=5)
+    panel.button.click()
+    assert "<b>She" not in panel.completions.value and "&lt;b&gt;She" in panel.completions.value
+
+
+def test_unknown_control_is_one_line(lm: sl.SteerableModel) -> None:
+    with pytest.raises(ValueError, match=r"no control 'streangth' \(nearest: strength\): choose among"):
+        playground(lm, streangth=3)
+
+
+def test_controls_are_labelled_and_the_panel_can_be_found(lm: sl.SteerableModel) -> None:
+    panel = playground(lm)
+    assert all(control.description for control in panel.runner.controls)
+    assert "steerlab-playground" in panel.widget._dom_classes
+    assert panel.picture._dom_classes == ("steerlab-picture",)
+
+
+def test_the_static_twin_shows_the_same_bars(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, strength=3.0)
+    widths = [bar.get_width() for bars in panel.figure().axes[0].containers for bar in bars]
+    before, after = lm.logits([panel.state.prompt] * 2, [None, panel.steer()]).softmax(-1)
+    assert max(widths) == pytest.approx(max(before.max().item(), after.max().item()), rel=1e-4)
+
+
+class Counting:
+    """Goes the way of a request, and counts them."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    def run(self, model: Any, calls: Sequence[Any]) -> list[Any]:
+        self.requests += 1
+        return Remote("local").run(model, calls)
+
+
+def test_a_remote_model_runs_on_the_button_only() -> None:
+    lm = sl.load(fresh("gpt2"), tokenizer=tokenizer())
+    lm.remote = counting = Counting()
+    panel = playground(lm, n=1, max_new_tokens=5)
+    panel.controls["strength"].value = 1.0
+    assert counting.requests == 0 and panel.picture.value == b"" and "1 * vector" in panel.copy.value
+    assert "press" in panel.message.value and panel.log in panel.widget.children[0].children[0].children
+    panel.button.click()
+    assert panel.message.value == "" and counting.requests > 0
+    assert panel.picture.value != b"" and "<table" in panel.completions.value
+    done = counting.requests
+    panel.controls["strength"].value = 2.0
+    assert counting.requests == done and "2 * vector" in panel.copy.value

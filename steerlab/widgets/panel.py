@@ -1,70 +1,346 @@
-"""What every panel shares: one pending run at a time, a busy mark, and errors as one line."""
+"""What every panel shares: state, one pending run at a time, a busy mark, errors as one line, and a static twin."""
 
 import asyncio
 import html
 import io
-from collections.abc import Callable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, ClassVar, Generic, TypeVar
 
 import ipywidgets as w
-from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.image import imsave
+from traitlets import Any as AnyTrait
+from traitlets import HasTraits, TraitError
+
+S = TypeVar("S")
+DPI = 110
+WIDE, HALF, THIRD = "98%", "49%", "32.5%"
 
 
 class Runner:
     """Runs a panel's work, so that the panel lives on whatever happens.
 
-    While work runs, the controls are disabled and a spinner turns. An error becomes one line in the panel. Requests
-    that arrive while one is pending replace it, so that dragging a slider never queues more than one run.
+    While work runs, a spinner turns, and with `now` the controls are disabled. An error becomes one line in the panel.
+    Requests that arrive while one is pending replace it, so that dragging a slider never queues more than one run.
     """
 
-    def __init__(self, controls: Sequence[Any]) -> None:
+    def __init__(self, controls: Sequence[Any], log: AbstractContextManager[Any] | None = None) -> None:
         self.controls = controls
-        self.message = w.HTML()
+        self.log = log or nullcontext()
+        self.message = w.HTML(layout=w.Layout(min_height="28px"))
         self.message.add_class("steerlab-message")
         self._pending: Callable[[], None] | None = None
+        self._busy = False
 
     def request(self, work: Callable[[], None]) -> None:
         """Run soon, in place of what still waits; at once where no event loop runs."""
         waiting = self._pending is not None
         self._pending = work
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._run_pending()
-            return
         if not waiting:
-            loop.call_later(0.02, self._run_pending)
+            _later(0.02, self._run_pending)
 
     def now(self, work: Callable[[], None]) -> None:
-        """Run with the controls disabled, for work that takes more than a moment."""
+        """Run with the controls disabled, for work that takes more than a moment.
+
+        What is pressed meanwhile reaches the kernel when the work is done; it is still dropped then.
+        """
+        if self._busy:
+            return
+        self._busy = True
         enabled = [control for control in self.controls if not control.disabled]
         for control in enabled:
             control.disabled = True
-        self.message.value = '<i class="fa fa-spinner fa-spin"></i> running …'
         try:
-            self._guard(work)
+            self._guard(work, " running …")
         finally:
-            for control in enabled:
-                control.disabled = False
+            _later(0.1, lambda: self._release(enabled))
+
+    def _release(self, controls: Sequence[Any]) -> None:
+        self._busy = False
+        for control in controls:
+            control.disabled = False
 
     def _run_pending(self) -> None:
         work, self._pending = self._pending, None
         if work is not None:
             self._guard(work)
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        """Turn an error into one line."""
+    def _guard(self, work: Callable[[], None], note: str = "") -> None:
+        """Turn an error into one line; also an interrupt, which would end the kernel's event loop."""
+        self.message.value = f'<i class="fa fa-spinner fa-spin" aria-label="running"></i>{note}'
+        told = ""
+        with self.log:
+            try:
+                work()
+            except (Exception, KeyboardInterrupt) as error:  # whatever it is, the panel must live on
+                told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        self.message.value = told and f'<span role="alert">⚠ {html.escape(told)}</span>'
+
+
+def _later(seconds: float, work: Callable[[], None]) -> None:
+    """Run when the messages that wait have come in; at once where no event loop runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        work()
+    else:
+        loop.call_later(seconds, work)
+
+
+class Held(HasTraits):
+    """A part of a panel's state that no single control shows."""
+
+    value = AnyTrait()
+    disabled = False
+
+
+class Panel(ABC, Generic[S]):
+    """A panel: controls on the left, a picture that follows them on the right, below it what the button writes.
+
+    `state` can be read and set, `code()` gives the lines that do the same without the panel, `figure()` is the static
+    twin of the picture. The model of `lm.remote` runs on the button only.
+
+    Args:
+        state: first values of the controls.
+        controls: one for each field of the state, by its name.
+        rows: names of the controls that stand beside each other, parted by spaces.
+        lm: the model, if the panel runs one.
+    """
+
+    name: ClassVar[str]
+    size: ClassVar[tuple[float, float]] = (6.0, 3.8)
+    button_text: ClassVar[str] = ""
+    on_button: ClassVar[frozenset[str]] = frozenset()  # controls that the picture does not depend on
+    local: ClassVar[frozenset[str]] = frozenset()  # controls that need no new run of the model
+
+    def __init__(self, state: S, controls: dict[str, Any], rows: Sequence[str], lm: Any = None) -> None:
+        self.controls = controls
+        self.remote = bool(getattr(lm, "remote", False))
+        self._quiet, self._stale = False, True
+        self.log = w.Output()
+        self.button = w.Button(description=self.button_text or "Run", button_style="primary", icon="play")
+        self.button.tooltip = f"{self.button.description}: runs the model"
+        self.button.add_class("steerlab-run")
+        self.runner = Runner([*controls.values(), self.button], self.log if self.remote else None)
+        self.picture = w.Image(format="png", layout=w.Layout(width=f"{self.size[0] * 100:.0f}px", max_width="100%"))
+        self.numbers, self.completions = w.HTML(), w.HTML(layout=w.Layout(width="98%"))
+        self.copy = make(w.Textarea, "copy as code", WIDE, rows=3)
+        for part in ("picture", "numbers", "completions", "copy", "log"):
+            getattr(self, part).add_class(f"steerlab-{part}")
+        self._assign(state)
+        for name, control in controls.items():
+            control.observe(lambda change, name=name: self._changed(name), names="value")
+        self.button.on_click(lambda _: self.runner.now(self.press))
+        self.widget = self.arrange(rows)
+        self.widget.add_class("steerlab").add_class(f"steerlab-{self.name}")
+        self.open()
+
+    # --- what a panel is ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def draw(self, figure: FigureBase) -> None:
+        """Draw what the controls say, into an empty figure."""
+
+    @abstractmethod
+    def code(self) -> str:
+        """The lines that do the same without the panel; `sl` is steerlab, `lm` the model."""
+
+    def notes(self) -> str:
+        """Numbers beneath the picture, as HTML; called after `draw`."""
+        return ""
+
+    def write(self) -> None:
+        """What the button does, besides a new picture."""
+
+    def sync(self, name: str) -> None:
+        """Bring other controls in line with one that has a new value."""
+
+    # --- what all panels do ------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> S:
+        """What the controls say now."""
+        return self._kind(**{name: control.value for name, control in self.controls.items()})
+
+    @state.setter
+    def state(self, state: S) -> None:
+        """Set all controls, or none of them.
+
+        Raises:
+            ValueError: a value that its control does not take.
+        """
+        before = self.state
         try:
-            work()
-        except Exception as error:  # whatever it is, the panel must live on
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self.message.value = f'<span role="alert">⚠ {html.escape(first)}</span>'
+            self._assign(state)
+        except ValueError:
+            self._assign(before)
+            raise
+        self.open()
+
+    def open(self) -> None:
+        """The first picture of a state; of a remote model only the code."""
+        if self.remote:
+            self.copy.value, self._stale = self.code(), True
+            self.runner.message.value = f"press <b>{self.button.description}</b> to run the remote model"
         else:
-            self.message.value = ""
+            self.runner._guard(self.refresh)
+
+    def refresh(self) -> None:
+        """A new picture, with its numbers and code."""
+        figure = Figure(self.size, layout="constrained", facecolor="white")
+        self.draw(figure)
+        self._stale = False
+        self.picture.value = png(figure)
+        self.numbers.value = self.notes()
+        self.copy.value = self.code()
+
+    def press(self) -> None:
+        """What the button does."""
+        if self.remote:
+            self.refresh()
+        self.write()
+
+    def figure(self) -> Figure:
+        """The picture as a figure: the static twin of the panel."""
+        figure = plt.figure(figsize=self.size, layout="constrained", facecolor="white")
+        self.draw(figure)
+        return figure
+
+    def arrange(self, rows: Sequence[str]) -> w.VBox:
+        """Controls on the left, the picture on the right, or beneath where the window is narrow."""
+        left = [w.HBox([self.controls[name] for name in row.split()]) for row in rows]
+        left.append(w.HBox([self.button, self.runner.message] if self.button_text or self.remote else [self.message]))
+        left += [self.log, self.copy] if self.remote else [self.copy]
+        sides = [
+            w.VBox(left, layout=w.Layout(flex="1 1 440px", min_width="380px")),
+            w.VBox([self.picture, self.numbers], layout=w.Layout(flex="0 1 auto")),
+        ]
+        return w.VBox([w.HBox(sides, layout=w.Layout(flex_flow="row wrap")), self.completions])
+
+    @property
+    def message(self) -> w.HTML:
+        """Where the spinner turns and an error stands."""
+        return self.runner.message
+
+    def _changed(self, name: str) -> None:
+        """A control has a new value."""
+        quiet, self._quiet = self._quiet, True
+        try:
+            self.sync(name)
+        finally:
+            self._quiet = quiet
+        if quiet:
+            return
+        self._stale |= name not in self.local
+        if name in self.on_button or (self.remote and self._stale):
+            self.copy.value = self.code()
+        else:
+            self.runner.request(self.refresh)
+
+    def _assign(self, state: S) -> None:
+        """Give all controls their values, without a run."""
+        self._kind = type(state)
+        self._quiet = True
+        try:
+            for field in fields(state):  # type: ignore[arg-type]  # a dataclass
+                _give(field.name, self.controls[field.name], getattr(state, field.name))
+                self.sync(field.name)
+        finally:
+            self._quiet = False
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """Shown by a cell as its widget."""
+        return self.widget._repr_mimebundle_(**options)
+
+
+def _give(name: str, control: Any, value: Any) -> None:
+    """Set a control, or say in one line what it takes."""
+    with suppress(TraitError):
+        control.value = value
+    if control.value == value:
+        return
+    if hasattr(control, "options"):
+        options = [str(option) for option in control.options]
+        near = get_close_matches(str(value), options, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name}={value!r} is unknown: choose one of {', '.join(options[:12])}{hint}")
+    limits = f": {control.min:g} to {control.max:g}" if hasattr(control, "max") else ""
+    raise ValueError(f"{name}={value!r} is out of range{limits}")
+
+
+def make_state(kind: type[S], panel: str, given: Mapping[str, Any], **usual: Any) -> S:
+    """A panel's state from keyword arguments.
+
+    Args:
+        kind: the dataclass.
+        panel: its name, for the error.
+        given: what the user asks for.
+        usual: values that depend on the model or the data, in place of the class's own.
+
+    Raises:
+        ValueError: a field that the state does not have.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    if unknown := [name for name in given if name not in known]:
+        near = get_close_matches(unknown[0], known, 1)
+        hint = f" (nearest: {near[0]})" if near else ""
+        raise ValueError(f"the {panel} has no control {unknown[0]!r}{hint}: choose among {', '.join(known)}")
+    return kind(**(usual | dict(given)))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn: the part of a state that every panel with a button for them has."""
+
+    n: int = 3
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 0.9
+    max_new_tokens: int = 40
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments of `lm.generate`."""
+        return {field.name: getattr(self, field.name) for field in fields(Sampling)}
+
+    def options_code(self) -> str:
+        """The same as code."""
+        return ", ".join(f"{name}={value:g}" for name, value in self.options().items())
+
+
+SAMPLING_ROWS = ("n seed", "temperature top_p max_new_tokens")
+SAMPLING = frozenset(field.name for field in fields(Sampling))
+
+
+def sampling_controls() -> dict[str, Any]:
+    """A control for each field of `Sampling`."""
+    return {
+        "n": make(w.IntSlider, "samples", HALF, min=1, max=12),
+        "seed": make(w.BoundedIntText, "seed", HALF, min=0, max=2**31 - 1),
+        "temperature": make(w.FloatSlider, "temperature", THIRD, min=0, max=2, step=0.1, readout_format=".1f"),
+        "top_p": make(w.FloatSlider, "top-p", THIRD, min=0.05, max=1, step=0.05),
+        "max_new_tokens": make(w.IntSlider, "new tokens", THIRD, min=5, max=200),
+    }
+
+
+def make(kind: Any, label: str, width: str = HALF, **options: Any) -> Any:
+    """A control with a label; text is sent when it is complete."""
+    if kind in (w.Text, w.Textarea, w.Combobox):
+        options["continuous_update"] = False
+    return kind(description=label, layout=w.Layout(width=width), style={"description_width": "84px"}, **options)
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG, for an image widget."""
+    """A figure as a PNG, for an image widget; drawn once, where `savefig` draws it twice."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib has no types here
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]  # nor here
+    imsave(buffer, pixels, format="png", pil_kwargs={"compress_level": 1})
     return buffer.getvalue()

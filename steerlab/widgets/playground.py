@@ -1,171 +1,174 @@
 """Two prompts, a layer, a strength: steer by hand and see what changes."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 
 from .. import plots
 from ..intervention import Intervention
 from ..methods.actadd import actadd
-from ..metrics import kl
-from ..model import SteerableModel
-from .panel import Runner, png
+from ..metrics import disfluency, kl
+from ..model import SteerableModel, load_intervention
+from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls
+
+ACTADD = "ActAdd"
+Saved = Mapping[str, Intervention | str | Path]
 
 
 @dataclass(frozen=True)
-class PlaygroundState:
+class PlaygroundState(Sampling):
     """What the controls of the playground say."""
 
+    method: str = ACTADD
     plus: str = " weddings"
     minus: str = " "
     layer: int = 0
     strength: float = 4.0
+    vector: str = "positions"
+    when: str = "prompt"
     prompt: str = "I went to see the"
-    seed: int = 0
-    n: int = 3
-    temperature: float = 1.0
-    top_p: float = 0.9
-    max_new_tokens: int = 40
-
-    def code(self) -> str:
-        """The lines that reproduce the panel's completions."""
-        return (
-            f"vector = sl.actadd(lm, {self.plus!r}, {self.minus!r}, layer={self.layer})\n"
-            f"lm.generate([{self.prompt!r}] * 2, [None, {self.strength:g} * vector], n={self.n}, seed={self.seed}, "
-            f"temperature={self.temperature:g}, top_p={self.top_p:g}, max_new_tokens={self.max_new_tokens})"
-        )
 
 
-class Playground:
-    """The panel: `playground(lm)` in a cell shows it.
+class Playground(Panel[PlaygroundState]):
+    """The panel of `playground`."""
 
-    The next-token view follows the controls; the button writes completions. `state` can be read and set, `code()` gives
-    the lines that do the same, and `figure()` the static twin of the next-token view.
-    """
+    name = "playground"
+    button_text = "Write completions"
+    on_button = SAMPLING
 
-    def __init__(self, lm: SteerableModel, state: PlaygroundState, words: Iterable[str]) -> None:
-        self.lm = lm
-        self.words = tuple(words)
-        self._vector = lru_cache(maxsize=64)(self._build_vector)
-        self.controls = _controls(state, lm.n_layers)
-        self.button = w.Button(description="Write completions", button_style="primary", icon="pencil")
-        self.runner = Runner([*self.controls.values(), self.button])
-        self.picture = w.Image(format="png")
-        self.numbers = w.HTML()
-        self.completions = w.HTML()
-        self.copy = w.Textarea(value=state.code(), rows=3, description="as code", layout=w.Layout(width="98%"))
-        self.button.on_click(lambda _: self.runner.now(self.write))
-        for control in self.controls.values():
-            control.observe(lambda _: self.runner.request(self.refresh), names="value")
-        self.widget = self._arrange()
-        self.runner.request(self.refresh)
-
-    @property
-    def state(self) -> PlaygroundState:
-        """What the controls say now."""
-        return PlaygroundState(**{name: control.value for name, control in self.controls.items()})
-
-    @state.setter
-    def state(self, state: PlaygroundState) -> None:
-        for name, value in asdict(state).items():
-            self.controls[name].value = value
+    def __init__(self, lm: SteerableModel, state: PlaygroundState, words: Iterable[str], saved: Saved) -> None:
+        self.lm, self.words, self.saved = lm, tuple(words), saved
+        self.found = read_saved(lm, saved)
+        self._actadd = lru_cache(maxsize=64)(self._build)
+        rows = ["method strength", "plus minus", "layer", "vector when", "prompt", *SAMPLING_ROWS]
+        super().__init__(state, _controls(lm.n_layers, [ACTADD, *saved]), rows, lm)
 
     def steer(self) -> Intervention:
         """The intervention that the controls describe."""
-        state = self.state
-        return state.strength * self._vector(state.plus, state.minus, state.layer)
+        s = self.state
+        unit = self._actadd(s.plus, s.minus, s.layer, s.vector, s.when) if s.method == ACTADD else self.found[s.method]
+        return s.strength * unit
+
+    def draw(self, figure: FigureBase) -> None:
+        """The next token before and after."""
+        s = self.state
+        self.before, self.after = self.lm.logits([s.prompt] * 2, [None, self.steer()]).cpu()
+        table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=8)
+        ax = plots.next_tokens(table, ax=figure.subplots())
+        what = f"{s.plus!r} - {s.minus!r}, layer {s.layer}" if s.method == ACTADD else s.method
+        ax.set_title(plots.plain(f"{what}, strength {s.strength:g}"), fontsize=10)
+
+    def notes(self) -> str:
+        """How far the next token's distribution has moved."""
+        far = float(kl(self.after, self.before))
+        return f"KL(steered ‖ unsteered) of the next token: <b>{far:.3f}</b> nats"
 
     def code(self) -> str:
         """The lines that reproduce the panel's completions."""
-        return self.state.code()
-
-    def refresh(self) -> None:
-        """Draw the next-token view."""
-        figure = self.figure()
-        self.picture.value = png(figure)
-        plt.close(figure)
-        before, after = self.lm.logits([self.state.prompt] * 2, [None, self.steer()])
-        self.numbers.value = f"KL(unsteered ‖ steered) at the next token: <b>{float(kl(before, after)):.3f}</b> nats"
-        self.copy.value = self.code()
-
-    def figure(self) -> Figure:
-        """The next-token view as a figure: the static twin of the panel."""
-        state = self.state
-        figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained", facecolor="white")
-        plots.next_tokens(self.lm, state.prompt, self.steer(), k=8, ax=ax)
-        ax.set_title(f"{state.plus!r} - {state.minus!r}, layer {state.layer}, strength {state.strength:g}")
-        return figure
+        s = self.state
+        options = "" if s.vector == "positions" else f", vector={s.vector!r}, when={s.when!r}"
+        vector = f"sl.actadd(lm, {s.plus!r}, {s.minus!r}, layer={s.layer}{options})"
+        if s.method != ACTADD:
+            vector = saved_code(s.method, self.saved)
+        return (
+            f"vector = {vector}\nlm.generate([{s.prompt!r}] * 2, [None, {s.strength:g} * vector], {s.options_code()})"
+        )
 
     def samples(self) -> pd.DataFrame:
         """Unsteered and steered completions, drawn with the same noise."""
         s = self.state
-        options = {name: getattr(s, name) for name in ("n", "seed", "temperature", "top_p", "max_new_tokens")}
-        frame = self.lm.generate([s.prompt] * 2, [None, self.steer()], **options)
+        frame = self.lm.generate([s.prompt] * 2, [None, self.steer()], **s.options())
         return frame.assign(condition=frame["row"].map({0: "unsteered", 1: "steered"}))
 
     def write(self) -> None:
-        """Show completions side by side, with the topic's words marked."""
-        self.completions.value = plots.completions_html(self.samples(), words=self.words).data
+        """Completions side by side, the topic's words and what differs marked, and how fluent they are."""
+        self.completions.value = side_by_side(self.lm, self.samples(), self.words)
 
-    def _build_vector(self, plus: str, minus: str, layer: int) -> Intervention:
-        return actadd(self.lm, plus, minus, layer=layer)
+    def sync(self, name: str) -> None:
+        """Only what the method heeds can be set."""
+        c = self.controls
+        own = c["method"].value == ACTADD
+        for each in ("plus", "minus", "layer", "vector"):
+            c[each].disabled = not own
+        if name == "vector" and c["vector"].value == "positions":
+            c["when"].value = "prompt"
+        c["when"].disabled = not own or (c["vector"].value, c["when"].value) == ("positions", "prompt")
 
-    def _arrange(self) -> w.VBox:
-        rows = ["plus minus", "prompt", "layer strength", "n seed", "temperature top_p max_new_tokens"]
-        left = [w.HBox([self.controls[name] for name in row.split()]) for row in rows]
-        left += [w.HBox([self.button, self.runner.message]), self.copy]
-        return w.VBox(
-            [
-                w.HBox([w.VBox(left, layout=w.Layout(width="52%")), w.VBox([self.picture, self.numbers])]),
-                self.completions,
-            ]
-        )
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        """Shown by a cell as its widget."""
-        return self.widget._repr_mimebundle_(**options)
+    def _build(self, plus: str, minus: str, layer: int, vector: Any, when: Any) -> Intervention:
+        return actadd(self.lm, plus, minus, layer=layer, vector=vector, when=when)
 
 
-def playground(lm: SteerableModel, *, words: Iterable[str] = (), **state: Any) -> Playground:
-    """A panel to steer by hand with ActAdd.
+def playground(
+    lm: SteerableModel, *, words: Iterable[str] = (), interventions: Saved | None = None, **state: Any
+) -> Playground:
+    """A panel to steer by hand: ActAdd with two prompts of one's own, or any intervention at hand.
+
+    The bars follow the controls; the button writes completions.
 
     Args:
         lm: the model.
         words: to mark in completions.
+        interventions: by name, each one or the path of a saved one.
         state: first values of the controls, the fields of `PlaygroundState`.
 
     Raises:
-        ValueError: a field that `PlaygroundState` does not have.
+        ValueError: a field that `PlaygroundState` does not have, or a value out of range; what `load_intervention`
+            refuses.
     """
-    known = {field.name for field in fields(PlaygroundState)}
-    if unknown := sorted(set(state) - known):
-        raise ValueError(f"the playground has no control {unknown[0]!r}: choose among {', '.join(sorted(known))}")
-    return Playground(lm, PlaygroundState(**state), words)
+    saved = interventions or {}
+    return Playground(lm, make_state(PlaygroundState, "playground", state), words, saved)
 
 
-def _controls(state: PlaygroundState, layers: int) -> dict[str, Any]:
+def read_saved(lm: SteerableModel, saved: Saved) -> dict[str, Intervention]:
+    """Interventions by name, those that are given by their path read from there.
+
+    Raises:
+        ValueError: what `load_intervention` refuses.
+    """
+    return {name: one if isinstance(one, Intervention) else load_intervention(one, lm) for name, one in saved.items()}
+
+
+def saved_code(name: str, saved: Saved) -> str:
+    """How code comes by an intervention that a panel was given."""
+    one = saved[name]
+    return f"interventions[{name!r}]" if isinstance(one, Intervention) else f"sl.load_intervention({str(one)!r}, lm)"
+
+
+def side_by_side(
+    lm: SteerableModel, frame: pd.DataFrame, words: Iterable[str], prompts: Iterable[str] | None = None
+) -> str:
+    """Completions by condition as HTML, with the median perplexity of each under the unsteered model.
+
+    Args:
+        lm: the model that wrote them.
+        frame: `completion` and `condition`; `prompt` is shown in front where it is there.
+        words: to mark.
+        prompts: of the completions, where the frame has none.
+    """
+    given = list(frame["prompt"] if prompts is None else prompts)
+    scored = frame.assign(perplexity=disfluency(lm, list(frame["completion"]), given))
+    medians = scored.groupby("condition", sort=False)["perplexity"].median()
+    told = " · ".join(f"{escape(str(name))} <b>{value:.1f}</b>" for name, value in medians.items())
+    table = plots.completions_html(frame, words, against="unsteered", limit=12).data
+    return f"<p>Perplexity under the unsteered model, median: {told}. Underlined: differs from unsteered.</p>{table}"
+
+
+def _controls(layers: int, methods: list[str]) -> dict[str, Any]:
     """A control for each field of the state, labelled, in reach of the keyboard."""
-    wide, half, third = w.Layout(width="98%"), w.Layout(width="49%"), w.Layout(width="33%")
-    style = {"description_width": "72px"}
-
-    def make(kind: Any, name: str, layout: w.Layout, description: str, **options: Any) -> Any:
-        return kind(value=getattr(state, name), description=description, layout=layout, style=style, **options)
-
     return {
-        "plus": make(w.Text, "plus", half, "towards", continuous_update=False),
-        "minus": make(w.Text, "minus", half, "away from", continuous_update=False),
-        "layer": make(w.IntSlider, "layer", half, "layer", min=0, max=layers - 1),
-        "strength": make(w.FloatSlider, "strength", half, "strength", min=-16, max=16, step=0.5),
-        "prompt": make(w.Text, "prompt", wide, "prompt", continuous_update=False),
-        "seed": make(w.BoundedIntText, "seed", half, "seed", min=0, max=2**31 - 1),
-        "n": make(w.IntSlider, "n", half, "samples", min=1, max=12),
-        "temperature": make(w.FloatSlider, "temperature", third, "temperature", min=0, max=2, step=0.1),
-        "top_p": make(w.FloatSlider, "top_p", third, "top-p", min=0.05, max=1, step=0.05),
-        "max_new_tokens": make(w.IntSlider, "max_new_tokens", third, "length", min=5, max=120),
-    }
+        "method": make(w.Dropdown, "method", options=methods),
+        "strength": make(w.FloatSlider, "strength", min=-16, max=16, step=0.5),
+        "plus": make(w.Text, "towards"),
+        "minus": make(w.Text, "away from"),
+        "layer": make(w.IntSlider, "layer", WIDE, min=0, max=layers - 1),
+        "vector": make(w.Dropdown, "vector", options=["positions", "mean", "last"]),
+        "when": make(w.Dropdown, "when", options=["prompt", "decode", "all"]),
+        "prompt": make(w.Text, "prompt", WIDE),
+    } | sampling_controls()

@@ -1,0 +1,136 @@
+"""Several interventions on one prompt, at strengths that compare."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import ipywidgets as w
+import pandas as pd
+from matplotlib.figure import FigureBase
+
+from .. import plots
+from ..intervention import Intervention
+from ..metrics import kl
+from ..model import SteerableModel
+from ..strength import strength_for_kl, strength_for_size
+from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls
+from .playground import Saved, read_saved, saved_code, side_by_side
+
+TARGETS = tuple(float(f"{10 ** (i / 10):.2g}") for i in range(-20, 14))
+MATCHES = {"KL of the next token, nats": "kl", "size relative to the activations": "size", "strength β itself": "beta"}
+UNSTEERED = "unsteered"
+
+
+@dataclass(frozen=True)
+class CompareState(Sampling):
+    """What the controls say; `match` is "kl", "size" or "beta", `target` its value for all interventions."""
+
+    prompt: str = "I went to see the"
+    match: str = "kl"
+    target: float = 1.0
+
+
+class Compare(Panel[CompareState]):
+    """The panel of `compare`."""
+
+    name = "compare"
+    size = (6.4, 4.6)
+    button_text = "Write completions"
+    on_button = SAMPLING
+
+    def __init__(self, lm: SteerableModel, saved: Saved, state: CompareState, words: Iterable[str]) -> None:
+        self.lm, self.words, self.saved = lm, tuple(words), saved
+        self.found = read_saved(lm, saved)
+        self._strength = lru_cache(maxsize=1024)(self._match)
+        controls = {
+            "prompt": make(w.Text, "prompt", WIDE),
+            "match": make(w.Dropdown, "same", WIDE, options=list(MATCHES.items())),
+            "target": make(w.SelectionSlider, "of", WIDE, options=[(f"{t:g}", t) for t in TARGETS]),
+        }
+        rows = ["prompt", "match", "target", *SAMPLING_ROWS]
+        super().__init__(state, controls | sampling_controls(), rows, lm)
+
+    def strengths(self) -> dict[str, float | str]:
+        """The strength of each intervention, or why it has none here."""
+        s = self.state
+        return {name: self._strength(name, s.prompt, s.match, s.target) for name in self.found}
+
+    def steers(self) -> dict[str, Intervention | None]:
+        """What is compared: nothing, and each intervention that has a strength."""
+        scaled = {n: b * self.found[n] for n, b in self.strengths().items() if not isinstance(b, str)}
+        return {UNSTEERED: None, **scaled}
+
+    def draw(self, figure: FigureBase) -> None:
+        """The next token under each."""
+        s, steers = self.state, self.steers()
+        rows = self.lm.logits([s.prompt] * len(steers), list(steers.values())).cpu()
+        self.moved = dict(zip(steers, kl(rows, rows[:1]).tolist(), strict=True))
+        table = plots.token_table(self.lm, dict(zip(steers, rows, strict=True)), k=7)
+        plots.next_tokens(table, ax=figure.subplots())
+
+    def notes(self) -> str:
+        """Strength and KL of each, as a table."""
+        rows = [
+            {"intervention": name, "strength β": found, "KL, nats": ""}
+            if isinstance(found, str)
+            else {"intervention": name, "strength β": f"{found:.3g}", "KL, nats": f"{self.moved[name]:.3f}"}
+            for name, found in self.strengths().items()
+        ]
+        return pd.DataFrame(rows).to_html(index=False, border=0)
+
+    def samples(self) -> pd.DataFrame:
+        """Completions of each, all drawn with the same noise."""
+        s, steers = self.state, self.steers()
+        frame = self.lm.generate([s.prompt] * len(steers), list(steers.values()), **s.options())
+        return frame.assign(condition=frame["row"].map(dict(enumerate(steers))))
+
+    def write(self) -> None:
+        """Completions side by side."""
+        frame = self.samples()
+        self.completions.value = side_by_side(self.lm, frame.drop(columns="prompt"), self.words, frame["prompt"])
+
+    def code(self) -> str:
+        """The lines that reproduce the completions."""
+        s = self.state
+        made = "".join(f"    {saved_code(name, self.saved)},\n" for name in self.saved)
+        find = {
+            "kl": f"strength_for_kl(lm, each, {s.target:g}, {s.prompt!r}) * each",
+            "size": f"strength_for_size(lm, each, {s.target:g}, {s.prompt!r}) * each",
+            "beta": f"{s.target:g} * each",
+        }[s.match]
+        return (
+            "from steerlab.strength import strength_for_kl, strength_for_size\n"
+            f"steer = [None] + [{find} for each in (\n{made})]\n"
+            f"lm.generate([{s.prompt!r}] * len(steer), steer, {s.options_code()})"
+        )
+
+    def _match(self, name: str, prompt: str, match: str, target: float) -> float | str:
+        if match == "beta":
+            return target
+        find = strength_for_kl if match == "kl" else strength_for_size
+        self.lm.batch(prompt)  # a bad prompt is an error of the panel, not of one intervention
+        try:
+            return find(self.lm, self.found[name], target, prompt)
+        except ValueError as error:
+            return str(error)
+
+
+def compare(lm: SteerableModel, interventions: Saved, *, words: Iterable[str] = (), **state: Any) -> Compare:
+    """A panel that puts interventions side by side on one prompt, at matched strength.
+
+    Args:
+        lm: the model.
+        interventions: by name, each one or the path of a saved one; 1 to 6.
+        words: to mark in completions.
+        state: first values of the controls, the fields of `CompareState`.
+
+    Raises:
+        ValueError: no interventions or too many, a field that `CompareState` does not have, or a value that its control
+            does not take; what `load_intervention` refuses.
+    """
+    if not 1 <= len(interventions) <= 6:
+        raise ValueError(f"{len(interventions)} interventions: give 1 to 6, more are too many bars to tell apart")
+    if UNSTEERED in interventions:
+        raise ValueError(f"{UNSTEERED!r} is the name of the bare model here: give the intervention another")
+    return Compare(lm, interventions, make_state(CompareState, "comparison", state), words)

@@ -1,0 +1,160 @@
+"""SARA by hand: a dilemma, a prompt to move towards and one to move away from."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from typing import Any
+
+import ipywidgets as w
+import pandas as pd
+from matplotlib.figure import FigureBase
+
+from .. import plots
+from ..experiments.sara import CONSEQUENCES, DUTY, PARENT, judge_answers, load_dilemmas, shares
+from ..intervention import Intervention
+from ..judges import Judge
+from ..methods.sara import sara
+from ..metrics import kl
+from ..model import SteerableModel
+from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls
+from .playground import side_by_side
+
+OWN = "(own)"
+
+
+@dataclass(frozen=True)
+class SaraState(Sampling):
+    """What the controls of the SARA panel say."""
+
+    max_new_tokens: int = 60
+    prompt: str = PARENT
+    attract: str = DUTY
+    repel: str = CONSEQUENCES
+    layer: int = 0
+    coefficient: float = 1.0
+    when: str = "all"
+
+
+class SaraPanel(Panel[SaraState]):
+    """The panel of `sara_panel`."""
+
+    name = "sara_panel"
+    size = (7.2, 3.4)
+    button_text = "Write answers"
+    on_button = SAMPLING
+
+    def __init__(self, lm: SteerableModel, state: SaraState, judge: Judge | None, dilemmas: pd.DataFrame) -> None:
+        self.lm, self.judge = lm, judge
+        self._gamma = lru_cache(maxsize=64)(self._build)
+        named = [(OWN, ""), *zip(dilemmas["id"].astype(str), dilemmas["prompt"], strict=True)]
+        self.dilemma = make(w.Dropdown, "dilemma", WIDE, options=named)
+        self.dilemma.observe(lambda change: self._choose(change["new"]), names="value")
+        rows = ["prompt", "attract", "repel", "layer coefficient", "when", *SAMPLING_ROWS]
+        super().__init__(state, _controls(lm.n_layers), rows, lm)
+        self.runner.controls = [*self.runner.controls, self.dilemma]
+
+    def unit(self) -> Intervention:
+        """SARA at coefficient 1."""
+        s = self.state
+        return self._gamma(s.prompt, s.attract, s.repel, s.layer, s.when)
+
+    def draw(self, figure: FigureBase) -> None:
+        """The histogram of coefficient · γ, and the next token before and after."""
+        s, unit = self.state, self.unit()
+        gain = unit.edits[0][1].gain
+        assert gain is not None
+        self.before, self.after = self.lm.logits([s.prompt] * 2, [None, s.coefficient * unit]).cpu()
+        left, right = figure.subplots(1, 2)
+        plots.gain_histogram((s.coefficient * gain[0]).tolist(), ax=left).set_title("coefficient · γ", fontsize=10)
+        table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=6)
+        plots.next_tokens(table, ax=right).set_title("next token", fontsize=10)
+
+    def notes(self) -> str:
+        """How far the next token's distribution has moved."""
+        far = float(kl(self.after, self.before))
+        return f"KL(steered ‖ unsteered) of the next token: <b>{far:.3f}</b> nats"
+
+    def samples(self) -> pd.DataFrame:
+        """Answers unsteered, steered, and steered the other way round, all drawn with the same noise."""
+        s, unit = self.state, self.unit()
+        steer = [None, s.coefficient * unit, -s.coefficient * unit]
+        frame = self.lm.generate([s.prompt] * 3, steer, **s.options())
+        names = {0: "unsteered", 1: "steered", 2: "steered the other way round"}
+        return frame.assign(condition=frame["row"].map(names))
+
+    def write(self) -> None:
+        """Answers side by side, and the judge's shares."""
+        frame = self.samples()
+        told = "" if self.judge is None else self._judged(frame, self.judge)
+        self.completions.value = told + side_by_side(self.lm, frame.drop(columns="prompt"), (), frame["prompt"])
+
+    def code(self) -> str:
+        """The lines that reproduce the answers."""
+        s = self.state
+        return (
+            f"kant = sl.sara(lm, {s.prompt!r},\n    attract={s.attract!r}, repel={s.repel!r}, "
+            f"layer={s.layer}, when={s.when!r})\n"
+            f"lm.generate([{s.prompt!r}] * 3,\n    [None, {s.coefficient:g} * kant, {-s.coefficient:g} * kant], "
+            f"{s.options_code()})"
+        )
+
+    def sync(self, name: str) -> None:
+        """The list of dilemmas says which one the prompt is."""
+        if name == "prompt":
+            prompt = self.controls["prompt"].value
+            known = [value for _, value in self.dilemma.options]
+            self.dilemma.value = prompt if prompt in known else ""
+
+    def arrange(self, rows: Any) -> w.VBox:
+        """The list of dilemmas stands above their text."""
+        box = super().arrange(rows)
+        left = box.children[0].children[0]
+        left.children = [self.dilemma, *left.children]
+        return box
+
+    def _choose(self, prompt: str) -> None:
+        if prompt:
+            self.controls["prompt"].value = prompt
+
+    def _judged(self, frame: pd.DataFrame, judge: Judge) -> str:
+        """Shares of the judge's groups as a table."""
+        judged = judge_answers(frame, judge)
+        found = shares(judged, ("condition",))
+        found["told"] = [f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in found.itertuples()]
+        table = found.pivot(index="condition", columns="group", values="told").reindex(frame["condition"].unique())
+        table.index.name = table.columns.name = None
+        return f"<p>Shares by the judge <i>{escape(judge.name)}</i>, 95 % intervals:</p>" + table.to_html(border=0)
+
+    def _build(self, prompt: str, attract: str, repel: str, layer: int, when: Any) -> Intervention:
+        return sara(self.lm, prompt, attract=attract, repel=repel, layer=layer, when=when)
+
+
+def sara_panel(
+    lm: SteerableModel, *, judge: Judge | None = None, dilemmas: pd.DataFrame | None = None, **state: Any
+) -> SaraPanel:
+    """A panel for SARA (the anchored variant): γ follows the controls, the button writes answers.
+
+    Args:
+        lm: the model.
+        judge: sorts the answers, such as `judges.word_judge()`; without one no shares are shown.
+        dilemmas: to choose from, with `id` and `prompt`; the package's own that the bundled model has not read by
+            default.
+        state: first values of the controls, the fields of `SaraState`.
+
+    Raises:
+        ValueError: a field that `SaraState` does not have, or a value out of range.
+    """
+    chosen = load_dilemmas("test") if dilemmas is None else dilemmas
+    given = make_state(SaraState, "SARA panel", state, layer=lm.n_layers // 2)
+    return SaraPanel(lm, given, judge, chosen)
+
+
+def _controls(layers: int) -> dict[str, Any]:
+    return {
+        "prompt": make(w.Textarea, "prompt", WIDE, rows=3),
+        "attract": make(w.Textarea, "towards", WIDE, rows=2),
+        "repel": make(w.Textarea, "away from", WIDE, rows=2),
+        "layer": make(w.IntSlider, "layer", min=0, max=layers - 1),
+        "coefficient": make(w.FloatSlider, "coefficient", min=-4, max=4, step=0.1, readout_format=".1f"),
+        "when": make(w.Dropdown, "when", options=["prompt", "decode", "all"]),
+    } | sampling_controls()

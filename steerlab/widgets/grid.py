@@ -1,0 +1,92 @@
+"""A heat map whose cells are buttons: within reach of mouse and keyboard, without JavaScript."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import ipywidgets as w
+from ipywidgets.widgets.widget_string import LabelStyle
+from matplotlib.colors import Colormap, to_hex
+
+from .. import plots
+
+LARGEST = 700
+"""Cells that a page still bears; a larger map is drawn as a picture."""
+
+
+class Cell(NamedTuple):
+    """One cell: what it says, its colour from 0 to 1 on the map's scale (or none), and what a pointer is told."""
+
+    text: str
+    shade: float | None
+    tooltip: str
+    marked: bool = False
+
+
+class Grid:
+    """Rows and columns of buttons, which are kept and changed when another map is shown.
+
+    Args:
+        colours: of the cells.
+        click: called with row and column.
+    """
+
+    def __init__(self, colours: Colormap, click: Callable[[int, int], None]) -> None:
+        self.colours, self.click = colours, click
+        self.buttons: list[w.Button] = []
+        self.places: list[tuple[int, int]] = []
+        self.widget = w.GridBox(layout=w.Layout(width="98%", grid_gap="1px", overflow="auto"))
+        self.widget.add_class("steerlab-grid")
+        self._styles: dict[int, w.ButtonStyle] = {}
+        size = {"width": "auto", "min_width": "0", "height": "24px", "margin": "0", "padding": "0"}
+        self._label_layout = w.Layout(width="auto", min_width="0", margin="0 2px", overflow="hidden")
+        self._label_style = LabelStyle(font_size="11px")
+        self._layouts = {False: w.Layout(**size), True: w.Layout(**size, border="3px solid #E69F00")}
+
+    def show(
+        self, rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[int, int], Cell], corner: str = ""
+    ) -> None:
+        """Show another map; a place without a cell stays empty."""
+        while len(self.buttons) < len(cells):
+            self._add()
+        self.places = sorted(cells)
+        for button, place in zip(self.buttons, self.places, strict=False):
+            self._paint(button, cells[place])
+        button_at = dict(zip(self.places, self.buttons, strict=False))
+        shape = (tuple(rows), tuple(columns), tuple(self.places), corner)
+        if shape == getattr(self, "_shape", None):
+            return
+        self._shape = shape
+        self.widget.layout.grid_template_columns = f"minmax(48px, auto) repeat({len(columns)}, minmax(32px, 1fr))"
+        children = [self._label(corner), *(self._label(name) for name in columns)]
+        for i, row in enumerate(rows):
+            children += [self._label(row), *(button_at.get((i, j)) or self._label("") for j in range(len(columns)))]
+        old, self.widget.children = self.widget.children, children
+        for label in old:
+            if isinstance(label, w.Label):
+                label.close()
+
+    def at(self, row: int, column: int) -> w.Button:
+        """The button of a cell."""
+        return self.buttons[self.places.index((row, column))]
+
+    def _add(self) -> None:
+        button, number = w.Button(), len(self.buttons)
+        button.add_class("steerlab-cell")
+        button.on_click(lambda _: self.click(*self.places[number]))
+        self.buttons.append(button)
+
+    def _paint(self, button: w.Button, cell: Cell) -> None:
+        button.description, button.tooltip = cell.text, cell.tooltip
+        button.style, button.layout = self._style(cell.shade), self._layouts[cell.marked]
+
+    def _style(self, shade: float | None) -> w.ButtonStyle:
+        """Of 33 shades, one for all cells that have it; letters stand out from each."""
+        step = -1 if shade is None else round(32 * min(1.0, max(0.0, shade)))
+        if step not in self._styles:
+            rgb = (0.8, 0.8, 0.8) if shade is None else self.colours(step / 32)[:3]
+            letters = plots.letters_on(rgb)
+            self._styles[step] = w.ButtonStyle(button_color=to_hex(rgb), text_color=letters, font_size="11px")
+        return self._styles[step]
+
+    def _label(self, text: str) -> w.Label:
+        return w.Label(text, layout=self._label_layout, style=self._label_style)

@@ -1,0 +1,235 @@
+"""Where do learned scalars act, and which of them are needed? A map to switch locations off on, and a strength."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import ipywidgets as w
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure, FigureBase
+
+from .. import plots
+from ..experiments import scaling
+from ..fit import Fit
+from ..intervention import Intervention
+from ..methods.learned import keep
+from ..model import SteerableModel
+from ..objective import difference
+from ..tasks import answer_tokens
+from .grid import LARGEST, Cell, Grid
+from .panel import WIDE, Held, Panel, make, make_state
+
+BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
+
+
+@dataclass(frozen=True)
+class ScalarState:
+    """What the controls say; `toggled` are rows of the map that were pressed: on where the threshold says off, or off.
+
+    A location is on where |α| is at least the threshold, a share of the largest |α| on this prompt.
+    """
+
+    prompt: int = 0
+    beta: float = 1.0
+    threshold: float = 0.0
+    place: str = ""
+    toggled: tuple[int, ...] = ()
+
+
+class ScalarMap(Panel[ScalarState]):
+    """The panel of `scalar_map`."""
+
+    name = "scalar_map"
+    size = (7.2, 3.4)
+    local = frozenset({"beta", "place"})
+
+    def __init__(self, lm: SteerableModel, intervention: Intervention, frame: pd.DataFrame, state: ScalarState) -> None:
+        self.lm, self.intervention, self.frame = lm, intervention, frame.reset_index(drop=True)
+        self._map, self._curves = lru_cache(maxsize=32)(self._find_map), lru_cache(maxsize=32)(self._run)
+        self.grid = Grid(mpl.colormaps["RdBu"], self._click)
+        self.reset = w.Button(description="All on", icon="undo", tooltip="Switch all locations on again")
+        self.reset.on_click(lambda _: self._reset())
+        self._rows: dict[tuple[int, int], Any] = {}
+        controls = _controls(list(self.frame["prompt"]), intervention)
+        super().__init__(state, controls, ["prompt", "place", "beta", "threshold"], lm)
+
+    def on(self) -> "pd.Series[bool]":
+        """Which rows of the map are switched on."""
+        s = self.state
+        size = self._map(s.prompt)["value"].abs()
+        found: pd.Series[bool] = (size >= s.threshold * size.max()) ^ size.index.isin(s.toggled)
+        return found
+
+    def kept(self) -> Intervention:
+        """The intervention at the locations that are switched on."""
+        return keep(self.intervention, self._map(self.state.prompt)[self.on()])
+
+    def curves(self, every: bool = False) -> tuple[pd.DataFrame, Any]:
+        """The sweep of β with what is switched on, or with everything, and the next token's logits at each β."""
+        on = self.on()
+        return self._curves(self.state.prompt, tuple(on[on].index) if not every else tuple(on.index))
+
+    def draw(self, figure: FigureBase) -> None:
+        """The answers' curves with a cursor, and the five likeliest tokens there."""
+        s, row = self.state, self.frame.iloc[self.state.prompt]
+        frame, logits = self.curves()
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        answers = (row["correct"], row["wrong"])
+        plots.answer_curves(frame, beta=s.beta, faint=self.curves(every=True)[0], answers=answers, ax=left)
+        at = int(np.abs(np.array(BETAS) - s.beta).argmin())
+        table = plots.token_table(self.lm, {"β = 0": logits[BETAS.index(0)], f"β = {s.beta:g}": logits[at]}, k=5)
+        plots.next_tokens(table, ax=right)
+        right.set_xlabel("")
+        right.set_title("next token", fontsize=10)
+
+    def refresh(self) -> None:
+        """The map as buttons, and the picture."""
+        super().refresh()
+        self._show_map()
+
+    def figure(self) -> Figure:
+        """The map above the picture: the static twin of the panel."""
+        where = self._map(self.state.prompt).assign(on=self.on())
+        own = plt.figure(figsize=(9, 7.5), layout="constrained", facecolor="white")
+        upper, lower = own.subfigures(2, 1, height_ratios=(3, 2))  # type: ignore[misc]  # typed as one
+        plots.scalar_map(where[where["place"] == self.place], ax=upper.subplots())
+        self.draw(lower)
+        return own
+
+    def notes(self) -> str:
+        """Whether the flip survives."""
+        on = self.on()
+        told = [f"all {len(on)} locations: {self._verdict(every=True)}"]
+        if not on.all():
+            told.append(f"the {int(on.sum())} that are on: {self._verdict()}")
+        return "<p>With " + "<br>With ".join(told) + "</p>"
+
+    def code(self) -> str:
+        """The lines that reproduce the answers."""
+        s = self.state
+        toggled = f"on ^= where.index.isin({list(s.toggled)})\n" if s.toggled else ""
+        return (
+            "from steerlab.experiments import scaling\n"
+            f"row = frame.iloc[{s.prompt}]\nwhere = scaling.scalar_map(lm, intervention, row)\n"
+            f"size = where['value'].abs()\non = size >= {s.threshold:g} * size.max()\n{toggled}"
+            f"lm.logits(row['prompt'], {s.beta:g} * sl.keep(intervention, where[on]))"
+        )
+
+    def sync(self, name: str) -> None:
+        """Positions belong to a prompt, and so do the locations that were pressed."""
+        if name == "prompt":
+            self.controls["toggled"].value = ()
+
+    def arrange(self, rows: Any) -> w.VBox:
+        """The map stands beneath the controls and the picture, as wide as the page."""
+        box = super().arrange(rows)
+        title = w.HTML("<b>Scalars α by layer and token</b>: press a cell to switch it off or on.")
+        box.children = [box.children[0], w.HBox([title, self.reset]), self.grid.widget]
+        return box
+
+    @property
+    def place(self) -> str:
+        """The place whose map is shown."""
+        return str(self.controls["place"].value)
+
+    def _find_map(self, prompt: int) -> pd.DataFrame:
+        return scaling.scalar_map(self.lm, self.intervention, self.frame.iloc[prompt])
+
+    def _run(self, prompt: int, rows: tuple[int, ...]) -> tuple[pd.DataFrame, Any]:
+        """All strengths in one batch."""
+        kept = keep(self.intervention, self._map(prompt).loc[list(rows)])
+        one = self.frame.iloc[[prompt]]
+        correct, wrong = answer_tokens(self.lm, one)
+        text = str(one["prompt"].iloc[0])
+        logits = self.lm.logits([text] * len(BETAS), [beta * kept for beta in BETAS])
+        p = logits.softmax(-1)
+        columns = {"beta": BETAS, "p_correct": p[:, correct[0]].cpu().numpy(), "p_wrong": p[:, wrong[0]].cpu().numpy()}
+        gap = difference(logits, correct.expand(len(BETAS)), wrong.expand(len(BETAS)))
+        return pd.DataFrame(columns).assign(difference=gap.cpu().numpy()), logits.cpu()
+
+    def _verdict(self, every: bool = False) -> str:
+        """Does the answer follow the sign of β?"""
+        by_beta = self.curves(every)[0].set_index("beta")["difference"]
+        plus, minus = by_beta[1.0], by_beta[-1.0]
+        flips = plus > 0 > minus
+        verdict = "<b>✔ the answer flips</b>" if flips else "<b>✘ no flip</b>"
+        return f"{verdict} (logit difference {plus:+.2f} at β = 1, {minus:+.2f} at β = −1)"
+
+    def _show_map(self) -> None:
+        """Buttons for the chosen place, the last layer on top."""
+        where, on = self._map(self.state.prompt), self.on().to_dict()
+        own = where[where["place"] == self.place]
+        small = len(own) <= LARGEST
+        self.grid.widget.layout.display = "" if small else "none"
+        if not small:
+            return
+        top = max(float(own["value"].abs().max()), 1e-12)
+        layers, positions = sorted(own["layer"].unique(), reverse=True), sorted(own["position"].unique())
+        cells, self._rows = {}, {}
+        for index, row in own.iterrows():
+            place = (layers.index(row["layer"]), positions.index(row["position"]))
+            self._rows[place] = index
+            lit = bool(on[index])
+            told = f"layer {row['layer']}, {row['token']!r}: α = {row['value']:.3g}, {'on' if lit else 'off'}"
+            shade = 0.5 + row["value"] / top / 2
+            cells[place] = Cell(f"{row['value']:.1f}" if lit else "×", shade if lit else None, told)
+        tokens = own.drop_duplicates("position").set_index("position")["token"]
+        self.grid.show([str(layer) for layer in layers], [visible(tokens[p]) for p in positions], cells, "layer")
+
+    def _click(self, row: int, column: int) -> None:
+        """Switch a location off, or on."""
+        control = self.controls["toggled"]
+        control.value = tuple(sorted(set(control.value) ^ {int(self._rows[row, column])}))
+
+    def _reset(self) -> None:
+        self.controls["threshold"].value = 0.0
+        self.controls["toggled"].value = ()
+
+
+def scalar_map(
+    lm: SteerableModel, fit: Fit | Intervention, frame: pd.DataFrame, *, limit: int = 50, **state: Any
+) -> ScalarMap:
+    """A panel on learned scalars: where they act on a prompt, what β does, and which locations the flip needs.
+
+    Args:
+        lm: the model.
+        fit: of ActivScalar or DynScalar, or its intervention.
+        frame: prompts to choose from, with `prompt`, `correct`, `wrong`: the test side of a task.
+        limit: prompts offered, at most.
+        state: first values of the controls, the fields of `ScalarState`.
+
+    Raises:
+        ValueError: the frame has no prompts, or an answer that is no single token; the intervention holds no scalars;
+            a field that `ScalarState` does not have, or a value out of range.
+    """
+    intervention = fit.intervention if isinstance(fit, Fit) else fit
+    if frame.empty:
+        raise ValueError("the frame has no prompts: give the test side of a task")
+    answer_tokens(lm, frame)
+    if not any(edit.gain is not None or edit.probe is not None for _, edit in intervention.edits):
+        raise ValueError("the intervention holds no scalars: fit ActivScalar or DynScalar (SteerVec has vectors)")
+    some, length = frame.head(limit), intervention.info.get("length")
+    if length is not None and (other := set(lm.batch(list(some["prompt"])).lengths) - {length}):
+        raise ValueError(f"a prompt has {min(other)} tokens, the intervention was fitted at the positions of {length}")
+    chosen = make_state(ScalarState, "scalar map", state, place=intervention.sites[-1].place)
+    return ScalarMap(lm, intervention, some, chosen)
+
+
+def _controls(prompts: list[str], intervention: Intervention) -> dict[str, Any]:
+    places = list(dict.fromkeys(site.place for site in intervention.sites))
+    shown = [(f"{i}: {prompt}", i) for i, prompt in enumerate(prompts)]
+    return {
+        "prompt": make(w.Dropdown, "prompt", WIDE, options=shown),
+        "beta": make(w.FloatSlider, "strength β", WIDE, min=-1, max=1, step=0.1, readout_format=".1f"),
+        "threshold": make(w.FloatSlider, "threshold", WIDE, min=0, max=1, step=0.01, readout_format=".0%"),
+        "place": make(w.ToggleButtons, "place", WIDE, options=places),
+        "toggled": Held(value=()),
+    }
+
+
+def visible(token: str) -> str:
+    """A token with its spaces and line breaks to be seen."""
+    return str(token).replace("\n", "⏎").replace(" ", "␣")
