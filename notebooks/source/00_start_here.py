@@ -73,7 +73,7 @@ for completion in lm.generate(PROMPT, n=3, seed=SEED).completion:
 # is the vector. The leading space makes the word the token that it is in the middle of a sentence.
 
 # %%
-LAYER = 0  # the first block; notebook 02 tries them all
+LAYER = 2  # the third block; notebook 02 tries them all
 STRENGTH = 4
 
 wedding = sl.actadd(lm, " weddings", " ", layer=LAYER)

@@ -27,7 +27,7 @@
 # 4. choose a layer and a strength from a sweep instead of by luck;
 # 5. say what goes wrong when the strength is too high.
 #
-# **You need** notebooks 00 and 01. **Time:** about four minutes to run on a laptop with two cores.
+# **You need** notebooks 00 and 01. **Time:** two and a half minutes to run on a laptop with two cores.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2-xl"
@@ -48,7 +48,7 @@ from steerlab.experiments import actadd as experiments
 if REMOTE:
     raise SystemExit("this notebook runs locally: set REMOTE = False")
 lm = sl.load(MODEL)
-LAYER = 0  # block whose input is steered; section 5 tries them all
+LAYER = 2  # block whose input is steered; section 5 tries them all
 WEDDING = data.topics()["weddings"]
 PROMPT = "I went up to my friend and said"
 lm
@@ -259,14 +259,33 @@ plt.show()
 
 # %% [markdown]
 # Below the step in this curve position 1 is still read: disturb it there and the topic is lost. Above it, the later
-# positions have read it and carry it on themselves. So blocks 1 and 2 do listen to position 1, and yet the sweep found
-# nothing there. Why?
+# positions have read it and carry it on themselves. That explains why late layers do nothing. It does not explain the
+# early ones: every block below the step listens to position 1, but the sweep did not find them all alike. Why?
 #
 # ### What to subtract?
 #
 # The vector lies *over* the prompt's first word, ` I`. What the later positions see is
-# $h_{\text{I}} + c\,(h_{\text{weddings}} - h_{\text{space}})$, and a lone space is something that this model has hardly
-# ever read. Subtract what actually stands there, and at $c = 1$ the stream at position 1 becomes that of ` weddings`.
+# $h_{\text{I}} + c\,(h_{\text{weddings}} - h_{\text{space}})$. That is not the state of ` weddings`, whatever $c$ is: the
+# space is taken away, but it is not what stood there. How near does it come?
+
+# %%
+streams = lm.activations([PROMPT, " weddings", " "], [sl.Site("resid_pre", layer) for layer in range(lm.n_layers)])
+nearness = []
+for layer in range(lm.n_layers):
+    word, weddings, space = (streams.row(row, sl.Site("resid_pre", layer))[1] for row in range(3))
+    for coefficient in COEFFICIENTS:
+        steered_state = word + coefficient * (weddings - space)
+        cosine = torch.nn.functional.cosine_similarity(steered_state, weddings, dim=0)
+        nearness.append({"layer": layer, "coefficient": coefficient, "cosine": float(cosine)})
+axes = ("layer", "cosine of the steered state with the word's")
+plots.lines(pd.DataFrame(nearness), "layer", "cosine", by="coefficient", labels=axes)
+plt.show()
+
+# %% [markdown]
+# Compare with the sweep: does it work best where the steered state comes nearest? (A low cosine need not mean failure,
+# nor a high one success. It is a hint at a cause, and the next experiment tests it.)
+#
+# Subtract what actually stands there, ` I`, and at $c = 1$ the state at position 1 *becomes* that of ` weddings`.
 #
 # > **Predict first.** With ` I` in place of the space, which layers and strengths will work?
 
@@ -395,7 +414,7 @@ exercises.check_add_at_front(add_at_front)
 
 # %%
 my_topic = "ships"
-my_steer = sl.actadd(lm, " ships", " ", layer=0, coefficient=0.0)  # change the layer and the strength
+my_steer = sl.actadd(lm, " ships", " ", layer=2, coefficient=0.0)  # change the layer and the strength
 
 exercises.check_topic_shift(lm, my_steer, data.topics()[my_topic], prompt=PROMPT)
 
