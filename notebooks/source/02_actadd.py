@@ -265,8 +265,8 @@ plt.show()
 # ### What to subtract?
 #
 # The vector lies *over* the prompt's first word, ` I`. What the later positions see is
-# $h_{\text{I}} + c\,(h_{\text{weddings}} - h_{\text{space}})$. That is not the state of ` weddings`, whatever $c$ is: the
-# space is taken away, but it is not what stood there. How near does it come?
+# $h_{\text{I}} + c\,(h_{\text{weddings}} - h_{\text{space}})$. That is not the state of ` weddings`, whatever $c$ is:
+# the space is taken away, but it is not what stood there. How near does it come?
 
 # %%
 streams = lm.activations([PROMPT, " weddings", " "], [sl.Site("resid_pre", layer) for layer in range(lm.n_layers)])
