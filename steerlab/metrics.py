@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, bootstrap
+from pandas.api.types import is_bool_dtype
+from scipy.stats import binomtest, bootstrap, t
 from torch import Tensor
 from transformers import pipeline
 
@@ -123,6 +124,42 @@ def bootstrap_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Estimate(value, float(found.low), float(found.high), count)
+
+
+def means(frame: pd.DataFrame, column: str, by: Sequence[str], confidence: float = 0.95) -> pd.DataFrame:
+    """The mean of a column in each cell of a sweep, with its interval.
+
+    Truth values have Wilson's interval, numbers Student's: mean ± t(n − 1) · s / √n. Missing values are left out. Where
+    every cell is one row whose `low` and `high` enclose the column, these stay.
+
+    Args:
+        frame: tidy.
+        column: of truth values or numbers.
+        by: columns that make a cell.
+        confidence: of the interval.
+
+    Returns:
+        One row per cell: the columns of `by`, `value`, `low`, `high`, `n`.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    for name in (column, *by):
+        if name not in frame:
+            raise ValueError(f"the frame has no column {name!r}: it has {', '.join(map(str, frame.columns))}")
+    kept = frame.dropna(subset=[column])
+    cells = kept.groupby(list(by), observed=True)
+    found = cells[column].agg(value="mean", n="size", sd="std").reset_index()
+    ready = {"low", "high"} <= set(frame) and bool((found["n"] == 1).all())
+    if ready and kept[column].between(kept["low"], kept["high"]).all():
+        found = found.merge(kept[[*by, "low", "high"]], on=list(by))
+    elif is_bool_dtype(kept[column]):
+        wilson = [share(values, confidence) for _, values in cells[column]]
+        found["low"], found["high"] = [one.low for one in wilson], [one.high for one in wilson]
+    else:
+        half = t.ppf((1 + confidence) / 2, found["n"] - 1) * found["sd"] / np.sqrt(found["n"])
+        found["low"], found["high"] = found["value"] - half, found["value"] + half
+    return found[[*by, "value", "low", "high", "n"]]
 
 
 # --- next-token distributions ------------------------------------------------------------------------------------

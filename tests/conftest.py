@@ -8,11 +8,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # All before the hook, under which imports are compiled anew, and beartype before nnsight, which gives every object a
 # `save` that beartype does not expect.
+from collections.abc import Callable
+
 import beartype  # noqa: F401
 import nnsight  # noqa: F401
 import pytest
+import torch
 from jaxtyping import install_import_hook
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, PreTrainedModel  # noqa: F401
+from transformers import (
+    AutoModelForCausalLM,  # noqa: F401
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessor,  # noqa: F401
+    PreTrainedModel,  # noqa: F401
+)
 
 CORE = ("edit", "intervention", "methods.actadd", "model", "sampling")
 install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
@@ -20,6 +30,7 @@ install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
 from families import FAMILIES, steerable  # noqa: E402
 
 import steerlab as sl  # noqa: E402
+from steerlab.model import BUNDLED  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,3 +54,27 @@ def lm(family: str) -> sl.SteerableModel:
 def gpt2() -> sl.SteerableModel:
     """A tiny model, for what does not depend on the family."""
     return steerable("gpt2")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., sl.SteerableModel]:
+    """Makes a tiny model with random weights and the bundled tokenizer, the same for the same seed."""
+
+    def make(seed: int = 0) -> sl.SteerableModel:
+        tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            bos_token_id=0,
+            eos_token_id=None,
+            pad_token_id=0,
+            initializer_range=0.5,
+        )
+        return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
+
+    return make

@@ -63,6 +63,10 @@ def test_documents_mix_all_shares_and_repeat() -> None:
     parts = [data.sentences(document) for document in documents]
     assert all(len(set(part)) == 4 for part in parts)
     assert {sum(sentence in on for sentence in part) for part in parts} == set(range(5))
+    winter = {sentence for essay in data.essays()["winter"] for sentence in data.sentences(essay)}
+    kept = data.documents("weddings", n=60, length=4, seed=3, leave_out=("winter",))
+    assert {sentence in winter for part in parts for sentence in part} == {True, False}
+    assert not any(sentence in winter for document in kept for sentence in data.sentences(document))
     with pytest.raises(ValueError, match="topic of essays 'dogs' is unknown"):
         data.documents("dogs")
 
@@ -80,6 +84,26 @@ def test_texts_from_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert data.texts("imdb", 2) == ["good", "bad"]
     assert data.texts("realtoxicityprompts") == ["You"]
     assert data.texts("wikitext") == ["first \n = = Part = = \n more", "second"]
+
+
+def test_reviews_by_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = data.reviews()
+    assert list(own) == ["bad", "middling", "good"]
+    assert all(len(texts) == len(set(texts)) == 10 for texts in own.values())
+    pleasant, unpleasant = ({*data.words(kind)} for kind in ("pleasant", "unpleasant"))
+    mood = {k: sum((w in pleasant) - (w in unpleasant) for t in v for w in t.lower().split()) for k, v in own.items()}
+    assert mood["bad"] < mood["good"]
+    monkeypatch.setenv("STEERLAB_DATA", str(tmp_path))
+    (tmp_path / "yelp").mkdir()
+    rows = [json.dumps({"label": stars - 1, "text": f"{stars} of {i}"}) for i in range(3) for stars in range(1, 6)]
+    (tmp_path / "yelp/test.jsonl").write_text("\n".join(rows))
+    assert data.reviews("yelp", n=2) == {
+        "bad": ("1 of 0", "2 of 0"),
+        "middling": ("3 of 0", "3 of 1"),
+        "good": ("4 of 0", "5 of 0"),
+    }
+    with pytest.raises(ValueError, match="set 'amazon' of reviews is unknown"):
+        data.reviews("amazon")
 
 
 def test_clozes_from_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +136,7 @@ def test_a_missing_set_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> No
         raise ImportError(name)
 
     monkeypatch.setattr(data, "import_module", missing)
-    with pytest.raises(FileNotFoundError, match="no imdb: `pip install datasets`, or set STEERLAB_DATA"):
+    with pytest.raises(FileNotFoundError, match=r"no imdb: `pip install 'steerlab\[data\]'`, or set STEERLAB_DATA"):
         data.texts("imdb")
     monkeypatch.setattr(data, "import_module", lambda name: object())
     with pytest.raises(FileNotFoundError, match="no imdb: stanfordnlp/imdb is not to be had"):

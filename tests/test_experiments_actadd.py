@@ -1,36 +1,26 @@
 """ActAdd's experiments: each row is what a single call of the model gives, and shares are counted right."""
 
+import json
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import steerlab as sl
 from steerlab import data, metrics
 from steerlab.experiments import actadd as ex
-from steerlab.model import BUNDLED
+from steerlab.experiments.actadd import __main__ as command
+from steerlab.experiments.actadd import topics, vectors
+from steerlab.sweep import Setting
 
 
 @pytest.fixture(scope="module")
-def lm() -> sl.SteerableModel:
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=None,
-        pad_token_id=0,
-        initializer_range=0.5,
-    )
-    return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
+def lm(tiny: Callable[..., sl.SteerableModel]) -> sl.SteerableModel:
+    return tiny()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +61,7 @@ def test_layer_out_of_range_is_refused_before_anything_runs(lm: sl.SteerableMode
 
 @pytest.mark.parametrize(("plus", "prompt", "whole"), [(" a", "b", " a b"), ("a ", "b", "a b"), ("a", "\nb", "a\nb")])
 def test_the_prompt_control_puts_one_space_between(plus: str, prompt: str, whole: str) -> None:
-    assert plus + ex._join(plus, prompt) == whole
+    assert plus + topics.join(plus, prompt) == whole
 
 
 def test_counts_and_shares_by_hand() -> None:
@@ -136,9 +126,8 @@ def test_no_sentence_is_long_enough(lm: sl.SteerableModel, vector: sl.Interventi
 
 def test_perplexity_by_density_bins_and_weighs_by_tokens() -> None:
     documents = ["a b c d"] * 3 + ["wedding b c d e f g h i j"] * 2 + ["wedding bride"]
-    shifts = pd.DataFrame(
-        [(0, 1.0), (0, 1.0), (0, 1.0), (1, -1.0), (2, 0.0), (3, 2.0), (4, 4.0), (5, 9.0)], columns=["document", "shift"]
-    )
+    rows = [(0, 0, 1.0), (0, 0, 1.0), (0, 0, 1.0), (1, 1, -1.0), (2, 2, 0.0), (3, 3, 2.0), (4, 4, 4.0), (5, 5, 9.0)]
+    shifts = pd.DataFrame(rows, columns=["document", "row", "shift"])
     frame = ex.perplexity_by_density(shifts, documents, width=0.1, least=2)
     assert frame["density"].tolist() == pytest.approx([0, 0.1])  # the bin of one document is left out
     assert frame["documents"].tolist() == [3, 2]
@@ -148,10 +137,19 @@ def test_perplexity_by_density_bins_and_weighs_by_tokens() -> None:
     assert frame.loc[1, "low"] == pytest.approx(np.exp(-4)) and frame.loc[1, "high"] == pytest.approx(np.exp(-2))
 
 
+def test_documents_that_share_a_sentence_count_it_once_in_the_interval() -> None:
+    """Ten documents of the same two sentences know no more than the two sentences do."""
+    ten = pd.DataFrame([(i, row, shift) for i in range(10) for row, shift in ((0, 1.0), (1, -1.0))])
+    ten.columns = pd.Index(["document", "row", "shift"])
+    frame = ex.perplexity_by_density(ten, ["a b"] * 10, least=2)
+    assert frame["sentences"].tolist() == [2]
+    assert frame.loc[0, ["low", "high"]].tolist() == pytest.approx([np.exp(-1), np.exp(1)])
+
+
 def test_perplexity_bins_are_those_of_the_release() -> None:
     """Edges at −0.0025, 0.0025, 0.0075, …: a share of 0.3 % lies in the bin that is centred on 0.5 %."""
     documents = [" ".join(["wedding"] * k + ["word"] * (1000 - k)) for k in (0, 2, 3, 7, 8)]
-    shifts = pd.DataFrame({"document": range(5), "shift": 0.0})
+    shifts = pd.DataFrame({"document": range(5), "row": range(5), "shift": 0.0})
     frame = ex.perplexity_by_density(shifts, documents, least=1)
     assert frame["density"].tolist() == pytest.approx([0, 0.005, 0.01])
     assert frame["documents"].tolist() == [2, 2, 1]
@@ -163,33 +161,64 @@ def test_shifts_by_token_keeps_frequent_types() -> None:
     assert frame.to_dict("list") == {"token": ["a", "b"], "count": [3, 4], "shift": [2.0, 0.5]}
 
 
+def summed(lm: sl.SteerableModel, sentences: list[str], prefix: list[int], steer: sl.Intervention | None) -> float:
+    """The log-probability of sentences after a prefix, one at a time."""
+    rows = [lm.logprobs(torch.tensor(prefix + lm.encode(text)), steer) for text in sentences]
+    return float(sum(row["logprob"].to_numpy()[len(prefix) - 1 :].sum() for row in rows))
+
+
 def test_essays_compare_steering_and_prompting_on_the_same_tokens(lm: sl.SteerableModel) -> None:
-    frame = ex.essays(lm, layer=0, topics=["winter"]).set_index(["topic", "condition"])
+    frame = ex.essays(lm, layer=0, topics=["winter"]).set_index(["topic", "condition"])["ratio"]["winter"]
     bos, word, space = 0, lm.encode(" weddings")[0], lm.encode(" ")[0]
-    texts = [one for essay in data.essays()["winter"] for one in data.sentences(essay)]
-    sums = {}
-    for name, prefix, steer in (
-        ("plain", [bos], None),
+    sentences = [one for essay in data.essays()["winter"] for one in data.sentences(essay)]
+    plain = summed(lm, sentences, [bos], None)
+    count = sum(len(lm.encode(text)) for text in sentences)
+    for condition, prefix, steer in (
         ("prompted", [bos, word], None),
         ("steered", [bos, space], sl.actadd(lm, " weddings", " ", layer=0)),
+        ("spaces", [bos, space], None),
     ):
-        rows = [lm.logprobs(torch.tensor(prefix + lm.encode(text)), steer) for text in texts]
-        sums[name] = sum(row["logprob"].to_numpy()[len(prefix) - 1 :].sum() for row in rows)
-    count = sum(len(lm.encode(text)) for text in texts)
-    for condition in ("prompted", "steered"):
-        expected = np.exp(-(sums[condition] - sums["plain"]) / count)
-        assert frame.loc[("winter", condition), "ratio"] == pytest.approx(expected, rel=1e-4)
+        expected = np.exp(-(summed(lm, sentences, prefix, steer) - plain) / count)
+        assert frame[condition] == pytest.approx(expected, rel=1e-4), condition
     # At layer 0 the vector over a space is the word itself, so both are the same.
-    assert frame.loc[("winter", "steered"), "ratio"] == pytest.approx(
-        frame.loc[("winter", "prompted"), "ratio"], rel=1e-4
-    )
+    assert frame["steered"] == pytest.approx(frame["prompted"], rel=1e-4) != frame["spaces"]
 
 
-def test_essay_sweep_has_a_row_per_setting(lm: sl.SteerableModel) -> None:
-    frame = ex.essay_sweep(lm, layers=[0, 1], coefficients=(0, 4), topics=["winter"], progress=False)
-    assert frame[["layer", "coefficient"]].to_numpy().tolist() == [[0, 0], [0, 4], [1, 0], [1, 4]]
-    assert frame.loc[frame["coefficient"] == 0, "ratio"].tolist() == [1, 1]
-    assert (frame.loc[frame["coefficient"] == 4, "ratio"] != 1).all()
+def test_room_compares_every_token_with_itself_in_the_bare_sentence(
+    lm: sl.SteerableModel, vector: sl.Intervention
+) -> None:
+    frame = ex.sentence_shifts(lm, vector, TEXTS, room=True, progress=False)
+    sentences = data.sentences(TEXTS[0])
+    space = lm.encode(" ")[0]
+    expected = summed(lm, sentences, [0, space], vector) - summed(lm, sentences, [0], None)
+    own = frame[frame["document"] == 0]
+    assert own["shift"].sum() == pytest.approx(expected, abs=1e-3) and abs(expected) > 1e-2
+    assert own["position"].min() == 1
+
+
+def test_whole_documents_are_read_in_one_pass(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    frame = ex.sentence_shifts(lm, vector, TEXTS, whole=True, progress=False)
+    plain, steered = (lm.logprobs(TEXTS[1], steer)["logprob"].to_numpy() for steer in (None, vector))
+    assert frame.loc[frame["document"] == 1, "shift"].tolist() == pytest.approx((steered - plain)[2:], abs=1e-4)
+
+
+def test_a_sentence_that_two_documents_share_stands_in_both(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    frame = ex.sentence_shifts(lm, vector, [TEXTS[0], TEXTS[0]], progress=False)
+    first, second = (own.drop(columns="document").reset_index(drop=True) for _, own in frame.groupby("document"))
+    pd.testing.assert_frame_equal(first, second)
+    assert frame["row"].nunique() == 2
+
+
+@pytest.mark.parametrize("room", [False, True])
+def test_essay_sweep_has_a_row_per_setting_and_text(lm: sl.SteerableModel, room: bool) -> None:
+    texts = {"a": TEXTS[:1], "b": TEXTS[1:]}
+    frame = ex.essay_sweep(lm, layers=[0, 1], coefficients=(0, 4), texts=texts, room=room, progress=False)
+    places = frame[["layer", "coefficient", "text"]].to_numpy().tolist()
+    assert places == [[layer, c, name] for layer in (0, 1) for c in (0, 4) for name in "ab"]
+    assert (frame.loc[frame["coefficient"] == 0, "ratio"] == 1).all() != room  # a space alone does something too
+    steer = sl.actadd(lm, " weddings", " ", layer=1, coefficient=4)
+    shifts = ex.sentence_shifts(lm, steer, TEXTS[1:], room=room, progress=False)
+    assert frame["ratio"].iloc[-1] == pytest.approx(metrics.perplexity_ratio(shifts), rel=1e-4)
 
 
 # --- what is left alone ------------------------------------------------------------------------------------------
@@ -224,7 +253,7 @@ def test_overhead_alternates_and_compares(lm: sl.SteerableModel, monkeypatch: py
         order.append(steer is not None)
         return seconds[steer is not None]
 
-    monkeypatch.setattr(ex, "_seconds", fake)
+    monkeypatch.setattr(import_module("steerlab.experiments.actadd.overhead"), "_seconds", fake)
     frame = ex.overhead(lm, rows=2, width=4, repeats=4, warmup=1)
     assert frame["premium"].tolist() == [0.5] * 4
     assert frame["repeat"].tolist() == [0, 1, 2, 3]
@@ -306,7 +335,7 @@ def test_random_vectors_divide_kl_by_entropy_behind_the_vector(lm: sl.SteerableM
 
 def test_dimension_sweep_adds_the_first_part(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
     [(_, edit)] = vector.edits
-    half = ex._first_dimensions(vector, 0.5).edits[0][1]
+    half = vectors._first_dimensions(vector, 0.5).edits[0][1]
     assert half.shift is not None and edit.shift is not None
     assert torch.equal(half.shift[:, :8], edit.shift[:, :8]) and not half.shift[:, 8:].any()
     frame = ex.dimension_sweep(lm, 4 * vector, shares=(0, 1), n=2, max_new_tokens=5, progress=False)
@@ -319,11 +348,11 @@ def test_dimension_sweep_adds_the_first_part(lm: sl.SteerableModel, vector: sl.I
 def test_place_sweep_places(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def fake(lm: sl.SteerableModel, settings: list[ex.Setting], **options: object) -> pd.DataFrame:
+    def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
         seen.extend(settings)
         return pd.DataFrame([{**one.columns, "completion": "a bride"} for one in settings])
 
-    monkeypatch.setattr(ex, "completions", fake)
+    monkeypatch.setattr(topics, "completions", fake)
     frame = ex.place_sweep(lm, layer=1, coefficient=2)
     assert frame["condition"].tolist() == ["front", "middle", "back", "pad"] and frame["hit"].all()
     edits = {one.columns["condition"]: one.steer.edits[0][1] for one in seen if one.steer}
@@ -335,11 +364,31 @@ def test_place_sweep_places(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPat
     assert all(torch.equal(edit.shift, edits["front"].shift) for edit in edits.values())
 
 
+def test_just_tokens_moves_the_vectors_of_every_layer(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
+        seen.extend(settings)
+        return pd.DataFrame([{**one.columns, "completion": "a bride"} for one in settings])
+
+    monkeypatch.setattr(topics, "completions", fake)
+    frame = ex.just_tokens(lm, layer=2, coefficient=3)
+    assert frame["source"].tolist() == [0, 0, 1, 1, 2, 2]
+    site = sl.Site("resid_pre", 2)
+    own = sl.actadd(lm, " weddings", " ", layer=2, coefficient=3)
+    assert all(one.steer is not None and one.steer.sites == (site,) for one in seen)
+    for one in seen:
+        other = sl.actadd(lm, " weddings", " ", layer=one.columns["source"], coefficient=3)
+        wanted = own.norm()[site] if one.columns["condition"] == "stretched" else next(iter(other.norm().values()))
+        assert one.steer.norm()[site] == pytest.approx(wanted, rel=1e-5)
+        assert torch.cosine_similarity(one.steer.edits[0][1].shift[1], other.edits[0][1].shift[1], dim=0) > 0.9999
+
+
 def test_topic_control_counts_each_topics_own_words(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fake(lm: sl.SteerableModel, settings: list[ex.Setting], **options: object) -> pd.DataFrame:
+    def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
         return pd.DataFrame([{**one.columns, "completion": "the ships and a bride"} for one in settings])
 
-    monkeypatch.setattr(ex, "completions", fake)
+    monkeypatch.setattr(topics, "completions", fake)
     frame = ex.topic_control(lm, layer=1, coefficient=2, topics=["ships", "weddings", "dogs"])
     assert frame["topic"].tolist() == ["ships", "ships", "weddings", "weddings", "dogs", "dogs"]
     assert frame["condition"].tolist() == ["zero", "steered"] * 3
@@ -366,28 +415,93 @@ def test_relative_sizes_have_a_row_per_layer(lm: sl.SteerableModel) -> None:
     assert frame["size"][1] == pytest.approx((shift[1].norm() / stream).item(), rel=1e-4)
 
 
+# --- the choice of a setting --------------------------------------------------------------------------------------
+
+
+def test_choose_measures_each_setting_on_its_own(lm: sl.SteerableModel) -> None:
+    told = {"prompts": ["The dog said that"], "n": 3, "seed": 4, "max_new_tokens": 5, "progress": False}
+    frame = ex.choose(lm, layers=[1], coefficients=(1, 4), words=["e", "the", "a"], **told)
+    assert frame[["position", "layer", "coefficient"]].to_numpy().tolist() == [
+        ["front", 1, 1],
+        ["front", 1, 4],
+        ["pad", 1, 1],
+        ["pad", 1, 4],
+    ]
+    steer = sl.actadd(lm, " weddings", " ", layer=1, coefficient=4)
+    padded = sl.make_room(lm, "The dog said that", steer)[0]
+    for row, prompt in ((1, "The dog said that"), (3, padded)):
+        alone = lm.generate(prompt, steer, n=3, seed=4, max_new_tokens=5, **ex.PAPER_SAMPLING)
+        hits = ex.count_topic_words(alone, ["e", "the", "a"])["hit"]
+        assert frame["share"][row] == pytest.approx(hits.mean())
+        essays = [essay for topic in ("winter", "school") for essay in data.essays()[topic]]
+        shifts = ex.sentence_shifts(lm, steer, essays, room=row == 3, progress=False)
+        assert frame["ratio"][row] == pytest.approx(metrics.perplexity_ratio(shifts), rel=1e-4)
+
+
+def test_pick_takes_what_steers_most_and_what_costs_little() -> None:
+    rows = [
+        # layer, c, position, share, low, ratio
+        (0, 8.0, "front", 0.9, 0.8, 1.30),
+        (1, 1.0, "pad", 0.9, 0.8, 1.10),
+        (1, 0.5, "pad", 0.4, 0.3, 1.01),
+        (2, 0.5, "pad", 0.5, 0.4, 0.985),
+        (3, 0.5, "pad", 0.04, 0.01, 1.00),  # not above the unsteered model
+    ]
+    frame = pd.DataFrame(rows, columns=["layer", "coefficient", "position", "share", "low", "ratio"]).assign(zero=0.05)
+    assert ex.pick(frame) == ex.Choice(1, 1.0, True)  # of two that steer equally often, the one that costs less
+    assert ex.pick(frame, 0.02) == ex.Choice(2, 0.5, True)
+    assert ex.pick(frame, 0.012) == ex.Choice(1, 0.5, True)
+    assert ex.pick(frame, 0.001) == ex.Choice(1, 0.5, True)  # nothing is within, so the nearest that steers
+    assert str(ex.pick(frame)) == "layer 1, c = 1, pad"
+
+
 # --- the command line --------------------------------------------------------------------------------------------
 
 
-def test_command_line_writes_csv(
-    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def run(lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pd.DataFrame]:
+    """Runs an experiment at a tiny size, and reads one of its tables."""
+    choice = pd.DataFrame([(0, 4.0, "front", 0.5, 0.4, 1.0, 0.1), (1, 1.0, "pad", 0.9, 0.8, 1.2, 0.1)])
+    choice.columns = pd.Index(["layer", "coefficient", "position", "share", "low", "ratio", "zero"])
+    monkeypatch.setattr(command, "load", lambda model: lm)
+    monkeypatch.setattr(command, "choose", lambda lm, **options: choice)
+
+    def run(name: str, table: str, *more: str) -> pd.DataFrame:
+        assert command.main([name, "--out", str(tmp_path), "--n", "2", *more]) == 0
+        return pd.read_csv(tmp_path / f"actadd_{table}.csv")
+
+    return run
+
+
+def test_command_line_sweeps_both_positions(run: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+    table = run("layer-sweep", "layer_sweep", "--swept", "1")
+    assert table["condition"].tolist() == (["zero", "prompt"] + ["steered", "random"] * 3) * 2
+    assert table["position"].tolist() == ["front"] * 8 + ["pad"] * 8
+    assert set(table["n"]) == {2}
+    told = json.loads((tmp_path / "actadd_layer_sweep.json").read_text())
+    assert told["n"] == 2 and told["seed"] == 0
+    assert told["command"].startswith("python -m steerlab.experiments.actadd layer-sweep --out")
+
+
+def test_command_line_takes_its_settings_from_the_choice(
+    run: Callable[..., pd.DataFrame], lm: sl.SteerableModel, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ex, "load", lambda model: lm)
-    arguments = ["--out", str(tmp_path), "--n", "4", "--coefficients", "1", "--repeats", "1", "--shapes", "1M"]
-    quick = ["relative-sizes", "kl-shares", "layer-sweep"]
-    for name in quick:
-        assert ex.main([name, *arguments]) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == quick
-    table = pd.read_csv(tmp_path / "actadd_layer_sweep.csv")
-    assert table["condition"].tolist() == ["zero", "prompt"] + ["steered", "random"] * 3
-    assert set(table["n"]) == {4}
-    assert pd.read_csv(tmp_path / "actadd_relative_sizes.csv")["size"].tolist() == pytest.approx(
-        ex.relative_sizes(lm)["size"].tolist(), rel=1e-5
-    )
+    table = run("best", "best")
+    assert table[["setting", "layer", "coefficient"]].dropna().to_numpy().tolist() == [
+        *[["strongest", 1, 1]] * 2,
+        *[["gentle", 0, 4]] * 2,
+    ]
+    again = (tmp_path / "actadd_choice.csv").stat().st_mtime_ns
+    run("essays", "essays")
+    assert (tmp_path / "actadd_choice.csv").stat().st_mtime_ns == again  # the same model's choice is read, not made
+    told = json.loads((tmp_path / "actadd_choice.json").read_text())
+    (tmp_path / "actadd_choice.json").write_text(json.dumps(told | {"identity": "of another model"}))
+    run("essays", "essays")
+    assert (tmp_path / "actadd_choice.csv").stat().st_mtime_ns != again
 
 
 def test_command_line_knows_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        ex.main(["nothing"])
+        command.main(["nothing"])
     said = capsys.readouterr().err
-    assert all(name in said for name in ex.RUNS)
+    assert all(name in said for name in command.RUNS)

@@ -1,34 +1,20 @@
 """Strength in comparable units, against norms and divergences taken by hand."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import steerlab as sl
 from steerlab import strength
-from steerlab.model import BUNDLED
 
 PROMPTS = ["I went up to my friend and said", "The ship sailed"]
 
 
 @pytest.fixture(scope="module")
-def lm() -> sl.SteerableModel:
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=None,
-        pad_token_id=0,
-        initializer_range=0.5,
-    )
-    return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
+def lm(tiny: Callable[..., sl.SteerableModel]) -> sl.SteerableModel:
+    return tiny()
 
 
 @pytest.fixture(scope="module")

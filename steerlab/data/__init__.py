@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -51,8 +51,33 @@ def prompts(kind: str = "plain") -> tuple[str, ...]:
 
 
 def essays() -> dict[str, tuple[str, ...]]:
-    """Essays of our own by topic: two about weddings, two about ships, one about winter, one about school."""
+    """Essays of our own by topic, five about weddings and ten about something else; two of a topic or one."""
     return {topic: tuple(texts) for topic, texts in _json("essays.json").items()}
+
+
+def reviews(name: str | None = None, n: int = 100) -> dict[str, tuple[str, ...]]:
+    """Reviews by verdict: "bad", "middling" and "good".
+
+    Args:
+        name: "yelp" for the first `n` of each verdict of Yelp's (up to two stars, three, from four on), from the folder
+            that STEERLAB_DATA names, else through `datasets`; by default our own.
+        n: reviews of each verdict, of a public set.
+
+    Raises:
+        FileNotFoundError: the set is in neither place; says how to get it.
+        ValueError: there is no such set.
+    """
+    if name is None:
+        return {verdict: tuple(texts) for verdict, texts in _json("reviews.json").items()}
+    if name != "yelp":
+        raise ValueError(f"set {name!r} of reviews is unknown: choose yelp, or leave it out for our own")
+    found: dict[str, list[str]] = {"bad": [], "middling": [], "good": []}
+    for row in _rows(name):
+        own = found[("bad", "bad", "middling", "good", "good")[int(row["label"])]]
+        own += [str(row["text"])] if len(own) < n else []
+        if all(len(texts) == n for texts in found.values()):
+            break
+    return {verdict: tuple(texts) for verdict, texts in found.items()}
 
 
 def facts(split: str | None = None) -> pd.DataFrame:
@@ -78,7 +103,9 @@ def sentences(text: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part]
 
 
-def documents(topic: str = "weddings", n: int = 400, *, length: int = 6, seed: int = 0) -> list[str]:
+def documents(
+    topic: str = "weddings", n: int = 400, *, length: int = 6, seed: int = 0, leave_out: Container[str] = ()
+) -> list[str]:
     """Documents with any share of a topic, mixed from the sentences of our essays: OpenWebText's stand-in offline.
 
     Each document draws how many of its sentences come from essays on the topic, from none to all, and takes the rest
@@ -89,6 +116,7 @@ def documents(topic: str = "weddings", n: int = 400, *, length: int = 6, seed: i
         n: how many documents.
         length: sentences of each.
         seed: of the draws.
+        leave_out: topics whose essays are not used.
 
     Raises:
         ValueError: there is no essay on the topic.
@@ -96,7 +124,8 @@ def documents(topic: str = "weddings", n: int = 400, *, length: int = 6, seed: i
     _one_of(essays(), topic, "topic of essays")
     rng = np.random.default_rng(seed)
     parts = {name: [one for text in texts for one in sentences(text)] for name, texts in essays().items()}
-    on, off = parts[topic], [one for name, some in parts.items() if name != topic for one in some]
+    on = parts.pop(topic)
+    off = [one for name, some in parts.items() if name not in leave_out for one in some]
     made = []
     for share in rng.integers(0, length + 1, n):
         chosen = [*rng.choice(on, share, replace=False), *rng.choice(off, length - share, replace=False)]
@@ -112,6 +141,7 @@ _SETS: dict[str, tuple[str, str, str | None, str, str]] = {
     "openwebtext": ("openwebtext/*.jsonl", "Skylion007/openwebtext", None, "train", "text"),
     "realtoxicityprompts": ("toxicity/*.jsonl", "allenai/real-toxicity-prompts", None, "train", "prompt.text"),
     "wikitext": ("wikitext2/test.txt", "Salesforce/wikitext", "wikitext-2-raw-v1", "test", "text"),
+    "yelp": ("yelp/*.jsonl", "Yelp/yelp_review_full", None, "test", "text"),
 }
 
 _CONCEPTNET = {  # relation: how we say it, up to the object
@@ -132,7 +162,7 @@ def texts(name: str, n: int | None = None) -> list[str]:
     """The first texts of a public set, from the folder that STEERLAB_DATA names, else through `datasets`.
 
     Args:
-        name: "imdb", "openwebtext", "realtoxicityprompts" or "wikitext".
+        name: "imdb", "openwebtext", "realtoxicityprompts", "wikitext" or "yelp".
         n: how many, all by default.
 
     Raises:
@@ -141,10 +171,7 @@ def texts(name: str, n: int | None = None) -> list[str]:
     """
     if name not in _SETS:
         raise ValueError(f"set {name!r} is unknown: choose one of {', '.join(sorted(_SETS))}")
-    pattern, hub, config, split, field = _SETS[name]
-    folder = _folder()
-    found = sorted(folder.glob(pattern)) if folder else []
-    return list(islice(_from_files(found, field) if found else _from_hub(name, hub, config, split, field), n))
+    return [_field(row, _SETS[name][-1]) for row in islice(_rows(name), n)]
 
 
 def clozes(name: str) -> pd.DataFrame:
@@ -189,31 +216,38 @@ def _folder() -> Path | None:
     return Path(os.environ["STEERLAB_DATA"]) if os.environ.get("STEERLAB_DATA") else None
 
 
-def _from_files(paths: list[Path], field: str) -> Iterator[str]:
-    """Texts of JSON lines, or the articles of a WikiText file."""
+def _rows(name: str) -> Iterator[Any]:
+    """The rows of a public set, each with its fields by name."""
+    pattern, hub, config, split, _ = _SETS[name]
+    folder = _folder()
+    found = sorted(folder.glob(pattern)) if folder else []
+    return _from_files(found) if found else _from_hub(name, hub, config, split)
+
+
+def _from_files(paths: list[Path]) -> Iterator[Any]:
+    """Rows of JSON lines, or the articles of a WikiText file."""
     for path in paths:
         if path.suffix == ".txt":
             articles = re.split(r"\n = [^=\n]+ = \n", path.read_text(encoding="utf-8"))
-            yield from (article.strip() for article in articles if article.strip())
+            yield from ({"text": article.strip()} for article in articles if article.strip())
             continue
         with path.open(encoding="utf-8") as lines:
-            yield from (_field(json.loads(line), field) for line in lines)
+            yield from map(json.loads, lines)
 
 
-def _from_hub(name: str, hub: str, config: str | None, split: str, field: str) -> Iterator[str]:
-    """Texts through `datasets`, streamed."""
+def _from_hub(name: str, hub: str, config: str | None, split: str) -> Iterator[Any]:
+    """Rows through `datasets`, streamed."""
     try:
-        rows = import_module("datasets").load_dataset(hub, config, split=split, streaming=True)
+        return iter(import_module("datasets").load_dataset(hub, config, split=split, streaming=True))
     except ImportError:
         raise FileNotFoundError(
-            f"no {name}: `pip install datasets`, or set STEERLAB_DATA to a folder that has it"
+            f"no {name}: `pip install 'steerlab[data]'`, or set STEERLAB_DATA to a folder that has it"
         ) from None
     except Exception as error:  # no network, or the set has moved: whatever it is, one line says what to do
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(
             f"no {name}: {hub} is not to be had ({reason}); set STEERLAB_DATA to a folder that has it"
         ) from None
-    return (_field(row, field) for row in rows)
 
 
 def _field(row: Any, path: str) -> str:

@@ -1,0 +1,57 @@
+"""The experiments of Turner et al., Steering Language Models With Activation Engineering, arXiv 2308.10248.
+
+Each takes a model and returns a tidy frame. What is swept takes a contrast pair, the rest any intervention, so that the
+other methods can be put to the same tests. A vector lies over the first tokens of a text, as in the paper, or where
+`room` is said over spaces put in for it, which the release calls "pad".
+`python -m steerlab.experiments.actadd all --out notebooks/results` runs them at full size.
+"""
+
+from .choice import Choice, choose, pick
+from .knowledge import knowledge
+from .overhead import SHAPES, overhead, overhead_by_size, summarise_overhead
+from .perplexity import essay_sweep, essays, perplexity_by_density, sentence_shifts, shifts_by_token
+from .sentiment import summarise_tone, tone
+from .topics import (
+    PAPER_SAMPLING,
+    PROMPT,
+    WEDDING,
+    count_topic_words,
+    front_positions,
+    layer_sweep,
+    summarise,
+    topic_control,
+)
+from .vectors import TENTHS, dimension_sweep, just_tokens, kl_shares, place_sweep, random_vectors, relative_sizes
+
+__all__ = [
+    "PAPER_SAMPLING",
+    "PROMPT",
+    "SHAPES",
+    "TENTHS",
+    "WEDDING",
+    "Choice",
+    "choose",
+    "count_topic_words",
+    "dimension_sweep",
+    "essay_sweep",
+    "essays",
+    "front_positions",
+    "just_tokens",
+    "kl_shares",
+    "knowledge",
+    "layer_sweep",
+    "overhead",
+    "overhead_by_size",
+    "perplexity_by_density",
+    "pick",
+    "place_sweep",
+    "random_vectors",
+    "relative_sizes",
+    "sentence_shifts",
+    "shifts_by_token",
+    "summarise",
+    "summarise_overhead",
+    "summarise_tone",
+    "tone",
+    "topic_control",
+]

@@ -1,0 +1,237 @@
+"""The command line: every experiment at the paper's size, resumable, as small tables with a line on how they were made.
+
+The settings come from `choose`, which runs first: "strongest" steers most, "gentle" most among those that leave
+unrelated text within 2 %. Completions are kept in OUT/actadd.sqlite as they come: a run that was stopped goes on there.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from ... import data
+from ...metrics import means, word_scorer
+from ...model import SteerableModel, load
+from ...sweep import identity
+from .. import results
+from .choice import UNRELATED, Choice, choose, pick
+from .knowledge import knowledge
+from .overhead import SHAPES, overhead_by_size, summarise_overhead
+from .perplexity import essay_sweep, essays, perplexity_by_density, sentence_shifts, shifts_by_token
+from .sentiment import summarise_tone, tone
+from .topics import layer_sweep, summarise, topic_control
+from .vectors import dimension_sweep, just_tokens, kl_shares, place_sweep, random_vectors, relative_sizes
+
+Ask = argparse.Namespace
+Frames = Mapping[str, pd.DataFrame]
+MODULE = "steerlab.experiments.actadd"
+COST = 0.02
+"""How far from 1 the gentle setting may move the perplexity of unrelated text."""
+
+
+def _choice(lm: SteerableModel, ask: Ask) -> Frames:
+    return {"choice": choose(lm, n=ask.n // 6, seed=ask.seed + 1000, file=ask.file, coefficients=ask.coefficients)}
+
+
+def _picks(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
+    """The two settings, from OUT/actadd_choice.csv where it is this model's."""
+    told = ask.out / "actadd_choice.json"
+    if not told.is_file() or json.loads(told.read_text(encoding="utf-8"))["identity"] != identity(lm):
+        _run("choice", lm, ask)
+    frame = pd.read_csv(ask.out / "actadd_choice.csv")
+    return {"strongest": pick(frame), "gentle": pick(frame, COST)}
+
+
+def _at_both(lm: SteerableModel, ask: Ask, run: Callable[[Choice], pd.DataFrame]) -> pd.DataFrame:
+    """A frame for both settings, which it names."""
+    found = [run(choice).assign(setting=name, where=str(choice)) for name, choice in _picks(lm, ask).items()]
+    return pd.concat(found, ignore_index=True)
+
+
+def _layer_sweep(lm: SteerableModel, ask: Ask) -> Frames:
+    told: dict[str, Any] = {"n": ask.n, "seed": ask.seed, "file": ask.file, "coefficients": ask.swept}
+    found = [summarise(layer_sweep(lm, room=room, **told)).assign(position=_position(room)) for room in (False, True)]
+    return {"layer_sweep": pd.concat(found, ignore_index=True)}
+
+
+def _best(lm: SteerableModel, ask: Ask) -> Frames:
+    def run(choice: Choice) -> pd.DataFrame:
+        told: dict[str, Any] = {"layers": [choice.layer], "coefficients": [choice.coefficient], "room": choice.room}
+        return summarise(layer_sweep(lm, n=ask.n, seed=ask.seed + 1, file=ask.file, **told))
+
+    return {"best": _at_both(lm, ask, run)}
+
+
+def _topics(lm: SteerableModel, ask: Ask) -> Frames:
+    choice = _picks(lm, ask)["strongest"]
+    told: dict[str, Any] = {"layer": choice.layer, "coefficient": choice.coefficient, "room": choice.room}
+    frame = topic_control(lm, n=ask.n, seed=ask.seed, file=ask.file, **told)
+    return {"topics": summarise(frame, by=["topic", "condition"])}
+
+
+def _perplexity(lm: SteerableModel, ask: Ask) -> Frames:
+    own = ask.texts is None
+    documents = data.documents(n=ask.n, seed=ask.seed, leave_out=UNRELATED) if own else data.texts(ask.texts, ask.n)
+
+    def run(choice: Choice) -> pd.DataFrame:
+        parts = []
+        for whole in (False, True):
+            shifts = sentence_shifts(lm, choice.vector(lm), documents, room=choice.room, whole=whole)
+            binned = perplexity_by_density(shifts, documents, width=0.02 if own else 0.005)
+            parts.append(binned.assign(read="whole documents" if whole else "sentences"))
+        return pd.concat(parts, ignore_index=True)
+
+    best = _picks(lm, ask)["strongest"]
+    tokens = shifts_by_token(sentence_shifts(lm, best.vector(lm), documents, room=best.room))
+    return {"perplexity": _at_both(lm, ask, run), "tokens": tokens}
+
+
+def _knowledge(lm: SteerableModel, ask: Ask) -> Frames:
+    sets = {"own facts": data.facts("test")}
+    for name in ("lama", "conceptnet"):
+        try:
+            sets[name] = data.clozes(name)
+        except FileNotFoundError as missing:
+            print(missing, file=sys.stderr)
+
+    def run(choice: Choice) -> pd.DataFrame:
+        steer = choice.vector(lm)
+        return pd.concat([knowledge(lm, steer, own, room=choice.room).assign(set=name) for name, own in sets.items()])
+
+    return {"knowledge": _at_both(lm, ask, run)}
+
+
+def _essays(lm: SteerableModel, ask: Ask) -> Frames:
+    topics = [topic for topic in data.essays() if topic not in UNRELATED]
+
+    def run(choice: Choice) -> pd.DataFrame:
+        return essays(lm, layer=choice.layer, coefficient=choice.coefficient, topics=topics)
+
+    return {"essays": _at_both(lm, ask, run)}
+
+
+def _text_sweep(lm: SteerableModel, plus: str, texts: Mapping[str, Sequence[str]] | None, ask: Ask) -> pd.DataFrame:
+    told: dict[str, Any] = {"coefficients": [-1.0, *ask.swept], "texts": texts}
+    found = [essay_sweep(lm, plus, room=room, **told).assign(position=_position(room)) for room in (False, True)]
+    return pd.concat(found, ignore_index=True)
+
+
+def _tone(lm: SteerableModel, ask: Ask) -> Frames:
+    lists, prompts = {"pleasant": (" Love", " Hate"), "unpleasant": (" Hate", " Love")}, data.prompts("pleased")
+
+    def run(choice: Choice) -> pd.DataFrame:
+        parts = []
+        for wanted, (plus, minus) in lists.items():
+            [other] = set(lists) - {wanted}
+            scorer = word_scorer(data.words(wanted), data.words(other))
+            told: dict[str, Any] = {"prefix": plus, "room": choice.room, "seed": ask.seed, "file": ask.file}
+            frame = tone(lm, choice.vector(lm, plus, minus), prompts, scorer, n=-(-ask.n // len(prompts)), **told)
+            parts.append(summarise_tone(frame).assign(towards=wanted))
+        return pd.concat(parts)
+
+    return {"tone": _at_both(lm, ask, run)}
+
+
+def _toxicity(lm: SteerableModel, ask: Ask) -> Frames:
+    prompts, scorer = data.prompts("rude"), word_scorer(data.words("rude"))
+
+    def run(choice: Choice) -> pd.DataFrame:
+        told: dict[str, Any] = {"prefix": " Love", "room": choice.room, "seed": ask.seed, "file": ask.file}
+        steer = choice.vector(lm, " Love", " Hate")
+        return summarise_tone(tone(lm, steer, prompts, scorer, n=-(-ask.n // len(prompts)), **told))
+
+    return {"toxicity": _at_both(lm, ask, run)}
+
+
+def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
+    """The short ones, all at the strongest setting."""
+    best = _picks(lm, ask)["strongest"]
+    steer = best.vector(lm)
+    where: dict[str, Any] = {"layer": best.layer, "coefficient": best.coefficient}
+    told: dict[str, Any] = {"n": ask.n, "seed": ask.seed, "file": ask.file}
+    stress = random_vectors(lm, steer, room=best.room, seed=ask.seed)
+    stress = stress.groupby(["condition", "prompt"], sort=False)["relative"].mean().reset_index()
+    parts = dimension_sweep(lm, steer, room=best.room, prompts=data.prompts("plain")[6:9], **told)
+    sources = just_tokens(lm, room=best.room, **where, **told)
+    return {
+        "random_vectors": means(stress, "relative", ["condition"]),
+        "dimensions": summarise(parts, by=["dimensions"]),
+        "places": summarise(place_sweep(lm, **where, **told), by=["condition"]),
+        "just_tokens": summarise(sources, by=["source", "condition"]),
+        "relative_sizes": relative_sizes(lm),
+        "kl_shares": kl_shares(lm, steer, "I went to see the", room=best.room),
+    }
+
+
+def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
+    told: dict[str, Any] = {"rows": ask.rows, "repeats": ask.n, "warmup": 1, "seconds": ask.seconds}
+    return {"overhead": summarise_overhead(overhead_by_size(ask.shapes, **told))}
+
+
+RUNS: Mapping[str, tuple[Callable[[SteerableModel, Ask], Frames], int]] = MappingProxyType(
+    {  # completions of each setting, texts, or repeats: the paper's n but where another is given
+        "choice": (_choice, 48),
+        "layer-sweep": (_layer_sweep, 200),
+        "best": (_best, 200),
+        "perplexity": (_perplexity, 1000),
+        "knowledge": (_knowledge, 0),
+        "essays": (_essays, 0),
+        "essay-sweep": (lambda lm, ask: {"essay_sweep": _text_sweep(lm, " weddings", None, ask)}, 0),
+        "reviews": (lambda lm, ask: {"reviews": _text_sweep(lm, " worst", data.reviews(), ask)}, 0),
+        "vectors": (_vectors, 100),
+        "tone": (_tone, 1000),
+        "toxicity": (_toxicity, 1000),  # the paper has 2,000
+        "topics": (_topics, 200),  # the paper has 1,000
+        "overhead": (_overhead, 100),
+    }
+)
+"""The experiments by the names that the command line knows, with their n."""
+
+
+def _position(room: bool) -> str:
+    return "pad" if room else "front"
+
+
+def _run(name: str, lm: SteerableModel, ask: Ask) -> None:
+    """Run one experiment and keep its frames."""
+    started = time.perf_counter()
+    own = Ask(**{**vars(ask), "n": ask.size or RUNS[name][1]})
+    frames = {f"actadd_{table}": frame for table, frame in RUNS[name][0](lm, own).items()}
+    command = [name if one == ask.experiment else one for one in ask.command]
+    results.save(frames, ask.out, lm, MODULE, command, n=own.n, seed=ask.seed)
+    print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: runs experiments, and writes each frame to OUT/actadd_NAME.csv."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="ActAdd's experiments.")
+    parser.add_argument("experiment", choices=["all", *RUNS])
+    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
+    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    parser.add_argument("--n", type=int, dest="size", help="instead of the paper's, for every experiment")
+    parser.add_argument("--seed", type=int, default=0)
+    numbers: dict[str, Any] = {"type": float, "nargs": "+"}
+    parser.add_argument("--coefficients", **numbers, default=[0.5, 0.7, 1, 2, 4, 8], help="strengths of the choice")
+    parser.add_argument("--swept", **numbers, default=[1, 2, 4], help="strengths of the sweeps over layers")
+    parser.add_argument("--texts", help="a set of `data.texts` for the perplexity, instead of mixtures of our essays")
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="models of the overhead")
+    parser.add_argument("--rows", type=int, default=4, help="of 64 tokens, in the overhead's batch; the paper has 32")
+    parser.add_argument("--seconds", type=float, default=90, help="for each model of the overhead")
+    ask = parser.parse_args(arguments)
+    ask.command = list(sys.argv[1:] if arguments is None else arguments)
+    lm = load(ask.model)
+    ask.out.mkdir(parents=True, exist_ok=True)
+    ask.file = ask.out / "actadd.sqlite"
+    for name in RUNS if ask.experiment == "all" else [ask.experiment]:
+        _run(name, lm, ask)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

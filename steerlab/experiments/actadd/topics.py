@@ -1,0 +1,170 @@
+"""Topic words in completions: by layer and strength beside three controls, and for many topics."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from ... import data
+from ...intervention import Intervention
+from ...methods.actadd import actadd, make_room, random_like
+from ...metrics import share, topic_word_count
+from ...model import Prompt, SteerableModel
+from ...sweep import Setting, completions, grid
+
+PAPER_SAMPLING: Mapping[str, Any] = MappingProxyType({"temperature": 1.0, "top_p": 0.3, "frequency_penalty": 1.0})
+"""How the released experiments sample."""
+
+WEDDING: tuple[str, ...] = data.topics()["weddings"]
+"""The paper's nine wedding words."""
+
+PROMPT = "I went up to my friend and said"
+"""The prompt of the paper's generation experiment."""
+
+
+def layer_sweep(
+    lm: SteerableModel,
+    plus: str = " weddings",
+    minus: str = " ",
+    *,
+    prompt: str = PROMPT,
+    layers: Iterable[int] | None = None,
+    coefficients: Sequence[float] = (1, 2, 4),
+    room: bool = False,
+    words: Iterable[str] = WEDDING,
+    n: int = 200,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """Topic words in completions against layer and strength, beside three controls (the paper's layer figure).
+
+    The controls: `zero` (strength 0, the unsteered model), `random` (a vector of random directions and the same norm at
+    each position, at every layer and strength), `prompt` (`plus` in front of the prompt, no steering). All settings
+    share their noise: sample i is drawn alike in each.
+
+    Args:
+        lm: the model.
+        plus: the prompt to move towards.
+        minus: the prompt to move away from.
+        prompt: to complete.
+        layers: where to steer, all by default.
+        coefficients: the paper's c; its figure has 1.
+        room: whether the vector lies over spaces of its own ("pad") instead of the prompt's first tokens ("front").
+        words: that count.
+        n: completions of each setting.
+        seed: of the sampling and of the random vectors.
+        options: others of `sweep.completions`; the sampling is the paper's by default.
+
+    Returns:
+        One row per completion: `condition` (steered, zero, random, prompt), `layer` and `coefficient` (NaN for zero and
+        prompt), `prompt`, `sample`, `completion`, `n_tokens`, `seed`, `count` (of topic words), `hit`.
+
+    Raises:
+        ValueError: a layer is out of range, or what `actadd` and `lm.generate` refuse.
+    """
+    chosen = range(lm.n_layers) if layers is None else list(layers)
+    vectors = {layer: actadd(lm, plus, minus, layer=layer) for layer in chosen}
+    noise = {layer: random_like(vector, seed=seed + layer) for layer, vector in vectors.items()}
+    place = lay(lm, prompt, next(iter(vectors.values())), room) if vectors else prompt
+    nowhere = {"layer": float("nan"), "coefficient": float("nan")}
+    settings = [
+        Setting({"condition": "zero", **nowhere}, place),
+        Setting({"condition": "prompt", **nowhere}, plus + join(plus, prompt)),
+    ]
+    for point in grid(layer=chosen, coefficient=[float(c) for c in coefficients]):
+        for condition, kind in (("steered", vectors), ("random", noise)):
+            steer = point["coefficient"] * kind[point["layer"]]
+            settings.append(Setting({"condition": condition, **point}, place, steer))
+    return counted(lm, settings, words, n=n, seed=seed, **options)
+
+
+def topic_control(
+    lm: SteerableModel,
+    *,
+    layer: int,
+    coefficient: float,
+    room: bool = False,
+    topics: Sequence[str] | None = None,
+    prompt: str = PROMPT,
+    n: int = 200,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """Steering towards many topics by their names: words on the topic with and without (the paper's topic experiment).
+
+    The paper asks a language model for the relevance; here the topic's words are counted.
+
+    Args:
+        lm: the model.
+        layer: where to steer.
+        coefficient: the paper's c; it has 2.
+        room: as in `layer_sweep`.
+        topics: names of `data.topics`, all by default.
+        prompt: to complete.
+        n: completions of each setting; the paper has 1,000.
+        seed: of the sampling.
+        options: others of `sweep.completions`; the sampling is the paper's by default.
+
+    Returns:
+        One row per completion: `topic`, `condition` (zero, steered), and as in `layer_sweep`.
+    """
+    settings = []
+    for topic in list(data.topics()) if topics is None else topics:
+        vector = actadd(lm, f" {topic}", " ", layer=layer, coefficient=coefficient)
+        place = lay(lm, prompt, vector, room)
+        settings += [
+            Setting({"topic": topic, "condition": name}, place, steer)
+            for name, steer in (("zero", None), ("steered", vector))
+        ]
+    frame = counted(lm, settings, (), n=n, seed=seed, **options)
+    parts = [count_topic_words(rows, data.topics()[str(topic)]) for topic, rows in frame.groupby("topic", sort=False)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def counted(
+    lm: SteerableModel, settings: Sequence[Setting], words: Iterable[str], *, n: int, seed: int, **options: Any
+) -> pd.DataFrame:
+    """Completions of settings, by default with the paper's sampling, and their topic words."""
+    return count_topic_words(completions(lm, settings, n=n, seed=seed, **{**PAPER_SAMPLING, **options}), words)
+
+
+def count_topic_words(frame: pd.DataFrame, words: Iterable[str] = WEDDING) -> pd.DataFrame:
+    """A frame of completions with two more columns: `count`, of words on the topic, and `hit`, at least one."""
+    wanted = tuple(words)
+    counts = [topic_word_count(text, wanted) for text in frame["completion"]]
+    return frame.assign(count=counts, hit=[count > 0 for count in counts])
+
+
+def summarise(frame: pd.DataFrame, by: Sequence[str] = ("condition", "layer", "coefficient")) -> pd.DataFrame:
+    """Share of completions with a hit in each setting, with its 95 % Wilson interval.
+
+    Args:
+        frame: completions with `hit`, and `count` where words were counted.
+        by: the columns that make a setting.
+
+    Returns:
+        One row per setting: its columns, `share`, `low`, `high`, `n`, and `mean_count` (words per completion).
+    """
+    rows = []
+    for values, group in frame.groupby(list(by), sort=False, dropna=False):
+        estimate = share(group["hit"])
+        measures = {"share": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+        counts = {"mean_count": float(group["count"].mean())} if "count" in group else {}
+        rows.append({**dict(zip(by, values, strict=True)), **measures, **counts})
+    return pd.DataFrame(rows)
+
+
+def lay(lm: SteerableModel, prompt: Prompt, steer: Intervention, room: bool) -> Prompt:
+    """The prompt as a vector is laid over it: as it is, or with spaces put in for the vector."""
+    return make_room(lm, prompt, steer)[0] if room else prompt
+
+
+def join(plus: str, prompt: str) -> str:
+    """The prompt as it follows another text: a space between them unless there is white space already."""
+    return prompt if plus[-1:].isspace() or prompt[:1].isspace() else " " + prompt
+
+
+def front_positions(steer: Intervention) -> int:
+    """T_s: how many positions at the front of a prompt an intervention is tied to, BOS included."""
+    return max((edit.start + edit.length for _, edit in steer.edits if edit.anchor == "front"), default=0)

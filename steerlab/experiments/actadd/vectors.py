@@ -1,0 +1,252 @@
+"""What is in the vector: random and nonsense vectors, its size, its dimensions, its place, and its tokens."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ... import data
+from ...intervention import Edit, Intervention
+from ...methods.actadd import actadd, make_room, random_like
+from ...metrics import entropy, kl, kl_terms
+from ...model import SteerableModel
+from ...strength import relative_size
+from ...sweep import Setting
+from .topics import PROMPT, WEDDING, counted, front_positions, lay
+
+TENTHS: tuple[float, ...] = tuple(i / 10 for i in range(11))
+
+
+def random_vectors(
+    lm: SteerableModel,
+    steer: Intervention,
+    prompts: Sequence[str] | None = None,
+    *,
+    room: bool = False,
+    draws: int = 10,
+    nonsense: str | None = " zqx",
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How far a vector, random vectors of its norms, and one from nonsense text move the next-token distributions.
+
+    KL(plain ‖ steered) / H(plain), the mean over positions behind the vector (the release's stress test, 58 prompts).
+
+    Args:
+        lm: the model.
+        steer: a shift at one site.
+        prompts: `data.prompts("plain")` by default, of which those that are longer than the vectors are taken.
+        room: whether the vectors lie over spaces of their own, which the unsteered model then reads too.
+        draws: random vectors.
+        nonsense: a text whose vector against spaces, scaled to the norm of `steer`, is tried too; None for none.
+        seed: of the random vectors.
+        progress: whether to show a bar.
+
+    Returns:
+        One row per prompt and vector: `condition` (vector, random, nonsense), `draw`, `prompt`, `kl` (nats),
+        `relative` (KL divided by entropy).
+    """
+    [(site, _)] = steer.edits
+    named = [("vector", 0, steer), *(("random", i, random_like(steer, seed=seed + i)) for i in range(draws))]
+    if nonsense is not None:
+        other = actadd(lm, nonsense, " ", layer=site.layer, place=site.place)
+        named.append(("nonsense", 0, (steer.norm()[site] / other.norm()[site]) * other))
+    first = max(front_positions(one) for _, _, one in named)
+    widest = max((one for _, _, one in named), key=front_positions)
+    rows = []
+    for prompt in tqdm(data.prompts() if prompts is None else prompts, disable=not progress, unit="prompt"):
+        place = lay(lm, prompt, widest, room)
+        if len(lm.tokens(place)) <= first:
+            continue
+        logits = lm.logits([place] * (len(named) + 1), [None, *(one for _, _, one in named)], position="all")
+        plain, moved = logits[:1, first:], logits[1:, first:]
+        far, spread = kl(plain.expand_as(moved), moved).mean(-1), entropy(plain).mean()
+        for (condition, draw, _), own in zip(named, far.tolist(), strict=True):
+            about = {"condition": condition, "draw": draw, "prompt": prompt}
+            rows.append({**about, "kl": own, "relative": own / float(spread)})
+    return pd.DataFrame(rows)
+
+
+def dimension_sweep(
+    lm: SteerableModel,
+    steer: Intervention,
+    *,
+    shares: Sequence[float] = TENTHS,
+    prompts: Sequence[str] = (PROMPT,),
+    room: bool = False,
+    words: Iterable[str] = WEDDING,
+    n: int = 100,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """Topic words when only the first part of a vector's dimensions is added (released notebooks; not in the paper).
+
+    Args:
+        lm: the model.
+        steer: a shift.
+        shares: of the dimensions, from the first on; the others are set to zero.
+        prompts: to complete.
+        room: as in `layer_sweep`.
+        words: that count.
+        n: completions of each setting.
+        seed: of the sampling.
+        options: others of `sweep.completions`; the sampling is the paper's by default.
+
+    Returns:
+        One row per completion: `dimensions` (the share), and as in `layer_sweep`.
+    """
+    cut = {part: _first_dimensions(steer, part) for part in shares}
+    settings = [Setting({"dimensions": d}, lay(lm, one, steer, room), cut[d]) for one in prompts for d in shares]
+    return counted(lm, settings, words, n=n, seed=seed, **options)
+
+
+def _first_dimensions(steer: Intervention, part: float) -> Intervention:
+    """An intervention whose tensors are zero but for the first part of their columns."""
+    edits = []
+    for site, edit in steer.edits:
+        kept = round(part * edit.width)
+        mask = (torch.arange(edit.width) < kept).float()
+        edits.append((site, edit.with_tensors({k: v * mask.to(v) for k, v in edit.tensors.items()})))
+    return Intervention(tuple(edits), steer.info)
+
+
+def place_sweep(
+    lm: SteerableModel,
+    plus: str = " weddings",
+    minus: str = " ",
+    *,
+    layer: int,
+    coefficient: float,
+    prompt: str = PROMPT,
+    words: Iterable[str] = WEDDING,
+    n: int = 100,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """Topic words when the vector lies over the prompt's front, its middle, its back, or spaces of its own.
+
+    After the release's notebooks ("front", "mid", "back" and "pad").
+
+    Args:
+        lm: the model.
+        plus: the prompt to move towards.
+        minus: the prompt to move away from.
+        layer: where to steer.
+        coefficient: the paper's c.
+        prompt: to complete.
+        words: that count.
+        n: completions of each setting.
+        seed: of the sampling.
+        options: others of `sweep.completions`; the sampling is the paper's by default.
+
+    Returns:
+        One row per completion: `condition` (front, middle, back, pad), and as in `layer_sweep`.
+    """
+    front = actadd(lm, plus, minus, layer=layer, coefficient=coefficient)
+    [(site, edit)] = front.edits
+    start = (len(lm.tokens(prompt)) - edit.length) // 2
+    middle = Intervention(((site, Edit(shift=edit.shift, anchor="front", start=max(0, start))),), front.info)
+    back = actadd(lm, plus, minus, layer=layer, coefficient=coefficient, position="back")
+    settings = [
+        Setting({"condition": "front"}, prompt, front),
+        Setting({"condition": "middle"}, prompt, middle),
+        Setting({"condition": "back"}, prompt, back),
+        Setting({"condition": "pad"}, make_room(lm, prompt, front)[0], front),
+    ]
+    return counted(lm, settings, words, n=n, seed=seed, **options)
+
+
+def just_tokens(
+    lm: SteerableModel,
+    plus: str = " weddings",
+    minus: str = " ",
+    *,
+    layer: int,
+    coefficient: float,
+    prompt: str = PROMPT,
+    room: bool = False,
+    words: Iterable[str] = WEDDING,
+    n: int = 100,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """Is it just the token? Vectors of every layer, added at one (released notebooks and the authors' post).
+
+    A vector of layer 0 is a difference of embeddings. Where it steers as well as the layer's own, the blocks between
+    have added nothing that matters. The post tried sources 0 and 2 at layer 20 of GPT-2-XL, and also stretched the
+    vector to the norm of the layer's own.
+
+    Args:
+        lm: the model.
+        plus: the prompt to move towards.
+        minus: the prompt to move away from.
+        layer: where to add.
+        coefficient: the paper's c.
+        prompt: to complete.
+        room: as in `layer_sweep`.
+        words: that count.
+        n: completions of each setting.
+        seed: of the sampling.
+        options: others of `sweep.completions`; the sampling is the paper's by default.
+
+    Returns:
+        One row per completion: `source` (the layer of the vector), `condition` ("as it is", "stretched" to the norm of
+        the layer's own), and as in `layer_sweep`.
+    """
+    own = actadd(lm, plus, minus, layer=layer, coefficient=coefficient)
+    [(site, _)] = own.edits
+    settings = []
+    for source in range(lm.n_layers):
+        [(_, edit)] = actadd(lm, plus, minus, layer=source, coefficient=coefficient).edits
+        moved = Intervention(((site, edit),), own.info)
+        stretched = (own.norm()[site] / moved.norm()[site]) * moved
+        for condition, steer in (("as it is", moved), ("stretched", stretched)):
+            settings.append(Setting({"source": source, "condition": condition}, lay(lm, prompt, own, room), steer))
+    return counted(lm, settings, words, n=n, seed=seed, **options)
+
+
+def relative_sizes(
+    lm: SteerableModel,
+    plus: str = " weddings",
+    minus: str = " ",
+    *,
+    prompt: str = PROMPT,
+    layers: Iterable[int] | None = None,
+) -> pd.DataFrame:
+    """‖vector‖ / ‖stream‖ against the layer, at c = 1 (the authors' post).
+
+    Returns:
+        One row per layer: `layer`, `size` (see `strength.relative_size`).
+    """
+    chosen = range(lm.n_layers) if layers is None else list(layers)
+    sizes = [relative_size(lm, actadd(lm, plus, minus, layer=layer), prompt) for layer in chosen]
+    return pd.DataFrame({"layer": list(chosen), "size": [next(iter(size.values())) for size in sizes]})
+
+
+def kl_shares(
+    lm: SteerableModel, steer: Intervention, prompt: str = PROMPT, *, room: bool = False, k: int = 10
+) -> pd.DataFrame:
+    """Which tokens make up KL(steered ‖ plain) of the next token (the authors' post: ` wedding` made 78 % of it).
+
+    Args:
+        lm: the model.
+        steer: what to test.
+        prompt: one prompt.
+        room: whether the vector lies over spaces of its own; the unsteered model reads the bare prompt.
+        k: tokens with the largest terms.
+
+    Returns:
+        One row per token, the largest term first: `token`, `term` (nats), `share` (of the KL), `before`, `after`
+        (probabilities).
+    """
+    plain, steered = lm.logits([prompt, lay(lm, prompt, steer, room)], [None, steer]).cpu()
+    terms: Float[Tensor, " vocab"] = kl_terms(steered, plain)
+    best = terms.topk(min(k, len(terms))).indices
+    tokens = [lm.tokenizer.decode([token]) for token in best.tolist()]
+    before, after = plain.softmax(-1)[best], steered.softmax(-1)[best]
+    columns = {"term": terms[best], "share": terms[best] / terms.sum(), "before": before, "after": after}
+    return pd.DataFrame({"token": tokens, **{name: values.numpy() for name, values in columns.items()}})

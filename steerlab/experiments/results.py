@@ -1,0 +1,55 @@
+"""Full-size results: small CSV files in notebooks/results, each with a line beside it that says how it was made."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..model import SteerableModel
+from ..sweep import identity
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "results"
+"""Where the notebooks look; there is none where the package is installed without its notebooks."""
+
+_VERSIONS = ("steerlab", "torch", "transformers", "nnsight")
+
+
+def save(
+    frames: Mapping[str, pd.DataFrame],
+    folder: str | Path,
+    lm: SteerableModel,
+    module: str,
+    arguments: Sequence[str],
+    **settings: Any,
+) -> None:
+    """Write each frame to NAME.csv, and to NAME.json one line of what it takes to make it again.
+
+    Args:
+        frames: by name.
+        folder: is made where it is missing.
+        lm: the model they were measured on; its name and the hash of its weights are kept.
+        module: of the command, such as "steerlab.experiments.sara".
+        arguments: of the command.
+        settings: what else to say, such as seed and n.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    line = {
+        "command": shlex.join(["python", "-m", module, *arguments]),
+        **settings,
+        "model": lm.name,
+        "identity": identity(lm),
+        "versions": {name: version(name) for name in _VERSIONS},
+    }
+    for name, frame in frames.items():
+        frame.to_csv(Path(folder) / f"{name}.csv", index=False, float_format="%.6g")
+        (Path(folder) / f"{name}.json").write_text(json.dumps(line) + "\n", encoding="utf-8")
+
+
+def find(name: str, folder: str | Path = FOLDER) -> pd.DataFrame | None:
+    """The frame that `save` wrote under a name; nothing where there is none."""
+    path = Path(folder) / f"{name}.csv"
+    return pd.read_csv(path) if path.is_file() else None
