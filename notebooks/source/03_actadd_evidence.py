@@ -622,7 +622,7 @@ exercises.check_broken(lm, broken, prompt=experiments.PROMPT)
 # <details><summary>Solution</summary>
 #
 # ```python
-# broken = sl.actadd(lm, " weddings", " ", layer=lm.n_layers - 1, coefficient=50, vector="last", when="all")
+# broken = sl.actadd(lm, " weddings", " ", layer=lm.n_layers - 1, coefficient=-50, vector="last", when="all")
 # ```
 #
 # </details>
