@@ -1,14 +1,25 @@
-"""Checkers for the exercises of notebooks 00 to 02: each prints one line, and none raises."""
+"""Checkers for the exercises of the notebooks: each prints one line, and none raises."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from . import data
+from .edit import components, contrast
+from .experiments.actadd import PAPER_SAMPLING, count_topic_words, sentence_shifts
+from .experiments.actadd import PROMPT as FRIEND
+from .experiments.actadd.topics import lay
+from .fit import score
 from .intervention import Edit, Intervention
-from .metrics import has_topic_word, kl, share
+from .methods.learned import locations
+from .methods.sara import sara_gain
+from .metrics import Estimate, disfluency, has_topic_word, kl, perplexity_ratio, share
 from .model import SteerableModel
+from .objective import effectiveness
 from .site import Site
 
 PROMPT = "Once upon a time there was a king"
@@ -154,13 +165,219 @@ def check_topic_shift(
         plain, steered = (
             share([has_topic_word(text, words) for text in rows["completion"]]) for _, rows in frame.groupby("row")
         )
-        counts = f"{steered.value:.0%} of {n} completions hold a word of the topic, unsteered {plain.value:.0%}"
-        if steered.low <= plain.high:
-            raise _NotYet(f"{counts}; the 95 % intervals must not overlap")
-        return counts
+        return _beyond_luck(plain, steered)
 
     words = list(words)
     _verdict(judge)
+
+
+def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.02, n: int = 10) -> None:
+    """03: more wedding words than without steering, for at most 2 % of the perplexity of unrelated documents.
+
+    Args:
+        lm: the model.
+        steer: the reader's vector of " weddings".
+        room: whether it lies over spaces of its own.
+        cost: how far the perplexity ratio may be from 1.
+        n: completions of each of six prompts.
+    """
+    prompts = data.prompts("plain")[12:18]
+
+    def judge() -> str:
+        laid = [lay(lm, prompt, steer, room) for prompt in prompts]
+        runs = (lm.generate(texts, one, n=n, **PAPER_SAMPLING) for texts, one in ((prompts, None), (laid, steer)))
+        counts = _beyond_luck(*(share(count_topic_words(frame)["hit"]) for frame in runs))
+        texts = [essay for topic in ("ships", "horses", "music", "gardens") for essay in data.essays()[topic]]
+        ratio = perplexity_ratio(sentence_shifts(lm, steer, texts, room=room, whole=True, progress=False))
+        if abs(ratio - 1) > cost:
+            raise _NotYet(f"{counts}, but the perplexity ratio of unrelated documents is {ratio:.3f}, not 1 ± {cost:g}")
+        return f"{counts}, and the perplexity ratio of unrelated documents is {ratio:.3f}"
+
+    _verdict(judge)
+
+
+def check_broken(lm: SteerableModel, steer: Intervention, *, prompt: str, times: float = 10, n: int = 20) -> None:
+    """03: completions that are no language any more, by their perplexity under the unsteered model.
+
+    Args:
+        lm: the model.
+        steer: what is to break it.
+        prompt: to complete.
+        times: how many times the unsteered completions' perplexity is wanted.
+        n: completions of each kind.
+    """
+
+    def judge() -> str:
+        frame = lm.generate([prompt, prompt], [None, steer], n=n)
+        plain, steered = (
+            float(np.exp(np.nanmean(np.log(disfluency(lm, rows["completion"].tolist(), prompt)))))
+            for _, rows in frame.groupby("row")
+        )
+        costs = f"the completions' perplexity is {steered:.0f}, unsteered {plain:.0f}"
+        if not steered > times * plain:
+            raise _NotYet(f"{costs}: {times:g} times as much is wanted")
+        return f"{costs}, as in {frame['completion'].iloc[-1][:60]!r}"
+
+    _verdict(judge)
+
+
+def check_fails(
+    lm: SteerableModel, steer: Intervention, words: Iterable[str], *, room: bool, prompt: str = FRIEND, n: int = 60
+) -> None:
+    """03: a topic that a setting does not reach: no more completions with its words than without steering.
+
+    Args:
+        lm: the model.
+        steer: the vector of the reader's topic at the setting.
+        words: that count for the topic, five at least.
+        room: whether the vector lies over spaces of its own.
+        prompt: to complete.
+        n: completions of each kind.
+    """
+    listed = list(words)
+
+    def judge() -> str:
+        if len(listed) < 5:
+            raise _NotYet(f"{len(listed)} words are few to find a topic by: list five at least")
+        frame = lm.generate([prompt, lay(lm, prompt, steer, room)], [None, steer], n=n, **PAPER_SAMPLING)
+        plain, steered = (share(count_topic_words(rows, listed)["hit"]) for _, rows in frame.groupby("row"))
+        counts = f"{steered.value:.0%} of {n} completions hold one of your words, unsteered {plain.value:.0%}"
+        if steered.low > plain.high:
+            raise _NotYet(f"{counts}: this topic is reached")
+        return f"{counts}: it fails here. Why?"
+
+    _verdict(judge)
+
+
+def _beyond_luck(plain: Estimate, steered: Estimate) -> str:
+    """Both shares in words; `_NotYet` where their intervals overlap."""
+    counts = f"{steered.value:.0%} of {steered.n} completions hold a word of the topic, unsteered {plain.value:.0%}"
+    if steered.low <= plain.high:
+        raise _NotYet(f"{counts}; the 95 % intervals must not overlap")
+    return counts
+
+
+def check_effectiveness(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> None:
+    """05: the hinge of both signs, one number per prompt.
+
+    Args:
+        answer: from Δ(+1) [batch], Δ(-1) [batch] and the margin to [batch].
+    """
+    plus, minus, margin = torch.tensor([3.0, -1.0, 9.0]), torch.tensor([-2.0, -8.0, 4.0]), 5.0
+    near = {
+        "this is the plain difference: it has no margin, and a prompt that is done pulls on": minus - plus,
+        "the two signs make up for each other: each needs a hinge of its own": (2 * margin - plus + minus).relu(),
+        "this is the hinge at margin 0": (-plus).relu() + minus.relu(),
+        "β = -1 is to make Δ negative: look at the sign of the second half": (margin - plus).relu()
+        + (margin - minus).relu(),
+    }
+    _verdict(lambda: _equal(answer(plus, minus, margin), effectiveness(plus, minus, margin), near))
+
+
+def check_fewer(
+    lm: SteerableModel, kept: Intervention, learned: Intervention, frame: pd.DataFrame, *, least: float = 0.8
+) -> None:
+    """05: a few of the learned locations that still flip most answers.
+
+    Args:
+        lm: the model.
+        kept: the reader's intervention, of `keep`.
+        learned: where it comes from.
+        frame: held-out prompts.
+        least: share of them that must flip.
+    """
+
+    def judge() -> str:
+        every, mine = (locations(each).query("norm > 1e-6") for each in (learned, kept))
+        columns = ["place", "layer", "position"]
+        if len(mine.merge(every, on=columns)) < len(mine):
+            raise _NotYet("there are locations that were not learned: use sl.keep on the learned intervention")
+        flips = float(score(lm, frame, kept)["flips"].mean())
+        counts = f"{len(mine)} locations flip {flips:.0%}"
+        if flips < least:
+            raise _NotYet(f"{counts}; at least {least:.0%} are wanted")
+        if 2 * len(mine) > len(every):
+            raise _NotYet(f"{counts}, but that is more than half of the {len(every)} that are not zero")
+        return f"{counts} of the held-out prompts; {len(every)} were learned"
+
+    _verdict(judge)
+
+
+def check_anchored_gain(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]) -> None:
+    """04: SARA's γ by the square roots of A Aᵀ.
+
+    Args:
+        answer: from activations [tokens, neurons] of the prompt, the attracting and the repelling one to γ [neurons].
+    """
+    own, near, far = _activations()
+    grams = [x.T @ x for x in (own, near, far)]
+    squared = _cosines(grams[0], grams[1]) - _cosines(grams[0], grams[2])
+    anchored = sara_gain(own, near, far)
+    close = {
+        "that is the released γ, which depends on signs": sara_gain(own, near, far, variant="released"),
+        "attraction and repulsion are swapped": -anchored,
+        "these are cosines of rows of A Aᵀ: take its square root": squared,
+    }
+    _verdict(lambda: _equal(answer(own, near, far), anchored, close))
+
+
+def check_other_signs(answer: Callable[[Tensor], Tensor | None], least: float = 0.5) -> None:
+    """04: components [K, neurons] as right as the ones given, with which the released γ comes out otherwise.
+
+    Args:
+        answer: from the components of the attracting prompt to others.
+        least: by which the γ of some neuron must change.
+    """
+    own, near, far = _activations()
+    first, repel = components(near), components(far)
+
+    def judge() -> str:
+        found = answer(first.clone())
+        if found is None or found is ... or found.shape != first.shape:
+            raise _NotYet("return components of the same shape")
+        if not _close(found.T @ found, first.T @ first):
+            raise _NotYet("these are components of another prompt: Cᵀ C must stay what it was")
+        if not _close(found.abs(), first.abs()):
+            raise _NotYet("that is a rotation among components; an SVD leaves open only the sign of each")
+        moved = float((contrast(own, found, repel) - contrast(own, first, repel)).abs().max())
+        if moved < least:
+            raise _NotYet(f"no neuron's γ changes by more than {moved:.2f}: {least} is wanted")
+        return f"it is the same SVD, and some neuron's γ changes by {moved:.2f}"
+
+    _verdict(judge)
+
+
+def _activations() -> tuple[Tensor, Tensor, Tensor]:
+    """Three prompts' activations [tokens, neurons], more neurons than tokens, some larger than others."""
+    generator = torch.Generator().manual_seed(4)
+    size = torch.linspace(0.5, 3, 12)
+    a, b, c = (torch.randn(tokens, 12, generator=generator) * size + 0.7 for tokens in (9, 5, 7))
+    return a, b, c
+
+
+def _cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines of the rows of two matrices."""
+    return torch.cosine_similarity(a, b, dim=1)
+
+
+def check_dynamic(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> None:
+    """06: activations scaled by their own product with a direction.
+
+    Args:
+        answer: from h [batch, pos, d_model], w [d_model] and β to the edited h.
+    """
+    generator = torch.Generator().manual_seed(0)
+    h, w, beta = torch.randn(2, 5, 4, generator=generator), torch.randn(4, generator=generator), 0.5
+    scalar = (h @ w)[..., None]
+    near = {
+        "this is h, unchanged": h,
+        "β is missing": h * (1 + scalar),
+        "the 1 is missing: β = 0 must leave h alone": h * (beta * scalar),
+        "the scalar was added, not multiplied": h + beta * scalar,
+        "all positions share one scalar: each has its own": h * (1 + beta * scalar.mean(1, keepdim=True)),
+        "each component is scaled by its own product with w: sum over them first": h * (1 + beta * h * w),
+    }
+    _verdict(lambda: _equal(answer(h, w, beta), h * (1 + beta * scalar), near))
 
 
 def _verdict(judge: Callable[[], str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def solutions(notebook: str, folder: Path) -> dict[str, Any]:
     found = SOLUTION.findall(text)
     assert found, f"no folded solutions in {notebook}"
     path = folder / "solutions.py"
-    path.write_text(PRELUDE + "\n\n".join(code for code in found if "best." not in code))
+    path.write_text(PRELUDE + "\n\n".join(code for code in found if "best." not in code and "picked" not in code))
     return runpy.run_path(str(path))
 
 
@@ -168,12 +169,16 @@ def test_an_own_pair_has_to_be_ones_own_and_to_move_something(lm: sl.SteerableMo
     assert printed().startswith("✓ right")
 
 
-def test_a_topic_has_to_come_more_often_than_by_luck(lm: sl.SteerableModel, printed: Printed) -> None:
-    (token,) = lm.encode(" wedding")
+def pushed(lm: sl.SteerableModel, word: str) -> sl.Intervention:
+    """Writes a word and nothing else."""
+    (token,) = lm.encode(word)
     towards = lm.hf.get_output_embeddings().weight[token].detach()[None]
     last = sl.Site("resid_post", lm.n_layers - 1)
-    push = sl.Intervention(((last, sl.Edit(shift=1000 * towards, when="all")),))  # writes the word and nothing else
+    return sl.Intervention(((last, sl.Edit(shift=1000 * towards, when="all")),))
 
+
+def test_a_topic_has_to_come_more_often_than_by_luck(lm: sl.SteerableModel, printed: Printed) -> None:
+    push = pushed(lm, " wedding")
     exercises.check_topic_shift(lm, 0 * push, ["wedding"], prompt=PROMPT, n=10)
     assert "changes nothing" in printed()
     exercises.check_topic_shift(lm, push, ["xylophone"], prompt=PROMPT, n=10)
@@ -181,3 +186,135 @@ def test_a_topic_has_to_come_more_often_than_by_luck(lm: sl.SteerableModel, prin
     assert line.startswith("not yet: 0% of 10")
     exercises.check_topic_shift(lm, push, ["wedding"], prompt=PROMPT, n=10)
     assert printed().startswith("✓ right: 100% of 10")
+
+
+def test_the_solutions_of_05_and_06_are_right(tmp_path: Path, printed: Printed) -> None:
+    exercises.check_effectiveness(solutions("05_activation_scaling", tmp_path)["my_effectiveness"])
+    assert printed().startswith("✓ right")
+    exercises.check_dynamic(solutions("06_dynscalar", tmp_path)["scale_dynamically"])
+    assert printed().startswith("✓ right")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda plus, minus, margin: minus - plus, "plain difference"),
+        (lambda plus, minus, margin: (2 * margin - plus + minus).relu(), "each needs a hinge"),
+        (lambda plus, minus, margin: (margin - plus).relu() + (margin - minus).relu(), "the sign of the second half"),
+        (lambda plus, minus, margin: (margin - plus).relu(), "the numbers are not"),
+    ],
+)
+def test_a_wrong_hinge_is_told_why(printed: Printed, answer: Callable[..., Tensor], reason: str) -> None:
+    exercises.check_effectiveness(answer)
+    line = printed()
+    assert line.startswith("not yet") and reason in line
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda h, w, beta: h, "unchanged"),
+        (lambda h, w, beta: h * beta * (h @ w)[..., None], "the 1 is missing"),
+        (lambda h, w, beta: h * (1 + beta * h * w), "sum over them"),
+    ],
+)
+def test_a_wrong_dynamic_scale_is_told_why(printed: Printed, answer: Callable[..., Tensor], reason: str) -> None:
+    exercises.check_dynamic(answer)
+    line = printed()
+    assert line.startswith("not yet") and reason in line
+
+
+def test_fewer_locations_are_counted(lm: sl.SteerableModel, printed: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = sl.ActivScalar(("resid_post",), layers=(0,))
+    learned = method.intervention(method.sites(lm), torch.ones(1, 4, 1), {})
+    spots, other = sl.locations(learned), sl.ActivScalar(("mlp_out",), layers=(0,))
+    frame = pd.DataFrame({"prompt": [" Rome is in"], "correct": [" Italy"], "wrong": [" France"]})
+    monkeypatch.setattr(exercises, "score", lambda *given: pd.DataFrame({"flips": [True, True, True, True, False]}))
+    one = sl.keep(learned, spots.head(1))
+    exercises.check_fewer(lm, one, learned, frame)
+    assert printed().startswith("✓ right: 1 locations flip 80%")
+    exercises.check_fewer(lm, sl.keep(learned, spots.head(3)), learned, frame)
+    assert "more than half of the 4" in printed()
+    exercises.check_fewer(lm, one, learned, frame, least=0.9)
+    assert "1 locations flip 80%; at least 90%" in printed()
+    exercises.check_fewer(lm, other.intervention(other.sites(lm), torch.ones(1, 4, 1), {}), learned, frame)
+    assert "were not learned" in printed()
+
+
+# --- 04 ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_solutions_of_04_are_right(tmp_path: Path, printed: Printed) -> None:
+    names = solutions("04_sara", tmp_path)
+    exercises.check_anchored_gain(names["anchored_gain"])
+    assert printed().startswith("✓ right")
+    exercises.check_other_signs(names["other_signs"])
+    assert printed().startswith("✓ right: it is the same SVD, and some neuron's γ changes by")
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (lambda own, near, far: sl.sara_gain(own, far, near), "attraction and repulsion are swapped"),
+        (lambda own, near, far: sl.sara_gain(own, near, far, variant="released"), "the released γ"),
+        (lambda own, near, far: torch.zeros(own.shape[1]), "the numbers are not"),
+        (lambda own, near, far: gram_gain(own, near, far), "take its square root"),
+    ],
+)
+def test_near_misses_of_the_gain_are_told(answer: Callable[..., Tensor], line: str, printed: Printed) -> None:
+    exercises.check_anchored_gain(answer)
+    out = printed()
+    assert out.startswith("not yet")
+    assert line in out
+
+
+def gram_gain(own: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    grams = [x.T @ x for x in (own, near, far)]
+    return torch.cosine_similarity(grams[0], grams[1]) - torch.cosine_similarity(grams[0], grams[2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (lambda found: found, "no neuron's γ changes by more than 0.00"),
+        (lambda found: 2 * found, "components of another prompt"),
+        (lambda found: torch.linalg.qr(torch.arange(25.0).view(5, 5).sin())[0] @ found, "leaves open only the sign"),
+        (lambda found: found[:2], "components of the same shape"),
+    ],
+)
+def test_near_misses_of_the_signs_are_told(answer: Callable[[Tensor], Tensor], line: str, printed: Printed) -> None:
+    exercises.check_other_signs(answer)
+    out = printed()
+    assert out.startswith("not yet")
+    assert line in out
+
+
+# --- 03 ------------------------------------------------------------------------------------------------------------
+
+
+def test_gentle_has_to_steer_and_to_cost_little(lm: sl.SteerableModel, printed: Printed) -> None:
+    push = pushed(lm, " wedding")
+    exercises.check_gentle(lm, 0 * push, room=False, n=2)
+    assert "intervals must not overlap" in printed()
+    exercises.check_gentle(lm, push, room=False, n=2)
+    assert "100% of 12 completions" in (line := printed()) and "not 1 ± 0.02" in line
+    exercises.check_gentle(lm, push, room=False, n=2, cost=float("inf"))
+    assert printed().startswith("✓ right: 100% of 12")
+
+
+def test_the_solution_of_03_breaks_the_model(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
+    names = solutions("03_actadd_evidence", tmp_path)
+    exercises.check_broken(lm, names["broken"], prompt=PROMPT, n=4)
+    assert printed().startswith("✓ right")
+    exercises.check_broken(lm, 0 * names["broken"], prompt=PROMPT, n=4)
+    assert "10 times as much is wanted" in printed()
+
+
+def test_a_topic_that_is_reached_does_not_fail(lm: sl.SteerableModel, printed: Printed) -> None:
+    push, words = pushed(lm, " wedding"), ["wedding", "one", "two", "three", "four"]
+    exercises.check_fails(lm, push, words[:2], room=False)
+    assert "five at least" in printed()
+    exercises.check_fails(lm, push, words, room=False, n=10)
+    assert "this topic is reached" in printed()
+    exercises.check_fails(lm, push, ["xylophone", *words[1:]], room=False, n=10)
+    assert printed().startswith("✓ right: 0% of 10")

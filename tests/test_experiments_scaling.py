@@ -129,10 +129,72 @@ def test_runs_agree_with_themselves(lm: sl.SteerableModel, task: sl.tasks.Task) 
     assert np.isnan(frame.loc[("SteerVec 0", "ActivScalar 0"), "cosine"])
 
 
-def test_lengths_that_were_never_seen(lm: sl.SteerableModel) -> None:
-    task = scaling.task_of_lengths(lm, 16)
+@pytest.mark.parametrize("capitals", [False, True])
+def test_lengths_that_were_never_seen(lm: sl.SteerableModel, capitals: bool) -> None:
+    task = scaling.task_of_lengths(lm, 20, capitals=capitals)
     frame = scaling.lengths(lm, task, seeds=(0,), **QUICK)
-    assert frame.groupby("length")["seen"].unique().map(list).tolist() == [[True], [False]]
+    seen = frame.groupby("length")["seen"].agg(["min", "max"]).astype(bool)
+    assert (seen["min"] == seen["max"]).all()
+    assert seen["min"].sum() == 2 and len(seen) == 5  # two openings in the training, three more in the test
+    assert len(frame) == len(task.test)
+
+
+def test_the_strongest_scalars_of_each_prompt(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    alphas = torch.zeros(3, 15, 1)
+    alphas[1, 4], alphas[2, 7] = 2.0, -3.0
+    method = sl.ActivScalar(("resid_post",))
+    frame = scaling.strongest(lm, task.test.head(2), method.intervention(method.sites(lm), alphas, {}))
+    ends = [("largest", 1, 4, 2.0), ("smallest", 2, 7, -3.0)]
+    assert frame[["which", "layer", "position", "value"]].values.tolist() == [list(end) for end in ends * 2]
+    assert frame["role"].iloc[1] == task.test["roles"].iloc[0][7]
+
+
+def test_mean_answers_are_means_over_prompts() -> None:
+    sweep = pd.DataFrame({"beta": [0.0, 0.0, 1.0], "p_correct": [0.2, 0.4, 0.9], "p_wrong": [0.5, 0.1, 0.05]})
+    frame = scaling.mean_answers(sweep).set_index(["beta", "answer"])
+    assert frame["p"].tolist() == pytest.approx([0.3, 0.3, 0.9, 0.05])
+    assert frame.loc[(0.0, "correct"), ["low", "high"]].tolist() == pytest.approx([0.2, 0.4])
+
+
+def test_equal_effectiveness_is_chosen_on_the_training_side() -> None:
+    told = {"method": "ActivScalar", "seed": 0, "margin": 1.0, "lambda_f": 0.0}
+    rows = [
+        {"lambda_m": 0.0, "split": "train", "effectiveness": 1.0, "faithfulness": 0.5},
+        {"lambda_m": 0.0, "split": "test", "effectiveness": 9.0, "faithfulness": 9.0},
+        {"lambda_m": 1.0, "split": "train", "effectiveness": 0.5, "faithfulness": 0.8},  # enough, but dearer
+        {"lambda_m": 1.0, "split": "test", "effectiveness": 0.1, "faithfulness": 0.1},
+        {"lambda_m": 9.0, "split": "train", "effectiveness": 3.0, "faithfulness": 0.1},  # cheaper, but not enough
+        {"lambda_m": 9.0, "split": "test", "effectiveness": 0.1, "faithfulness": 0.1},
+    ]
+    frame = scaling.at_equal_effectiveness(pd.DataFrame([told | row for row in rows]), levels=(2, 0.1))
+    assert frame[["level", "lambda_m", "faithfulness"]].values.tolist() == [[2, 0, 9]]
+
+
+def test_a_finished_fit_is_found_again(lm: sl.SteerableModel, task: sl.tasks.Task, tmp_path: Path) -> None:
+    first, again = (
+        scaling.table(lm, [task], [sl.ActivScalar()], seeds=(0,), folder=tmp_path, **QUICK) for _ in range(2)
+    )
+    pd.testing.assert_frame_equal(first, again)  # the seconds of the fit too
+    assert first["seconds"].iloc[0] > 0
+
+
+def test_the_command_shares_the_grid_and_goes_on(
+    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "load", lambda name: lm)
+    ask = ["pareto", "--n", "8", "--grid", "0", "10", "--seeds", "0", "1", "--steps", "2", "--batch-size", "2"]
+    ask += ["--tasks", "ioi", "--out", str(tmp_path / "out"), "--fits", str(tmp_path / "fits")]
+    options = scaling._parser().parse_args([*ask, "--processes", "2"])
+    shares = [scaling._grid(options)[share::2] for share in range(2)]
+    assert sorted(map(str, shares[0] + shares[1])) == sorted(map(str, sl.Objective.grid(*[(0.0, 10.0)] * 3)))
+    part = scaling._share(options, 1)
+    assert len(part) == 4 * 2 * 2 * 2
+    assert len(list((tmp_path / "fits").glob("*.safetensors"))) == 4 * 2 * 2  # settings, methods, seeds
+    assert scaling.main(ask) == 0
+    assert len(list((tmp_path / "fits").glob("*.safetensors"))) == 8 * 2 * 2
+    frame = pd.read_csv(tmp_path / "out" / "scaling_pareto.csv")
+    assert len(frame) == 8 * 2 * 2 * 2 and (frame["steps"] == 2).all()
+    assert (tmp_path / "out" / "scaling_pareto.json").exists()
 
 
 def test_a_shuffled_control_keeps_the_numbers() -> None:

@@ -8,9 +8,13 @@ leaves open (templates, form of the loss, optimiser) is our reconstruction, so r
 import argparse
 import itertools
 import math
+import multiprocessing
+import random
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,17 @@ from scipy.stats import kendalltau
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..fit import Fit, evaluate, fit, fit_grid, score, sizes
+from ..fit import Fit, evaluate, fit_grid, score, sizes
 from ..intervention import Edit, Intervention
 from ..methods.learned import ActivScalar, DynScalar, Learned, SteerVec, locations
+from ..metrics import bootstrap_interval
 from ..model import SteerableModel, load
 from ..objective import Objective, difference
 from ..site import Site
 from ..tasks import Task, answer_tokens, ccc, ioi
+from ..tasks.ccc import PLAIN
 from ..tasks.ioi import OPENINGS, TEMPLATES
+from . import results
 
 SUBLAYERS = (ActivScalar(), SteerVec())
 """The two methods of Figure 2, on `attn_out` and `mlp_out` of all layers."""
@@ -38,6 +45,23 @@ STREAM = (ActivScalar(("resid_post",)), SteerVec(("resid_post",)))
 """The same on `resid_post`, as in Figures 3 and 4."""
 
 LOCATION = ["place", "layer", "position"]
+
+Folder = str | Path | None
+
+
+def _kept(
+    lm: SteerableModel,
+    frame: pd.DataFrame,
+    method: Learned,
+    objective: Objective | None,
+    seed: int,
+    folder: Folder,
+    options: Mapping[str, Any],
+) -> Fit:
+    """One fit, found again in the folder where an earlier run left it."""
+    chosen = [objective or Objective()]
+    return fit_grid(lm, frame, method, chosen, seeds=(seed,), folder=folder, progress=False, **options)[0]
+
 
 # --- Figure 2: Pareto fronts -------------------------------------------------------------------------------------
 
@@ -50,7 +74,7 @@ def pareto(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     margin: float = 10.0,
-    folder: str | Path | None = None,
+    folder: Folder = None,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
@@ -82,11 +106,7 @@ def pareto(
             for split, frame in (("train", task.train), ("test", task.test)):
                 told = {"seed": found.seed, "split": split, "steps": len(found.history)}
                 rows.append(setting | told | _means(lm, frame, found.intervention, margin) | sizes(found.intervention))
-    frame = pd.DataFrame(rows)
-    for other in ("faithfulness", "minimality"):
-        groups = frame.groupby(["method", "seed", "split"], group_keys=False)[["effectiveness", other]]
-        frame[f"front_{other}"] = groups.apply(_undominated)
-    return frame
+    return _with_fronts(pd.DataFrame(rows))
 
 
 def _means(
@@ -100,12 +120,76 @@ def _means(
     return {name: float(rows[name].mean()) for name in names}
 
 
+def _with_fronts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, with its columns `front_faithfulness` and `front_minimality` made anew."""
+    by = [name for name in ("task", "method", "seed", "split") if name in frame]
+    for other in ("faithfulness", "minimality"):
+        groups = frame.groupby(by, group_keys=False)[["effectiveness", other]]
+        frame[f"front_{other}"] = groups.apply(_undominated)
+    return frame
+
+
 def _undominated(points: pd.DataFrame) -> pd.Series:
     """Rows that no other row beats in one column without losing in the other; small is good."""
     values = points.to_numpy()
     no_worse = np.all(values[None] <= values[:, None], axis=-1)
     better = np.any(values[None] < values[:, None], axis=-1)
     return pd.Series(~np.any(no_worse & better, axis=1), points.index)
+
+
+def at_equal_effectiveness(frame: pd.DataFrame, levels: Sequence[float] = (1, 2, 5, 10)) -> pd.DataFrame:
+    """What each method pays in faithfulness for the same effectiveness.
+
+    The setting is chosen on the training side: of those that are at most `level` nats short of the margin there, the
+    most faithful one. It is measured on the test side.
+
+    Args:
+        frame: of `pareto`.
+        levels: of effectiveness, in nats.
+
+    Returns:
+        One row per level, method and seed that reaches it: `level`, and the setting's row of `frame` on the test side.
+    """
+    index = ["method", "seed", "margin", "lambda_f", "lambda_m"]
+    train, test = (frame[frame["split"] == split].set_index(index) for split in ("train", "test"))
+    found = []
+    for level in levels:
+        enough = train[train["effectiveness"] <= level]
+        chosen = enough.groupby(["method", "seed"])["faithfulness"].idxmin()
+        found.append(test.loc[list(chosen)].reset_index().assign(level=level))
+    return pd.concat(found, ignore_index=True)
+
+
+def cheap_against_thorough(
+    lm: SteerableModel,
+    task: Task,
+    objectives: Sequence[Objective],
+    thorough: Mapping[str, Any],
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    folder: Folder = None,
+    progress: bool = True,
+    **options: Any,
+) -> pd.DataFrame:
+    """Do the options of a large grid change what a few of its settings come to?
+
+    Args:
+        lm: the model.
+        task: its train side is fitted, both are measured.
+        objectives: some of the grid's settings.
+        thorough: options of `FitOptions` that spare nothing.
+        seeds: of the fits.
+        folder: where finished fits are kept.
+        progress: whether to show bars.
+        options: those of the grid.
+
+    Returns:
+        The rows of `pareto`, with `options`: cheap or thorough.
+    """
+    told: dict[str, Any] = {"objectives": objectives, "seeds": seeds, "folder": folder, "progress": progress}
+    runs = {"cheap": options, "thorough": thorough}
+    found = [pareto(lm, task, **told, **chosen).assign(options=name) for name, chosen in runs.items()]
+    return pd.concat(found, ignore_index=True)
 
 
 # --- Figure 3: the map of scalars, and the sweep of β --------------------------------------------------------------
@@ -149,6 +233,7 @@ def example_maps(
     method: Learned = STREAM[0],
     objective: Objective | None = None,
     *,
+    folder: Folder = None,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
@@ -160,7 +245,7 @@ def example_maps(
     parts = []
     for row in tqdm(range(len(frame)), disable=not progress, leave=False):
         one = frame.iloc[[row]]
-        found = fit(lm, one, method, objective, progress=False, **options)
+        found = _kept(lm, one, method, objective, 0, folder, options)
         flipped = bool(score(lm, one, found.intervention)["flips"].iloc[0])
         parts.append(scalar_map(lm, found.intervention, frame.iloc[row]).assign(row=row, flips=flipped))
     return pd.concat(parts, ignore_index=True)
@@ -196,6 +281,23 @@ def beta_sweep(
         part.insert(1, "beta", float(beta))
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+def mean_answers(sweep: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Mean probabilities of both answers against β, with 95 % bootstrap intervals over prompts.
+
+    Args:
+        sweep: of `beta_sweep`.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per β and answer: `beta`, `answer` (correct, wrong), `p`, `low`, `high`, `n`.
+    """
+    rows = []
+    for beta, prompts in sweep.groupby("beta"):
+        for answer in ("correct", "wrong"):
+            rows.append((beta, answer, *bootstrap_interval(prompts[f"p_{answer}"], seed=seed)))
+    return pd.DataFrame(rows, columns=["beta", "answer", "p", "low", "high", "n"])
 
 
 # --- Figure 4: what SteerVec changes, and whether it comes out the same twice --------------------------------------
@@ -268,28 +370,56 @@ def lengths(
     objective: Objective | None = None,
     *,
     seeds: Sequence[int] = (0, 1, 2),
+    folder: Folder = None,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
     """DynScalar trained on some lengths and tested on others (Figure 5); make the task with `task_of_lengths`.
 
     Returns:
-        One row per test prompt and seed: `seed`, `length` (tokens), `seen` (whether the training had it), and what
-        `score` gives.
+        The rows of `by_length`, with `seed`.
     """
-    train, test = ([len(lm.tokens(prompt)) for prompt in side["prompt"]] for side in (task.train, task.test))
-    how, parts = method or DynScalar(("resid_post",)), []
-    for seed in seeds:
-        found = fit(lm, task.train, how, objective, seed=seed, progress=progress, **options)
-        rows = score(lm, task.test, found.intervention).assign(seed=seed, length=test)
-        parts.append(rows.assign(seen=rows["length"].isin(train)))
+    how, parts = method or DynScalar(), []
+    for seed in tqdm(seeds, disable=not progress, leave=False):
+        found = _kept(lm, task.train, how, objective, seed, folder, options)
+        parts.append(by_length(lm, task, found.intervention).assign(seed=seed))
     return pd.concat(parts, ignore_index=True)
 
 
-def task_of_lengths(lm: SteerableModel, n: int = 200, seed: int = 0) -> Task:
-    """Indirect objects in which the names stand elsewhere in the test: the same sentence after another opening."""
-    train = [opening + TEMPLATES[0] for opening in OPENINGS[:2]]
-    return ioi(lm, n, seed, templates=train, test_templates=[opening + TEMPLATES[0] for opening in OPENINGS[1:]])
+def by_length(lm: SteerableModel, task: Task, intervention: Intervention) -> pd.DataFrame:
+    """What an intervention does to each test prompt: the columns of `score`, `length` in tokens, `seen` in training."""
+    train, test = ([len(lm.tokens(prompt)) for prompt in side["prompt"]] for side in (task.train, task.test))
+    rows = score(lm, task.test, intervention).assign(length=test)
+    return rows.assign(seen=rows["length"].isin(train))
+
+
+def task_of_lengths(lm: SteerableModel, n: int = 200, seed: int = 0, *, capitals: bool = False) -> Task:
+    """A task whose answer stands elsewhere in the test: the same sentence after other openings.
+
+    Args:
+        lm: the model.
+        n: prompts, half of them to train on.
+        seed: of the words.
+        capitals: country and capital instead of indirect objects.
+    """
+    base = PLAIN[0] if capitals else TEMPLATES[0]
+    forms = [opening + base.lstrip() if opening else base for opening in OPENINGS]
+    make: Callable[..., Task] = ccc if capitals else ioi
+    return make(lm, n, seed, templates=[forms[0], forms[2]], test_templates=forms)
+
+
+def strongest(lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention) -> pd.DataFrame:
+    """Where the largest and the smallest scalar of each prompt stand, BOS left out: does the map find the answers?
+
+    Returns:
+        Two rows per prompt: the columns of `scalar_map`, with `row` (of the frame) and `which` (largest, smallest).
+    """
+    found = []
+    for number, (_, row) in enumerate(frame.iterrows()):
+        alphas = scalar_map(lm, intervention, row).query("role != 'BOS'")
+        ends = alphas.loc[[alphas["value"].idxmax(), alphas["value"].idxmin()]]
+        found.append(ends.assign(row=number, which=["largest", "smallest"]))
+    return pd.concat(found, ignore_index=True)
 
 
 # --- the table, and the maps that the paper compares with ---------------------------------------------------------
@@ -298,10 +428,11 @@ def task_of_lengths(lm: SteerableModel, n: int = 200, seed: int = 0) -> Task:
 def table(
     lm: SteerableModel,
     tasks: Sequence[Task],
-    methods: Sequence[Learned] = (*SUBLAYERS, *STREAM, DynScalar(), DynScalar(("resid_post",))),
+    methods: Sequence[Learned] = (*SUBLAYERS, *STREAM, DynScalar()),
     objective: Objective | None = None,
     *,
     seeds: Sequence[int] = (0, 1, 2),
+    folder: Folder = None,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
@@ -313,16 +444,21 @@ def table(
     """
     rows = []
     for task, method, seed in tqdm(list(itertools.product(tasks, methods, seeds)), disable=not progress, leave=False):
-        started = time.perf_counter()
-        found = fit(lm, task.train, method, objective, seed=seed, progress=False, **options)
-        cost = {"seconds": time.perf_counter() - started, "steps": len(found.history)}
-        told = {"task": task.name, "method": method.name, "places": "+".join(method.places), "seed": seed}
+        found = _kept(lm, task.train, method, objective, seed, folder, options)
+        cost = {"seconds": found.intervention.info["seconds"], "steps": len(found.history)}
+        told = {"task": task.name, "method": method.name, "places": _where(method), "seed": seed}
         for condition, steer in (
             ("learned", found.intervention),
             ("shuffled", shuffled_locations(found.intervention, seed)),
         ):
             rows.append(told | {"condition": condition} | _means(lm, task.test, steer) | sizes(steer) | cost)
     return pd.DataFrame(rows)
+
+
+def _where(method: Learned) -> str:
+    """Its places, and its layers where they are not all."""
+    layers = "" if method.layers is None else f", layers {min(method.layers)} to {max(method.layers)}"
+    return "+".join(method.places) + layers
 
 
 def shuffled_locations(intervention: Intervention, seed: int = 0) -> Intervention:
@@ -402,6 +538,7 @@ def choices(
     objective: Objective | None = None,
     *,
     seed: int = 0,
+    folder: Folder = None,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
@@ -420,7 +557,7 @@ def choices(
     }
     parts = []
     for choice, (how, what) in tqdm(variants.items(), disable=not progress, leave=False):
-        found = fit(lm, task.train, how, what, seed=seed, progress=False, **options)
+        found = _kept(lm, task.train, how, what, seed, folder, options)
         parts.append(evaluate(lm, task.test, found.intervention).assign(choice=choice))
     return pd.concat(parts, ignore_index=True)
 
@@ -432,40 +569,78 @@ def gradients(
     objective: Objective | None = None,
     *,
     seed: int = 0,
+    folder: Folder = None,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
     """The exact gradient beside the one estimated from forward passes: histories with `gradient`, by rows run."""
     runs = {
-        name: fit(lm, task.train, method, objective, seed=seed, gradient=name, progress=progress, **options)
-        for name in ("exact", "spsa")
+        name: _kept(lm, task.train, method, objective, seed, folder, {"gradient": name, **options})
+        for name in tqdm(("exact", "spsa"), disable=not progress, leave=False)
     }
     return pd.concat([found.history.assign(gradient=name) for name, found in runs.items()], ignore_index=True)
 
 
+# --- the command line ---------------------------------------------------------------------------------------------
+
 Frames = Mapping[str, pd.DataFrame]
+TASKS = ("ioi", "conflict", "ccc")
+CHECKED = [Objective(1, 0, 0), Objective(10, 1, 0), Objective(10, 1, 1), Objective(100, 10, 0)]
+"""Settings of the grid that are fitted once more with thorough options."""
+
+DYNAMIC = Objective(margin=10, faithfulness=1, minimality=0.01)
+"""Of DynScalar: the components of w all count, so that minimality must weigh less than for scalars."""
+
+SOFT = Objective(margin=10, faithfulness=0.1, minimality=0.01)
+"""Of the table: capitals don't flip where faithfulness weighs as much as effectiveness."""
+
+THOROUGH = {"batch_size": 16, "steps": 400, "patience": 30, "lr": 0.02}
+CHEAP = {"batch_size": 4, "steps": 120, "patience": 15, "lr": 0.05}
 
 
 def _run_pareto(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
+    if ask.processes == 1:
+        parts = [_share(ask, 0)]
+    else:
+        with multiprocessing.get_context("spawn").Pool(ask.processes) as pool:
+            parts = pool.map(partial(_share, ask), range(ask.processes))
+    return {"pareto": _with_fronts(pd.concat(parts, ignore_index=True))}
+
+
+def _share(ask: argparse.Namespace, number: int) -> pd.DataFrame:
+    """Fit and measure one share of the grid, in a process of its own where there are several."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // ask.processes))
+    lm = load(ask.model)
+    objectives = _grid(ask)[number :: ask.processes]
+    told: dict[str, Any] = {"objectives": objectives, "seeds": ask.seeds, "folder": ask.fits, **_options(ask)}
+    return pd.concat([pareto(lm, task, **told).assign(task=task.name) for task in _tasks(lm, ask)], ignore_index=True)
+
+
+def _grid(ask: argparse.Namespace) -> list[Objective]:
+    """The settings in an order in which every share has long fits and short ones."""
     objectives = Objective.grid(*[ask.grid] * 3)
+    return random.Random(0).sample(objectives, len(objectives))
+
+
+def _run_options(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
+    told: dict[str, Any] = {"seeds": ask.seeds[:1], "folder": ask.fits, **_options(ask)}
     found = [
-        pareto(
-            lm, task, objectives=objectives, seeds=ask.seeds, folder=ask.out / "fits", batch_size=ask.batch_size
-        ).assign(task=task.name)
-        for task in _tasks(lm, ask)
+        cheap_against_thorough(lm, task, CHECKED, THOROUGH, **told).assign(task=task.name) for task in _tasks(lm, ask)
     ]
-    return {"pareto": pd.concat(found, ignore_index=True)}
+    return {"options": pd.concat(found, ignore_index=True)}
 
 
 def _run_maps(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
-    task = ioi(lm, ask.n, ask.seeds[0], orders=["ABBA"])
-    scalars = [fit(lm, task.train, STREAM[0], seed=seed, batch_size=ask.batch_size) for seed in ask.seeds]
-    vectors = [fit(lm, task.train, STREAM[1], seed=seed, batch_size=ask.batch_size) for seed in ask.seeds]
+    task, options = ioi(lm, ask.n, ask.seeds[0], orders=["ABBA"]), _options(ask)
+    scalars, vectors = (
+        [_kept(lm, task.train, method, None, seed, ask.fits, options) for seed in ask.seeds] for method in STREAM
+    )
+    sweep = beta_sweep(lm, task.test, scalars[0].intervention)
     maps = patching(lm, task.test.head(20))
     return {
         "map": scalar_map(lm, scalars[0].intervention, task.test.iloc[0]),
-        "examples": by_role(example_maps(lm, task.test.head(20))),
-        "beta": beta_sweep(lm, task.test, scalars[0].intervention),
+        "examples": by_role(example_maps(lm, task.test.head(20), folder=ask.fits, **options)),
+        "beta": mean_answers(sweep),
         "vectors": pd.concat([vector_changes(lm, task.test, v.intervention).assign(seed=v.seed) for v in vectors]),
         "runs": run_agreement(lm, task.test, vectors, scalars),
         "patching": maps,
@@ -474,28 +649,44 @@ def _run_maps(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
 
 
 def _run_lengths(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
-    return {"lengths": lengths(lm, task_of_lengths(lm, ask.n), seeds=ask.seeds, batch_size=ask.batch_size)}
+    found = [
+        lengths(lm, task, objective=DYNAMIC, seeds=ask.seeds, folder=ask.fits, **_options(ask)).assign(task=task.name)
+        for task in (task_of_lengths(lm, ask.n), task_of_lengths(lm, min(ask.n, 100), capitals=True))
+    ]
+    return {"lengths": pd.concat(found, ignore_index=True)}
 
 
 def _run_table(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
-    return {"table": table(lm, _tasks(lm, ask), seeds=ask.seeds, batch_size=ask.batch_size)}
+    mixed = replace(ioi(lm, ask.n), name="ioi, both orders")
+    upper = tuple(range(lm.n_layers // 2, lm.n_layers))  # where nothing can be erased before it is read
+    methods = (*SUBLAYERS, *STREAM, DynScalar(), ActivScalar(layers=upper), SteerVec(layers=upper))
+    told: dict[str, Any] = {"objective": SOFT, "seeds": ask.seeds, "folder": ask.fits, **_options(ask)}
+    return {"table": table(lm, [*_tasks(lm, ask), mixed], methods, **told)}
 
 
 def _run_choices(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
-    task = ioi(lm, ask.n, ask.seeds[0])
-    return {
-        "choices": choices(lm, task, batch_size=ask.batch_size),
-        "gradients": gradients(lm, task, batch_size=ask.batch_size),
-    }
+    task, told = ioi(lm, ask.n, orders=["ABBA"]), {"folder": ask.fits, **_options(ask)}
+    return {"choices": choices(lm, task, **told), "gradients": gradients(lm, task, **told)}
 
 
 def _tasks(lm: SteerableModel, ask: argparse.Namespace) -> list[Task]:
-    """Indirect objects, capitals, and capitals in conflict."""
-    return [ioi(lm, ask.n), ccc(lm, min(ask.n, 100)), ccc(lm, ask.n, conflict=True)]
+    """The tasks asked for; names stand at the same position in all prompts, as methods tied to positions need it."""
+    make: dict[str, Callable[[], Task]] = {
+        "ioi": lambda: ioi(lm, ask.n, orders=["ABBA"]),
+        "ccc": lambda: ccc(lm, min(ask.n, 100)),
+        "conflict": lambda: ccc(lm, ask.n, conflict=True),
+    }
+    return [make[name]() for name in ask.tasks]
+
+
+def _options(ask: argparse.Namespace) -> dict[str, Any]:
+    """Those of `FitOptions`."""
+    return {name: getattr(ask, name) for name in CHEAP}
 
 
 RUNS: dict[str, Callable[[SteerableModel, argparse.Namespace], Frames]] = {
     "pareto": _run_pareto,
+    "options": _run_options,
     "maps": _run_maps,
     "lengths": _run_lengths,
     "table": _run_table,
@@ -503,23 +694,33 @@ RUNS: dict[str, Callable[[SteerableModel, argparse.Namespace], Frames]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: runs experiments, and writes each frame to OUT/scaling_NAME.csv."""
+def _parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(prog="python -m steerlab.experiments.scaling", description="Activation scaling.")
     parser.add_argument("experiment", choices=["all", *RUNS])
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the CSV files")
+    parser.add_argument("--fits", type=Path, default=Path("build/fits"), help="where finished fits are kept")
     parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--n", type=int, default=200, help="prompts of a task, half of them to train on")
     parser.add_argument("--grid", type=float, nargs="+", default=[0, 1, 10, 100], help="of margin, λ_F and λ_M")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--batch-size", type=int, default=16)
-    ask = parser.parse_args(arguments)
+    parser.add_argument("--processes", type=int, default=1, help="among which the grid is shared")
+    for name, value in CHEAP.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="of a fit")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: runs experiments, and writes each frame to OUT/scaling_NAME.csv."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    ask = _parser().parse_args(given)
     lm = load(ask.model)
-    ask.out.mkdir(parents=True, exist_ok=True)
     for name in RUNS if ask.experiment == "all" else [ask.experiment]:
         started = time.perf_counter()
-        for title, frame in RUNS[name](lm, ask).items():
-            frame.to_csv(ask.out / f"scaling_{title}.csv", index=False, float_format="%.6g")
+        frames = {f"scaling_{title}": frame for title, frame in RUNS[name](lm, ask).items()}
+        told = {"n": ask.n, "seeds": ask.seeds, **_options(ask)}
+        results.save(frames, ask.out, lm, "steerlab.experiments.scaling", [name, *given[1:]], **told)
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     return 0
 

@@ -24,7 +24,13 @@ TEMPLATES = (
 )
 """{S} is who acts; {P} and {Q} are the receiver and {S}, in either order."""
 
-OPENINGS = ("", "It was a fine day. ", "Nobody was in a hurry, and the sun was still high. ")
+OPENINGS = (
+    "",
+    "It was a fine day. ",
+    "Nobody was in a hurry, and the sun was still high. ",
+    "It rained. ",
+    "The snow was gone at last, the roads were dry again, and the birds had come back. ",
+)
 """To put before a template: the same sentence in several lengths."""
 
 Order = Literal["ABBA", "BABA"]

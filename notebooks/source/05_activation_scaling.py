@@ -1,0 +1,677 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 05 · How few numbers flip an answer?
+#
+# *When Mary and John went to the store, John gave a book to* … Mary. Somewhere in the model is what makes it say *Mary*
+# and not *John*. This notebook turns the volume of what is already there up and down, one number for each place where
+# something happens, until a single knob moves the answer from one name to the other. Then it asks how few of these
+# numbers are needed, and what they tell about the model.
+#
+# **Paper.** Stoehr et al., *Activation Scaling for Steering and Interpreting Language Models*, Findings of EMNLP 2024,
+# [arXiv 2410.04962](https://arxiv.org/abs/2410.04962). Its code was never published, and we know the paper from its
+# abstract, figures and other people's notes. So the form of each term below is **our reconstruction**, and is marked
+# as such; results compare in kind, not in size.
+#
+# **After this notebook you can**
+# 1. write down the three wishes of the paper as three functions, and say why each has the form it has;
+# 2. fit one scalar per site and position with nnsight and Adam, and check it against the package;
+# 3. read a map of scalars, and test by hand which of its cells are needed;
+# 4. compare two methods on a Pareto front instead of at one lucky setting;
+# 5. say what a fitted map does *not* prove.
+#
+# **You need** notebooks 00 and 01; 02 helps. **Time:** about six minutes to run on a laptop with two cores.
+
+# %% tags=["parameters"]
+MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2"
+PROFILE = "quick"  # "paper": the whole grid of Figure 2 and all seeds, live (about an hour)
+SEED = 0
+REMOTE = False  # this notebook runs locally
+
+# %%
+import matplotlib.pyplot as plt
+import nnsight
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+from nnsight import TransformersModel
+
+import steerlab as sl
+from steerlab import exercises, plots
+from steerlab import objective as terms
+from steerlab.experiments import results, scaling
+
+if REMOTE:
+    raise SystemExit("this notebook runs locally: set REMOTE = False")
+lm = sl.load(MODEL)
+SEEDS = (0, 1, 2) if PROFILE == "paper" else (SEED,)
+
+
+def full_run(name: str, live: pd.DataFrame) -> pd.DataFrame:
+    """The committed frame of a full run on the bundled model; where there is none, the live one."""
+    found = results.find(f"scaling_{name}") if MODEL is None and PROFILE == "quick" else None
+    print("from the full run, notebooks/results" if found is not None else "from the run above")
+    return live if found is None else found
+
+
+def with_interval(row: pd.Series, style: str = ".2f") -> str:
+    """A mean with its 95 % interval, in Markdown."""
+    return f"{row['value']:{style}} [{row['low']:{style}}, {row['high']:{style}}]"
+
+
+lm
+
+# %% [markdown]
+# ## 1 · The idea, then the formula
+#
+# Steering with a vector *adds* something to an activation. Scaling only makes what is there larger or smaller:
+#
+# $$ h \;\leftarrow\; h\,(1 + \beta\,\alpha) $$
+#
+# Each place (here what attention and MLP add to the stream), layer and token position has a scalar $\alpha$ of its own.
+# $\beta$ is the knob, one for all of them: 0 is the untouched model, $\beta = 1$ is to favour the correct answer,
+# $\beta = -1$ the wrong one. A scalar is a *relative* change: $\alpha = 0.5$ is half as much again, $\alpha = -1$
+# silences the activation at $\beta = 1$, and below $-1$ it points the other way.
+#
+# In the table of all five methods (notebook 00) this is the **gain** $\gamma$, with one number per position. Its rival,
+# *SteerVec*, has a vector in each of the same places, $h \leftarrow h + \beta v$: the **shift**, and `d_model` times
+# as many numbers.
+#
+# The task: the receiver's name or the giver's? Words of the test never occur in the training prompts. The numbers
+# belong to positions, so all prompts have one length, and the receiver is always named first.
+
+# %%
+task = sl.tasks.ioi(lm, 200, seed=SEED, orders=["ABBA"])
+display(task.train[["prompt", "correct", "wrong"]].head(3))
+row = task.test.iloc[0]
+pd.DataFrame({"token": lm.tokens(row.prompt), "role": row.roles}).T
+
+# %% [markdown]
+# ## 2 · What do we want? Three terms
+#
+# **Effectiveness.** Let $\Delta(\beta)$ be the logit of the correct name minus that of the wrong one. The answer
+# follows the knob if $\Delta(1) > 0$ and $\Delta(-1) < 0$. A step has no slope, so we ask for a margin $m$, and pay
+# for each nat that is missing:
+#
+# $$ L_E = \max\bigl(0,\, m - \Delta(1)\bigr) + \max\bigl(0,\, m + \Delta(-1)\bigr) $$
+#
+# Without the hinge the best answer would be infinitely strong. With it, a prompt that is done no longer pulls.
+#
+# **Faithfulness.** Nothing else should change. The two names must move, so they are left out: of all *other* tokens,
+# compare the distribution before and after, each summing to 1:
+#
+# $$ L_F = \mathrm{KL}\bigl(p_{\text{others}} \,\|\, p^{\beta}_{\text{others}}\bigr)
+# \quad \text{averaged over } \beta = \pm 1 $$
+#
+# **Minimality.** Few numbers: $L_M = \sum |\alpha|$. The sum of absolute values has the same slope however small a
+# number is, so it drives numbers to exactly zero; a sum of squares would only make them small.
+#
+# $$ L = L_E + \lambda_F L_F + \lambda_M L_M $$
+#
+# *Our reconstruction*: that the hinge has this form, that the answers are left out of the divergence and which way it
+# points, and that the three are added like this. Appendix A tries the alternatives.
+#
+# By hand on one prompt, with some scalars drawn at random, and beside it the package's functions:
+
+# %%
+method = sl.ActivScalar(("attn_out", "mlp_out"))
+sites = method.sites(lm)
+length = len(lm.tokens(row.prompt))
+some = 0.3 * torch.randn(len(sites), length, 1, generator=torch.Generator().manual_seed(SEED))
+steer = method.intervention(sites, some, {})
+
+correct, wrong = (token.cpu() for token in sl.tasks.answer_tokens(lm, task.test.head(1)))
+base, plus, minus = lm.logits([row.prompt] * 3, [None, steer, -steer]).cpu().unsqueeze(1)
+delta = {beta: float(z[0, correct] - z[0, wrong]) for beta, z in ((0, base), (1, plus), (-1, minus))}
+MARGIN = 10
+L_E = max(0, MARGIN - delta[1]) + max(0, MARGIN + delta[-1])
+
+
+def others(z: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of all tokens but the two answers."""
+    keep = torch.ones(z.shape[-1], dtype=torch.bool)
+    keep[[int(correct), int(wrong)]] = False
+    return z[0, keep].log_softmax(-1)
+
+
+L_F = sum(float((others(base).exp() * (others(base) - others(z))).sum()) for z in (plus, minus)) / 2
+L_M = float(some.abs().sum())
+
+pair = [terms.difference(z, correct, wrong) for z in (plus, minus)]
+faithful = [terms.faithfulness(z, base, correct, wrong) for z in (plus, minus)]
+torch.testing.assert_close(terms.effectiveness(*pair, MARGIN), torch.tensor([L_E]), rtol=1e-4, atol=1e-4)
+torch.testing.assert_close(sum(faithful) / 2, torch.tensor([L_F]), rtol=1e-3, atol=1e-4)
+torch.testing.assert_close(terms.minimality([some]), torch.tensor(L_M), rtol=1e-4, atol=1e-4)
+print(f"L_E {L_E:.2f} nats short of the margin, L_F {L_F:.3f} nats, L_M {L_M:.1f}: by hand and by the package alike")
+
+# %%
+moved = "flips" if delta[1] > 0 > delta[-1] else "does not flip"
+print(f"with random scalars Δ is {delta[1]:.1f} at β = 1, {delta[-1]:.1f} at β = -1, bare {delta[0]:.1f}: this {moved}")
+
+# %% [markdown]
+# ## 3 · From scratch, in nnsight
+#
+# The pass with scaled sublayers is a trace as in notebook 01. Note what is *not* there: no cached activations. Each
+# layer works on what the layers below it have made of their own changes.
+
+# %%
+traced = TransformersModel(lm.hf, tokenizer=lm.tokenizer)
+blocks = traced.get(lm.layout.blocks)
+few = task.train.head(8)
+ids = lm.batch(list(few.prompt)).ids
+yes, no = (token[:, None] for token in sl.tasks.answer_tokens(lm, few))
+
+
+def scaled(alpha: torch.Tensor, beta: float) -> torch.Tensor:
+    """Next-token logits [prompt, vocab] under scalars alpha [layer, place, position]."""
+    with traced.trace(ids):
+        for layer, block in enumerate(blocks):
+            for place, path in enumerate((lm.layout.attn, lm.layout.mlp)):
+                module = block.get(path)
+                whole = module.output
+                h = whole[0] if isinstance(whole, tuple) else whole
+                new = h * (1 + beta * alpha[layer, place, :, None])
+                module.output = (new, *whole[1:]) if isinstance(whole, tuple) else new
+        logits = nnsight.save(traced.output.logits[:, -1])
+    return logits.float()
+
+
+# %% [markdown]
+# And the fit: ten lines. The model is frozen, so the only gradient is that of the scalars.
+
+# %%
+STEPS = 20
+alpha = torch.zeros(lm.n_layers, 2, ids.shape[1], device=lm.device, requires_grad=True)
+adam, total = torch.optim.Adam([alpha], lr=0.02), torch.zeros_like(alpha)
+hide = torch.cat([yes, no], 1)
+log_p = scaled(torch.zeros_like(alpha), 0).scatter(1, hide, -1e9).log_softmax(-1)
+
+for _ in range(STEPS):
+    loss = alpha.abs().sum()
+    for beta in (1, -1):
+        z = scaled(alpha, beta)
+        gap = z.gather(1, yes) - z.gather(1, no)
+        log_q = z.scatter(1, hide, -1e9).log_softmax(-1)
+        loss = loss + (MARGIN - beta * gap).relu().mean() + (log_p.exp() * (log_p - log_q)).sum(1).mean() / 2
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    total += alpha.detach()
+by_hand = total / STEPS
+print(f"loss after {STEPS} steps: {loss.item():.2f}; largest scalar {by_hand.abs().max():.2f}")
+
+# %% [markdown]
+# The package's call, with the same eight prompts in every step, and the assertion that both agree. (It returns the
+# mean of the last steps and not the very last, which takes out the optimiser's jitter; so did we.)
+
+# %%
+same = sl.fit(
+    lm, few, method, sl.Objective(margin=10, faithfulness=1, minimality=1), steps=STEPS, patience=STEPS, batch_size=8
+)
+package = torch.stack([edit.gain for _, edit in same.intervention.edits]).view_as(by_hand)
+torch.testing.assert_close(package, by_hand, rtol=1e-3, atol=1e-3)
+print(f"the package and the loop agree: they differ by at most {(package - by_hand).abs().max():.0e}")
+
+# %% [markdown]
+# ## 4 · The package's call
+#
+# A hundred prompts, eight of them in each step. The fit stops when the loss no longer falls. We take larger steps and
+# smaller batches than the package does by default, since this notebook fits many times; the full run `options` has
+# both.
+
+# %%
+OBJECTIVE = sl.Objective(margin=10, faithfulness=1, minimality=1)
+OPTIONS = scaling.CHEAP
+print(OPTIONS)
+fit = sl.fit(lm, task.train, method, OBJECTIVE, seed=SEED, **OPTIONS)
+fit
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(11, 2.8), layout="constrained", facecolor="white")
+for ax, (column, name) in zip(
+    axes, {"loss": "loss, nats", "minimality": "Σ |α|", "flip_rate": "flips in the batch"}.items(), strict=True
+):
+    ax.plot(fit.history["step"], fit.history[column], color=plots.PALETTE[0])
+    ax.set(xlabel="step", ylabel=name, ylim=(0, None))
+plt.show()
+
+# %% [markdown]
+# Does it work on names, places and objects that the fit has not seen? A flip is $\Delta(1) > 0$ *and* $\Delta(-1) < 0$.
+# Two controls: the same numbers dealt to other locations, and the same numbers on sentences in which the giver is named
+# first.
+#
+# > **Predict first.** The scalars belong to positions, and position 2 now holds the *giver*. Will the knob still move
+# > from receiver to giver? Or from first name to second?
+
+# %% tags=["tour"]
+swapped = sl.tasks.ioi(lm, 200, seed=SEED, orders=["BABA"]).test
+measured = {
+    "learned": sl.evaluate(lm, task.test, fit.intervention),
+    "shuffled locations": sl.evaluate(lm, task.test, scaling.shuffled_locations(fit.intervention, SEED)),
+    "giver named first": sl.evaluate(lm, swapped, fit.intervention),
+}
+table = {name: frame.set_index("metric") for name, frame in measured.items()}
+lines = [
+    f"| {name} | {with_interval(t.loc['flip_rate'], '.0%')} | {with_interval(t.loc['effectiveness'])} | "
+    f"{with_interval(t.loc['faithfulness'])} |"
+    for name, t in table.items()
+]
+size = table["learned"]["value"]
+display(
+    Markdown(
+        "| held-out prompts | flips | effectiveness, nats short of 10 | faithfulness, nats |\n|---|---|---|---|\n"
+        + "\n".join(lines)
+        + f"\n\n{size['parameters']:.0f} numbers were learned, {size['numbers']:.0f} are above 0.01 in size; "
+        f"the bare model is right on {size['correct']:.0%} of these prompts."
+    )
+)
+
+# %%
+flipped, turned = table["learned"].loc["flip_rate"], table["giver named first"].loc["flip_rate"]
+print(f"At least 90 % of the held-out answers flip: {'yes' if flipped['value'] >= 0.9 else 'NO'}.")
+if turned["low"] > 0.5:
+    print("It also works where the giver is named first: the scalars act where the roles are known, not on a position.")
+elif turned["high"] < 0.5:
+    print("It fails where the giver is named first: these scalars know positions, not roles. Notebook 06 mends that.")
+else:
+    print("Where the giver is named first it works on some prompts only.")
+
+# %% [markdown]
+# ### The other task, and a trap
+#
+# Capitals: ` Rome is in` → Italy, not France. *In conflict*, the prompt first says that Rome is in France, so both
+# countries can be copied or remembered. *Plain*, the wrong country is drawn at random, and nothing in the prompt
+# names it. At $\beta = -1$ the scalars can then do only one thing: push the right country below any other. Erasing
+# what the model knows is half the way, and downhill. But once an early layer has erased it, nothing is left above for
+# a scalar to turn round.
+#
+# > **Predict first.** Which of the two will flip, with scalars in all layers? And if only the upper half of the layers
+# > may be scaled, so that the early ones can't erase?
+
+# %%
+softer = sl.Objective(margin=10, faithfulness=0.1, minimality=0.1)
+upper = tuple(range(lm.n_layers // 2, lm.n_layers))
+capitals = {"in conflict": sl.tasks.ccc(lm, 200, SEED, conflict=True), "plain": sl.tasks.ccc(lm, 100, SEED)}
+rows = []
+for name, ccc in capitals.items():
+    for where, layers in (("all layers", None), ("upper half", upper)):
+        found = sl.fit(lm, ccc.train, sl.ActivScalar(layers=layers), softer, seed=SEED, **OPTIONS)
+        estimate = sl.evaluate(lm, ccc.test, found.intervention).set_index("metric")
+        told = {"capitals": name, "scalars in": where, "numbers": found.n_parameters, "prompts": len(ccc.train)}
+        told |= {"held-out flips": with_interval(estimate.loc["flip_rate"], ".0%")}
+        told["flips"] = estimate["value"]["flip_rate"]
+        rows.append(told | {term: estimate["value"][term] for term in ("effectiveness", "faithfulness", "locations")})
+tried = pd.DataFrame(rows)
+display(tried.drop(columns="flips").round(2))
+every, half = (
+    tried.query("capitals == 'plain' and `scalars in` == @w")["flips"].item() for w in ("all layers", "upper half")
+)
+if half > every + 0.1:
+    print("Plain: the upper half does better than all layers. More places are not always better for a gradient.")
+elif every > half + 0.1:
+    print("Plain: all layers do better than the upper half; the early layers are needed here.")
+else:
+    print("Plain: all layers and their upper half do about as well as each other.")
+
+# %% [markdown]
+# The way a gradient starts is the way it goes. Whether a fit that fails was stuck, or has nothing to find, only another
+# start or other places can tell. (The more general remedies, all of them here: a smaller $\lambda_F$, larger steps, and
+# layers that come *after* the fact has been looked up.)
+#
+# ## 5 · Where? The map
+#
+# The paper's Figure 3 scales the residual stream itself, `resid_post`, on GPT2-XL: one scalar for each layer and token,
+# and beneath it the two answers as $\beta$ goes from −1 to 1.
+#
+# > **Predict first.** Which tokens will carry large scalars? The two names, the place, the last token? Early layers or
+# > late ones? And which row of the map *can't* matter, whatever its scalars are?
+
+# %%
+stream = sl.fit(lm, task.train, sl.ActivScalar(("resid_post",)), OBJECTIVE, seed=SEED, **OPTIONS)
+where = scaling.scalar_map(lm, stream.intervention, row)
+sweep = scaling.beta_sweep(lm, task.test, stream.intervention)
+
+figure, (upper, lower) = plt.subplots(
+    2, 1, figsize=(8.5, 6.5), height_ratios=(3, 2), layout="constrained", facecolor="white"
+)
+plots.scalar_map(where, ax=upper)
+plots.lines(scaling.mean_answers(sweep), "beta", "p", by="answer", labels=("β", "mean probability"), ax=lower)
+plt.show()
+
+# %% [markdown]
+# The last layer's row can do nothing. The final norm divides by the size of the stream, so scaling all of it by a
+# positive number changes no logit. The same holds, less strictly, in every row: a block reads the stream through a
+# norm, so making $h$ larger is the same as making *all that later layers add* smaller. A large $\alpha$ at one token
+# means "what this token knows by now is to weigh more than what it will still be told". Checked:
+
+# %%
+top = sl.Site("resid_post", lm.n_layers - 1)
+double = sl.Intervention(((top, sl.Edit(gain=torch.ones(1, 1))),))
+change = float((lm.logits(row.prompt, double) - lm.logits(row.prompt)).abs().max())
+print(f"the last stream doubled: logits change by at most {change:.0e}")
+
+# %% [markdown]
+# The same scalars serve all prompts. What does one prompt alone ask for? A fit for each of some prompts, averaged by
+# the role of the token:
+
+# %%
+COUNT = 20 if PROFILE == "paper" else 3
+live = scaling.by_role(scaling.example_maps(lm, task.test.head(COUNT), objective=OBJECTIVE, **OPTIONS))
+examples = full_run("examples", live)
+plots.scalar_map(examples, x="role")
+plt.show()
+
+# %%
+strong = examples.loc[examples["value"].abs().nlargest(3).index]
+found = ", ".join(f"{r.role} at layer {r.layer} ({r.value:+.2f})" for r in strong.itertuples())
+display(
+    Markdown(
+        f"""
+| Figure 3 | paper, GPT2-XL | here |
+|---|---|---|
+| the answer follows β | yes, the curves cross | {with_interval(flipped, ".0%")} of held-out prompts flip |
+| who is scaled | correct name up in layers 15–20 of 48, wrong name down | largest by role: {found} |
+
+*Why they differ.* Another model, six times fewer layers, prompts of our own, one fit for a hundred prompts instead of
+an example shown, and an objective that is reconstructed. A name that stands before the answer is copied by
+attention; where in depth that happens is a property of the model.
+"""
+    )
+)
+
+# %% [markdown]
+# ### Minimality, felt by hand
+#
+# Of all these numbers, how many does the flip need? Keep the largest $k$ and set the others to zero, without fitting
+# again.
+
+# %%
+spots = sl.locations(fit.intervention)
+rows = []
+for k in (1, 2, 3, 5, 8, 13, 21, 34):
+    kept = sl.keep(fit.intervention, spots.nlargest(k, "norm"))
+    estimate = sl.evaluate(lm, task.test, kept).set_index("metric").loc["flip_rate"]
+    rows.append({"locations": k, "flips": estimate["value"], "low": estimate["low"], "high": estimate["high"]})
+pruned = pd.DataFrame(rows)
+plots.lines(pruned, "locations", "flips", log=True, labels=("largest locations kept", "held-out prompts that flip"))
+plt.ylim(-0.02, 1.02)
+plt.show()
+
+# %%
+enough = pruned[pruned["flips"] >= 0.9 * flipped["value"]]
+if len(enough):
+    print(f"The {enough['locations'].iloc[0]} largest of {len(spots)} locations do nine tenths of the flips:")
+    display(spots.nlargest(int(enough["locations"].iloc[0]), "norm")[["place", "layer", "position", "value"]])
+
+# %% [markdown]
+# Now with your own hands. Pick a test prompt, move $\beta$, press cells of the map to switch them off, or cut by a
+# threshold: does the flip survive? The static picture comes first, the panel below it.
+
+# %%
+from steerlab.widgets import scalar_map
+
+panel = scalar_map(lm, fit, task.test)
+panel.figure()
+plt.show()
+
+# %%
+panel
+
+# %% [markdown]
+# ## 6 · Scalars against vectors: the Pareto front
+#
+# Which method is better? That depends on how much of each wish you want. So the paper fits both over a whole grid,
+# $m, \lambda_F, \lambda_M \in \{0, 1, 10, 100\}$, and compares the *fronts*: the settings that no other beats in both
+# respects (its Figure 2).
+#
+# > **Predict first.** SteerVec can do all that a scalar can on one prompt, and has hundreds of times more numbers. On
+# > training prompts, whose front lies lower? And on held-out ones?
+#
+# A small grid live; the figure shows the full run where there is one.
+
+# %%
+grid = sl.Objective.grid() if PROFILE == "paper" else sl.Objective.grid((10,), (0, 10), (0, 1))
+quick = scaling.pareto(lm, task, objectives=grid, seeds=SEEDS, **OPTIONS).assign(task=task.name)
+fronts = full_run("pareto", quick)
+
+names = list(fronts["task"].unique())
+figure, axes = plt.subplots(
+    len(names), 2, figsize=(10, 3.7 * len(names)), layout="constrained", facecolor="white", squeeze=False
+)
+for name, pair_of_axes in zip(names, axes, strict=True):
+    for cost, ax in zip(("faithfulness", "minimality"), pair_of_axes, strict=True):
+        plots.pareto(fronts[fronts["task"] == name], cost, ax=ax)
+        ax.set_title(name)
+plt.show()
+
+# %% [markdown]
+# Points are settings on held-out prompts, crosses the same on training prompts; the lines are the held-out fronts of
+# one seed. *Minimality* adds up different things for the two methods, scalars and components of vectors, so look at
+# how many numbers there are as well. What does each pay for the same effectiveness? The setting is chosen on the
+# training side, and measured on the other:
+
+# %%
+equal = pd.concat(scaling.at_equal_effectiveness(fronts[fronts["task"] == name]).assign(task=name) for name in names)
+paid = equal.groupby(["task", "level", "method"])[
+    ["effectiveness", "faithfulness", "flip_rate", "numbers", "locations", "parameters"]
+].mean()
+paid.round(2)
+
+# %%
+sides = paid["faithfulness"].unstack()
+both = sides.dropna() if {"ActivScalar", "SteerVec"} <= set(sides) else sides.iloc[:0]
+cheaper = int((both["ActivScalar"] <= both["SteerVec"]).sum()) if len(both) else 0
+counts = fronts.groupby("method")["parameters"].max()
+settings, seeds = len(fronts.drop_duplicates(["margin", "lambda_f", "lambda_m"])), fronts["seed"].nunique()
+times = counts["SteerVec"] / counts["ActivScalar"]
+display(
+    Markdown(
+        f"""
+| Figure 2 | paper, GPT2-Small | here: {settings} settings, seeds: {seeds} |
+|---|---|---|
+| faithfulness at equal effectiveness | not behind | scalars no worse at {cheaper} of {len(both)} levels |
+| how much is learned | scalars fewer | {counts["ActivScalar"]:,.0f} scalars; in vectors {times:.0f} times as many |
+
+Counted are the levels that both methods reach.
+
+*Why they differ.* $\\lambda_F$ and $\\lambda_M$ mean something only relative to the form of the terms, which is ours.
+The l1 norm is a sum over all numbers, so at equal $\\lambda_M$ a vector is punished far more than a scalar. And this
+model is tiny, and sure of its answers: moving a logit difference by twenty nats is a lot to ask.
+"""
+    )
+)
+
+# %% [markdown]
+# ## 7 · Do the vectors agree with each other?
+#
+# SteerVec starts from small random numbers, so two runs differ. The paper's Figure 4 asks what of a run comes out the
+# same: *where* the vectors change the length of the activations, and their *direction*.
+#
+# > **Predict first.** Three runs with other seeds: will they choose the same places? The same directions?
+
+# %%
+vector = sl.SteerVec(("resid_post",))
+runs = [sl.fit(lm, task.train, vector, OBJECTIVE, seed=seed, **OPTIONS) for seed in (SEED, SEED + 1)]
+changes = pd.concat(scaling.vector_changes(lm, task.test, one.intervention).assign(seed=one.seed) for one in runs)
+live_agreement = scaling.run_agreement(lm, task.test, runs, [stream])
+changes = full_run("vectors", changes)
+changes["turn"] = 1 - changes["cosine"]
+first = changes[changes["seed"] == changes["seed"].min()]
+
+figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), layout="constrained", facecolor="white")
+for ax, (column, label) in zip(axes, {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h+v)"}.items(), strict=True):
+    plots.scalar_map(first.assign(token=lm.tokens(row.prompt) * lm.n_layers), value=column, label=label, ax=ax)
+plt.show()
+
+# %%
+agreement = full_run("runs", live_agreement)
+kinds = agreement["first"].str.split().str[0] + " and " + agreement["second"].str.split().str[0]
+means = agreement.groupby(kinds)[["tau", "cosine"]].mean()
+display(agreement.round(2))
+vectors_tau = means["tau"].get("SteerVec and SteerVec", float("nan"))
+vectors_cosine = means["cosine"].get("SteerVec and SteerVec", float("nan"))
+mixed_tau = means["tau"].get("SteerVec and ActivScalar", float("nan"))
+display(
+    Markdown(
+        f"""
+| Figure 4 | paper, GPT2-XL | here |
+|---|---|---|
+| order of locations by change of norm, two runs | agree (value not known to us) | Kendall's τ {vectors_tau:.2f} |
+| the same, vectors and scalars | resemble each other | τ {mixed_tau:.2f} |
+| directions of two runs | differ each time | mean cosine {vectors_cosine:.2f} |
+
+*Why they may differ.* The paper writes ρ for Kendall's statistic; the vectors' start is our choice (normal, 0.01). Most
+locations are hardly touched, and their order is noise, which pulls τ down.
+"""
+    )
+)
+
+# %% [markdown]
+# ## 8 · Everything in one table, and two other maps
+#
+# Methods × tasks × places with one objective for all, each beside a control: its own numbers at shuffled locations.
+# The full run has three seeds; `ioi, both orders` mixes sentences that name the receiver first with those that name
+# the giver first, which numbers tied to positions can't tell apart.
+
+# %%
+if (whole := results.find("scaling_table")) is None or MODEL is not None:
+    whole = scaling.table(lm, [task], [sl.ActivScalar()], OBJECTIVE, seeds=(SEED,), **OPTIONS)
+learned = whole[whole["condition"] == "learned"].groupby(["task", "places", "method"])
+control = whole[whole["condition"] == "shuffled"].groupby(["task", "places", "method"])["flip_rate"].mean()
+columns = ["flip_rate", "effectiveness", "faithfulness", "minimality", "locations", "parameters", "seconds"]
+learned[columns].mean().assign(shuffled_flips=control).round(2)
+
+# %% [markdown]
+# The paper also sets its maps beside *activation patching*: put the activation of the sentence with the other answer
+# in the place of this one's, at one location, and see how far the logit difference falls; and *attribution patching*,
+# which estimates all of these falls from one gradient. Both say what a location *carries*. A scalar says what it is
+# *good to turn up*. These are different questions, and the maps need not agree.
+
+# %%
+live_patching = scaling.patching(lm, task.test.head(20 if PROFILE == "paper" else 4))
+patched = full_run("patching", live_patching)
+tokens = lm.tokens(row.prompt) * lm.n_layers
+figure, axes = plt.subplots(1, 3, figsize=(15, 3.4), layout="constrained", facecolor="white")
+for ax, column in zip(axes, ("patching", "attribution"), strict=False):
+    plots.scalar_map(patched.assign(token=tokens), value=column, label="fall of Δ, nats", ax=ax)
+    ax.set_title(f"{column} (activation)" if column == "patching" else column)
+plots.scalar_map(where, ax=axes[2])
+axes[2].set_title("scalars")
+plt.show()
+scaling.map_agreement(patched, stream.intervention).round(3)
+
+# %% [markdown]
+# ## 9 · Exercises
+#
+# **9.1 · The first wish.** ●○○ about 5 minutes. Write $L_E$ for a batch of prompts.
+
+# %%
+
+
+def my_effectiveness(plus: torch.Tensor, minus: torch.Tensor, margin: float) -> torch.Tensor:
+    """plus: Δ(+1) [batch], minus: Δ(-1) [batch]; returns [batch], 0 where the margin is reached on both sides."""
+    return minus - plus  # your code here
+
+
+exercises.check_effectiveness(my_effectiveness)
+
+# %% [markdown]
+# <details><summary>Hint</summary>What should a prompt pay that is better than asked for? <code>.relu()</code> forgets
+# what is below zero; apply it to each sign on its own.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def my_effectiveness(plus, minus, margin):
+#     return (margin - plus).relu() + (margin + minus).relu()
+# ```
+#
+# </details>
+#
+# **9.2 · Fewer.** ●●○ about 15 minutes. Keep as few locations of `fit.intervention` as you can, such that still four
+# fifths of the held-out prompts flip. The checker counts. (You may scale the intervention: `1.5 * kept`.)
+
+# %%
+my_kept = sl.keep(fit.intervention, spots)  # all of them so far
+
+exercises.check_fewer(lm, my_kept, fit.intervention, task.test)
+
+# %% [markdown]
+# <details><summary>Hint</summary>Start from the curve in section 5. Size is a good guide, but not a perfect one: try to
+# leave out one location after another and keep what hurts least.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def flips(kept):
+#     return sl.score(lm, task.train.head(30), kept)["flips"].mean()  # choose on the training side
+#
+#
+# best = spots.nlargest(8, "norm")
+# while len(best) > 1:
+#     without = {i: flips(sl.keep(fit.intervention, best.drop(i))) for i in best.index}
+#     least = max(without, key=without.get)
+#     if without[least] < 0.9:
+#         break
+#     best = best.drop(least)
+# my_kept = sl.keep(fit.intervention, best)
+# ```
+#
+# </details>
+#
+# ## 10 · What could be wrong?
+#
+# - **Any change might flip names.** That is what the shuffled control is for: the same numbers elsewhere.
+# - **It might know positions, not roles.** The test with the giver named first says which. A tied scalar is an answer
+#   to *where*, and the template decides what stands there.
+# - **One setting might be lucky.** So fronts are compared, over a grid and several seeds, and settings are chosen on
+#   training prompts only.
+# - **A map is not a mechanism.** Patching asks another question and gives another map. A cell that is large may serve
+#   only to undo what another does; press it off in the panel.
+# - **Faithfulness is only the next token's.** What happens to the rest of the text is not asked. With names left out,
+#   what remains after *gave a book to* is little probability, and its divergence can be large where nobody looks.
+# - **Flipping at both signs is not symmetric.** The bare model is right on most prompts already, so $\beta = 1$ has
+#   little to do, and nearly all the work is at $\beta = -1$.
+#
+# **Next:** 06 gives up positions: a scalar that is read from the activation itself. **Open questions:** Do the few
+# locations that suffice stay the same in another template? Does a map of scalars fitted on one model size predict that
+# of the next? What would a *signed* faithfulness, on text that should not change, look like?
+
+# %% [markdown]
+# ## Appendix A · Which of our choices matter?
+#
+# The reconstruction had to decide. Each alternative alone, against what was decided, on held-out prompts:
+
+# %%
+shown = results.find("scaling_choices") if MODEL is None and PROFILE == "quick" else None
+if shown is None:
+    shown = scaling.choices(lm, task, OBJECTIVE, **OPTIONS)
+shown.pivot_table("value", "choice", "metric", sort=False)[
+    ["flip_rate", "effectiveness", "faithfulness", "kl", "minimality", "locations"]
+].round(2)
+
+# %% [markdown]
+# ## Appendix B · Without gradients
+#
+# Some models can be run but not differentiated, as on a shared server that returns logits only. *SPSA* (Spall, 1992)
+# estimates the slope from forward passes alone: push all numbers by a small random ±c, once this way and once that way,
+# and see which of the two is better; a few such pairs side by side in one batch. For a few hundred scalars that is
+# affordable; for SteerVec's tens of thousands the noise drowns the signal.
+
+# %%
+shown = results.find("scaling_gradients") if MODEL is None and PROFILE == "quick" else None
+if shown is None:
+    shown = scaling.gradients(lm, task, method, OBJECTIVE, **OPTIONS | {"batch_size": 4, "steps": 40})
+smooth = shown.assign(loss=shown.groupby("gradient")["loss"].transform(lambda side: side.rolling(5, 1).mean()))
+plots.lines(smooth, "forwards", "loss", by="gradient", log=True, labels=("rows run through the model", "loss, nats"))
+plt.show()
