@@ -5,10 +5,11 @@ from .fit import Fit, evaluate, fit, fit_grid, score
 from .intervention import Edit, Intervention, read_intervention
 from .layout import Layout
 from .methods.actadd import actadd, make_room, random_like
-from .methods.learned import ActivScalar, DynScalar, SteerVec, locations
+from .methods.learned import ActivScalar, DynScalar, SteerVec, keep, locations
 from .methods.sara import sara, sara_gain, shuffled
 from .model import Activations, Batch, SteerableModel, load, load_intervention
 from .objective import Objective
+from .remote import Remote, RemoteError
 from .search import FitOptions
 from .site import PLACES, Place, Site
 
@@ -25,6 +26,8 @@ __all__ = [
     "Layout",
     "Objective",
     "Place",
+    "Remote",
+    "RemoteError",
     "Site",
     "SteerVec",
     "SteerableModel",
@@ -32,6 +35,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_grid",
+    "keep",
     "load",
     "load_intervention",
     "locations",

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections import deque
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,7 +20,8 @@ from .methods.learned import Learned, locations
 from .metrics import bootstrap_interval, kl
 from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips, minimality
-from .search import LOG, THRESHOLD, FitOptions, Problem, Run, Setting, capacity, search
+from .passes import Call, Plain, Tap, like, logits
+from .search import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
 from .tasks import COLUMNS, answer_tokens
 
 
@@ -80,10 +83,14 @@ def fit(
         TypeError: there is no such option.
     """
     chosen, problem = FitOptions(**options), Problem.of(lm, frame, method)
-    waiting = deque([(0, (objective or Objective(), seed))])
-    steps = search(problem, waiting, chosen, 1)
-    bar = tqdm(steps, total=chosen.steps, desc=method.name, disable=not progress, leave=False)
-    return next(_result(problem, run, chosen) for stopped in bar for run in stopped)
+    setting = (objective or Objective(), seed)
+    with tqdm(total=chosen.steps, desc=method.name, disable=not progress or lm.remote is not None, leave=False) as bar:
+
+        def tick(ended: dict[int, Learnt]) -> None:
+            bar.update()
+
+        ((found,),) = lm.run([problem.call([setting], chosen, 1, None if lm.remote else tick)])
+    return _result(problem, setting, found, chosen)
 
 
 def fit_grid(
@@ -98,7 +105,7 @@ def fit_grid(
     progress: bool = True,
     **options: Any,
 ) -> list[Fit]:
-    """Fit many settings of one method in one loop, as many at a time as memory allows.
+    """Fit many settings of one method in one loop, as many at a time as memory allows; with a remote model, in one job.
 
     Args:
         lm: the model.
@@ -128,32 +135,42 @@ def fit_grid(
     identity = _identity(problem, frame, chosen)
     files = [None if folder is None else _file(folder, identity, setting) for setting in settings]
     found = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
-    waiting = deque((i, setting) for i, setting in enumerate(settings) if i not in found)
+    missing = [i for i in range(len(settings)) if i not in found]
+
+    def keep(ended: dict[int, Learnt]) -> None:
+        for turn, learned in ended.items():
+            found[missing[turn]] = _result(problem, settings[missing[turn]], learned, chosen)
+            _write(files[missing[turn]], found[missing[turn]])
+            bar.update()
+
     with tqdm(total=len(settings), initial=len(found), desc=method.name, disable=not progress, leave=False) as bar:
-        for stopped in search(problem, waiting, chosen, capacity(problem, chosen, memory)):
-            for run in stopped:
-                found[run.number] = _result(problem, run, chosen)
-                _write(files[run.number], found[run.number])
-                bar.update()
+        if missing:
+            wanted, at_once = [settings[i] for i in missing], capacity(problem, chosen, memory)
+            (ended,) = lm.run([problem.call(wanted, chosen, at_once, None if lm.remote else keep)])
+            if lm.remote:
+                keep(dict(enumerate(ended)))
     return [found[i] for i in range(len(settings))]
 
 
-def _result(problem: Problem, run: Run, options: FitOptions) -> Fit:
+def _result(problem: Problem, setting: Setting, found: Learnt, options: FitOptions) -> Fit:
     """The mean of the last window as an intervention, with where it comes from."""
-    history = pd.DataFrame(run.log, columns=list(LOG))
+    (objective, seed), (tensors, log, seconds), count = setting, found, len(problem.plain["batch"][0])
+    history = pd.DataFrame(log.tolist(), columns=list(LOG))
     history.insert(0, "step", range(len(history)))
-    history["forwards"] = (history["step"] + 1) * 2 * options.members * min(options.batch_size, len(problem.base))
-    told = {"method": problem.method.name, "objective": asdict(run.objective), "seed": run.seed}
-    length = {"length": problem.batch.ids.shape[1]} if problem.method.tied else {}
-    info = problem.lm.info(**told, **length, options=asdict(options), prompts=len(problem.base))
-    found = problem.method.intervention(problem.method.sites(problem.lm), run.mean * problem.units, info)
-    return Fit(found, history, problem.method, run.objective, run.seed)
+    history["forwards"] = (history["step"] + 1) * 2 * options.members * min(options.batch_size, count)
+    if not math.isfinite(last := history["loss"].iloc[-1]):
+        warnings.warn(f"the loss became {last} ({objective}): use a smaller lr", stacklevel=3)
+    told = {"method": problem.method.name, "objective": asdict(objective), "seed": seed}
+    length = {"length": problem.plain["batch"][0].shape[1]} if problem.method.tied else {}
+    info = problem.lm.info(**told, **length, options=asdict(options), prompts=count, seconds=float(seconds))
+    learned = problem.method.intervention(problem.method.sites(problem.lm), tensors, info)
+    return Fit(learned, history, problem.method, objective, seed)
 
 
 def _identity(problem: Problem, frame: pd.DataFrame, options: FitOptions) -> list[Any]:
     """What all settings of a grid depend on; of the weights, the first numbers of each parameter."""
     lm, weights = problem.lm, hashlib.sha256()
-    for parameter in lm.hf.parameters():
+    for parameter in () if lm.hf.device.type == "meta" else lm.hf.parameters():
         weights.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
     model = [lm.name, lm.revision, lm.tokenizer_hash, str(lm.dtype), weights.hexdigest()]
     return [model, frame[list(COLUMNS)].to_numpy().tolist(), repr(problem.method), asdict(options)]
@@ -203,18 +220,35 @@ def score(
     if length is not None and lengths != {length}:
         other = min(lengths - {length})
         raise ValueError(f"a prompt has {other} tokens, the intervention was fitted at the positions of {length}")
-    parts = []
-    for rows in torch.split(torch.arange(len(prompts)), batch_size):
-        some, answers = [prompts[row] for row in rows], (correct[rows], wrong[rows])
-        with torch.no_grad():
-            base, up, down = (lm.logits(some, steer) for steer in (None, intervention, -intervention))
-        bare, plus, minus = (difference(logits, *answers) for logits in (base, up, down))
-        moved = (faithfulness(up, base, *answers) + faithfulness(down, base, *answers)) / 2
-        total = (kl(base, up) + kl(base, down)) / 2
-        columns = [bare, plus, minus, effectiveness(plus, minus, margin), moved, total, flips(plus, minus)]
-        parts.append(torch.stack([column.float() for column in columns], 1).cpu())
+    calls = (
+        _judged_call(lm, [prompts[row] for row in rows], intervention, correct[rows], wrong[rows], margin)
+        for rows in torch.split(torch.arange(len(prompts)), batch_size)
+    )
+    parts = [part.cpu() for part in lm.run(calls)]
     names = ["bare", "plus", "minus", "effectiveness", "faithfulness", "kl", "flips"]
     return pd.DataFrame(torch.cat(parts).numpy(), columns=names, index=frame.index).astype({"flips": bool})
+
+
+def _judged_call(
+    lm: SteerableModel, prompts: list[str], intervention: Intervention, correct: Tensor, wrong: Tensor, margin: float
+) -> Call:
+    """The columns of `score` for some prompts."""
+    batch = lm.batch(prompts)
+    signs = [lm.taps(lm.check(steer, batch)) for steer in (None, intervention, -intervention)]
+    return Call(judged, (batch.plain, signs, correct, wrong, margin), like(len(prompts), 7))
+
+
+def judged(
+    model: Any, batch: Plain, signs: Sequence[Sequence[Tap]], correct: Tensor, wrong: Tensor, margin: float
+) -> Float[Tensor, "prompt column"]:
+    """The columns of `score`, from passes without and with either sign; travels, as `passes.py` says."""
+    base, up, down = (logits(model, batch, taps, True, False)[:, -1].float() for taps in signs)
+    answers = (correct.to(base.device), wrong.to(base.device))
+    bare, plus, minus = (difference(each, *answers) for each in (base, up, down))
+    moved = (faithfulness(up, base, *answers) + faithfulness(down, base, *answers)) / 2
+    total = (kl(base, up) + kl(base, down)) / 2
+    columns = [bare, plus, minus, effectiveness(plus, minus, margin), moved, total, flips(plus, minus)]
+    return torch.stack([column.float() for column in columns], 1)
 
 
 def evaluate(

@@ -1,39 +1,54 @@
-"""A causal language model to read, edit and generate with. The only file that speaks nnsight.
+"""A causal language model to read, edit and generate with. With `remote.py` the only file that imports nnsight.
 
-Every trace lives in a small function here, because nnsight re-runs the source of its `with` block: users pass prompts,
-interventions and tensors, never blocks, and one lock per model makes threads and widgets wait instead of crash.
+Every trace lives in a small function of `passes.py`, because nnsight re-runs the source of its `with` block: users pass
+prompts, interventions and tensors, never blocks, and one lock per model makes threads and widgets wait, not crash.
 """
 
 import contextlib
+import copy
 import hashlib
 import io
+import itertools
 import json
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import nnsight
 import pandas as pd
 import torch
+from greenlet import greenlet
 from jaxtyping import Float, Int
 from nnsight import TransformersModel
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from .edit import applies, edit
+from . import passes
+from .edit import applies
 from .intervention import Intervention, Stack, Steer, read_intervention, stack_rows
 from .layout import Layout, find_layout
+from .passes import Call, Plain, Tap, like
+from .remote import Gathering, Ledger, Meter, Remote, Runner, Waiting, to_remote
 from .sampling import check_options, logits_processors, row_seeds
 from .site import Site
 
 warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
+
+T = TypeVar("T")
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -53,6 +68,11 @@ class Batch:
     ids: Int[Tensor, "batch pos"]
     mask: Int[Tensor, "batch pos"]
     pad: Int[Tensor, " batch"] | None
+
+    @property
+    def plain(self) -> Plain:
+        """As a tuple, which is what a pass is given."""
+        return self.ids, self.mask, self.pad
 
     @property
     def lengths(self) -> list[int]:
@@ -92,7 +112,13 @@ class SteerableModel:
     """
 
     def __init__(
-        self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layout: Layout, name: str, revision: str | None
+        self,
+        hf: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        layout: Layout,
+        name: str,
+        revision: str | None,
+        remote: Runner | None = None,
     ) -> None:
         """Wrap a loaded model; use `steerlab.load`, which checks what it is given."""
         self.hf: PreTrainedModel = hf.requires_grad_(False)
@@ -102,14 +128,17 @@ class SteerableModel:
         self.name = name
         self.revision = revision
         self.lock = threading.RLock()
-        self._traced = TransformersModel(hf, tokenizer=tokenizer)
+        self.remote = remote
+        place = {"device": "meta", "revision": revision} if hf.device.type == "meta" else {}
+        self._traced = TransformersModel(hf, tokenizer=tokenizer, **place)
         self._blocks = _follow(self._traced, layout.blocks)
 
     def __repr__(self) -> str:
         """Name, size, device and dtype in one line."""
         dtype = str(self.dtype).removeprefix("torch.")
         shape = f"{self.n_layers} layers x {self.d_model}"
-        return f"SteerableModel({self.name}: {self.n_params / 1e6:.1f}M parameters, {shape}, {self.device}, {dtype})"
+        place = self.device if self.remote is None else self.remote
+        return f"SteerableModel({self.name}: {self.n_params / 1e6:.1f}M parameters, {shape}, {place}, {dtype})"
 
     @property
     def n_layers(self) -> int:
@@ -128,8 +157,8 @@ class SteerableModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs go."""
-        return torch.device(self.hf.device)
+        """Where the inputs go; those of a model without weights travel from the CPU."""
+        return torch.device("cpu" if self.hf.device.type == "meta" else self.hf.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -197,11 +226,12 @@ class SteerableModel:
         wanted = sorted({sites} if isinstance(sites, Site) else set(sites))
         if not wanted:
             raise ValueError("no sites given: name at least one, such as Site('resid_pre', 0)")
-        self._check_layers(wanted)
+        self.check_layers(wanted)
         batch = self.batch(prompts)
         stacks = self.check(steer, batch)
-        with self.lock, torch.set_grad_enabled(_needs_grad(stacks)):
-            kept = self._trace_sites(batch, stacks, wanted)
+        taps = self.taps({site: stack for site, stack in stacks.items() if not wanted[-1] < site}, wanted)
+        gives = [like(*batch.ids.shape, self.d_model, dtype=self.dtype)] * len(wanted)
+        (kept,) = self.run([Call(passes.activations, (batch.plain, taps, self._needs_grad(stacks)), gives)])
         return Activations(dict(zip(wanted, kept, strict=True)), batch.mask)
 
     def logits(
@@ -242,16 +272,15 @@ class SteerableModel:
         if stacks and min(stacks).layer < layer:
             raise ValueError(f"{min(stacks)} is edited, but the blocks below {layer} are not run: start at its layer")
         below = [(self._blocks[i], entering.expand(len(steer), -1, -1)) for i in range(layer)]
-        with self.lock, torch.set_grad_enabled(_needs_grad(stacks)):
-            return self._trace_logits(batch, stacks, {"logits_to_keep": 1}, below)[:, -1].float()
+        (logits,) = self.run([self.logits_call(batch, stacks, "last", below)])
+        return logits[:, -1].float()  # type: ignore[no-any-return]
 
     def forward(
         self, batch: Batch, stacks: Mapping[Site, list[Stack]], position: Literal["last", "all"]
     ) -> Float[Tensor, "batch pos vocab"]:
         """`logits` for a batch and stacks that are ready: what a loop calls at each step."""
-        keep = {"logits_to_keep": 1} if position == "last" else {}
-        with self.lock, torch.set_grad_enabled(_needs_grad(stacks)):
-            return self._trace_logits(batch, stacks, keep).float()
+        (logits,) = self.run([self.logits_call(batch, stacks, position)])
+        return logits.float()  # type: ignore[no-any-return]
 
     def logprobs(
         self, texts: Prompts, steer: Steer = None, *, given: Prompts | None = None, batch_size: int = 16
@@ -282,15 +311,15 @@ class SteerableModel:
         self.batch(listed)  # refuses an empty text, which its prompt would hide
         whole = [self._continue(prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
         self._check_chunks(steer, whole, batch_size)
-        frames = []
-        for rows in _chunks(len(whole), batch_size):
-            batch = self.batch([whole[row] for row in rows])
-            stacks = self.check(_select(steer, rows, len(whole)), batch)
-            scores = self._token_logprobs(batch, stacks)
-            frames += [
-                self._score_frame(row, whole[row].tolist(), scores[i], max(1, len(prefixes[row])))
-                for i, row in enumerate(rows)
-            ]
+        calls = (
+            self._logprobs_call([whole[row] for row in rows], _select(steer, rows, len(whole)))
+            for rows in _chunks(len(whole), batch_size)
+        )
+        scores = [row for chunk in self.run(calls) for row in chunk]
+        frames = [
+            self._score_frame(row, ids.tolist(), scores[row], max(1, len(prefixes[row])))
+            for row, ids in enumerate(whole)
+        ]
         return pd.concat(frames, ignore_index=True)
 
     def generate(
@@ -334,25 +363,36 @@ class SteerableModel:
         check_options(options, n=n, max_new_tokens=max_new_tokens)
         self._check_chunks(steer, listed, batch_size, max_new_tokens)
         rows = [(row, sample) for row in range(len(listed)) for sample in range(n)]
-        frames = []
-        for chunk in _chunks(len(rows), batch_size):
-            picked = [rows[i] for i in chunk]
-            numbers = [row for row, _ in picked]
-            new = self.complete(
-                [listed[row] for row in numbers],
-                _select(steer, numbers, len(listed)),
+        sampling = {"temperature": temperature, "top_p": top_p, "frequency_penalty": frequency_penalty, "seed": seed}
+        options |= sampling | {"max_new_tokens": max_new_tokens}
+        chunks = [[rows[i] for i in chunk] for chunk in _chunks(len(rows), batch_size)]
+        calls = (
+            self.complete_call(
+                [listed[row] for row, _ in picked],
+                _select(steer, [row for row, _ in picked], len(listed)),
                 samples=[sample for _, sample in picked],
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                frequency_penalty=frequency_penalty,
-                seed=seed,
                 **options,
             )
-            frames.append(self._completions(listed, picked, new, seed))
-        return pd.concat(frames, ignore_index=True)
+            for picked in chunks
+        )
+        found = [new for ids in self.run(calls) for new in self.completed(ids, **options)]
+        return self._completions(listed, rows, found, seed)
 
-    def complete(
+    def complete(self, prompts: Prompts, steer: Steer = None, **options: Any) -> list[list[int]]:
+        """Token ids of one completion for each prompt, in one batch.
+
+        Args:
+            prompts: one or more.
+            steer: nothing, one intervention, or one per prompt.
+            options: those of `complete_call`.
+
+        Raises:
+            ValueError: what `batch` and `check` refuse, or an option outside its range.
+        """
+        (ids,) = self.run([self.complete_call(prompts, steer, **options)])
+        return self.completed(ids, **options)
+
+    def complete_call(
         self,
         prompts: Prompts,
         steer: Steer = None,
@@ -364,8 +404,8 @@ class SteerableModel:
         frequency_penalty: float = 0.0,
         seed: int = 0,
         **options: Any,
-    ) -> list[list[int]]:
-        """Token ids of one completion for each prompt, in one batch: what `generate` and the sweeps call.
+    ) -> Call:
+        """What `generate` and the sweeps give to `run`: one batch of completions, to be read by `completed`.
 
         Args:
             prompts: one or more.
@@ -386,8 +426,137 @@ class SteerableModel:
         stacks = self.check(steer, batch)
         draw = logits_processors(batch.pad, row_seeds(seed, samples), temperature, top_p, frequency_penalty)
         plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        ids = self._run_generate(batch, stacks, plain | {"max_new_tokens": max_new_tokens} | options | draw)
-        return [self._cut(row, options.get("eos_token_id")) for row in ids[:, batch.ids.shape[1] :].tolist()]
+        every_step = any(applies(stack["when"], 1) for site in stacks.values() for stack in site)
+        settled = plain | {"max_new_tokens": max_new_tokens} | options | draw
+        gives = like(len(batch.ids), max_new_tokens, dtype=torch.long)
+        return Call(passes.generate, (batch.plain, self.taps(stacks), every_step, settled), gives)
+
+    def completed(self, ids: Int[Tensor, "batch new"], **options: Any) -> list[list[int]]:
+        """What a `complete_call` gave, each row cut before its end."""
+        return [self._cut(row, options.get("eos_token_id")) for row in ids.tolist()]
+
+    def run(self, calls: Iterable[Call]) -> list[Any]:
+        """Run functions beside the model, in one nnsight session: here, or with a remote model in one request.
+
+        Args:
+            calls: what to run; each is made when its turn comes, unless it travels.
+
+        Raises:
+            RemoteError: the server could not be reached, refused the request, or failed.
+        """
+        with self.lock:
+            if self.remote is not None:
+                return self.remote.run(self._traced, list(calls))
+            with self._traced.session():
+                found = nnsight.save(passes.every(self._traced, ((call.work, call.args) for call in calls)))
+            return found  # type: ignore[no-any-return]  # nnsight has no types
+
+    def together(self, works: Sequence[Callable[["SteerableModel"], T]]) -> list[T]:
+        """Results of several calls; with a remote model they share their requests.
+
+        What each asks the model first goes into one request, what each asks next into the next, and so on: a study
+        whose parts do not wait for each other is one job.
+
+        Args:
+            works: such as `[lambda lm, c=c: lm.generate(prompts, c * vector, seed=c) for c in range(4)]`.
+
+        Raises:
+            RemoteError: see `run`; whatever a call itself raises.
+        """
+        if self.remote is None:
+            return [work(self) for work in works]
+        done: dict[int, T] = {}
+        asked: dict[int, tuple[greenlet, list[Call]]] = {}
+
+        def go_on(i: int, fiber: greenlet, *answer: Any) -> None:
+            found = fiber.switch(*answer)
+            if fiber.dead:
+                done[i] = found
+            else:
+                asked[i] = (fiber, found)
+
+        for i, work in enumerate(works):
+            go_on(i, greenlet(work), self._beside(Gathering()))
+        while asked:
+            turn = dict(asked)
+            asked.clear()
+            found = iter(self.run([call for _, calls in turn.values() for call in calls]))
+            for i, (fiber, calls) in turn.items():
+                go_on(i, fiber, list(itertools.islice(found, len(calls))))
+        return [done[i] for i in range(len(works))]
+
+    def dry_run(self, call: Callable[["SteerableModel"], Any]) -> pd.DataFrame:
+        """What a call would send to a server, and what would come back; nothing is sent, and no weights are needed.
+
+        Args:
+            call: such as `lambda lm: lm.generate(prompts, n=5)`. The checks of its arguments are the real ones; the
+                model's answers are zeros.
+
+        Returns:
+            One row per request: `request`, `calls` (functions run beside the model) and what each `runs`,
+            `payload_bytes` (compressed), `result_bytes` (at most, before compression), the `largest` shape of a result,
+            and the `problem`, if there is one.
+
+        Raises:
+            ValueError: what the call itself refuses.
+        """
+        meter = Meter((self.remote if isinstance(self.remote, Remote) else Remote()).limit)
+        try:
+            call(self._beside(meter))
+        except Exception as error:
+            if not meter.rows:
+                raise
+            meter.rows[-1]["problem"] = f"how it goes on depends on the model's answer ({error})"
+        return pd.DataFrame(meter.rows)
+
+    def submit(self, call: Callable[["SteerableModel"], Any], file: str | Path) -> str | None:
+        """Begin a call on the server and do not wait; `collect` fetches its result, from any kernel.
+
+        Args:
+            call: such as `lambda lm: sl.fit(lm, ...)`. One that makes several requests, each depending on the last,
+                begins the first that has no answer yet.
+            file: where the ids of its jobs are kept. A second `submit` with it begins nothing anew.
+
+        Returns:
+            The id of the job that runs; None where all is finished.
+
+        Raises:
+            ValueError: the model is not remote, the file is none of jobs, or what the call itself refuses.
+            RemoteError: see `run`.
+        """
+        try:
+            call(self._beside(self._ledger(file, wait=False)))
+        except Waiting as waiting:
+            return waiting.job
+        return None
+
+    def collect(self, call: Callable[["SteerableModel"], T], file: str | Path) -> T:
+        """The result of a call that was begun by `submit`; waits for what is not finished.
+
+        Args:
+            call: the same as then, with the same arguments.
+            file: the same. It stays, so that the result can be fetched again while the server keeps it.
+
+        Raises:
+            ValueError: the model is not remote, the file is none of jobs, or what the call itself refuses.
+            RemoteError: see `run`.
+        """
+        return call(self._beside(self._ledger(file, wait=True)))
+
+    def noting(self, file: str | Path) -> "SteerableModel":
+        """This model; where it is remote, it notes the id of each job in a file, and begins none that stands there."""
+        return self._beside(Ledger(self.remote, file, wait=True)) if isinstance(self.remote, Remote) else self
+
+    def _ledger(self, file: str | Path, wait: bool) -> Ledger:
+        if not isinstance(self.remote, Remote):
+            raise ValueError(f"{self.name} runs in this process, not on a server: load it with remote=True")
+        return Ledger(self.remote, file, wait)
+
+    def _beside(self, runner: Runner) -> "SteerableModel":
+        """This model with another runner."""
+        twin = copy.copy(self)
+        twin.remote = runner
+        return twin
 
     def check(self, steer: Steer, batch: Batch, first: int = 0) -> dict[Site, list[Stack]]:
         """Everything that can be wrong with an intervention, said before the model runs; returns it stacked.
@@ -404,7 +573,7 @@ class SteerableModel:
         """
         rows = batch.ids.shape[0]
         stacks = stack_rows(steer, rows)
-        self._check_layers(stacks)
+        self.check_layers(stacks)
         each = [steer] * rows if isinstance(steer, Intervention) else list(steer or [])
         lengths = batch.lengths
         seen = set()
@@ -450,7 +619,12 @@ class SteerableModel:
                 more = f" and {new} new ones" if new > 1 else ""
                 raise ValueError(f"prompt {i} has {len(row)} tokens{more}: {self.name} has a context of {context}")
 
-    def _check_layers(self, sites: Any) -> None:
+    def check_layers(self, sites: Iterable[Site]) -> None:
+        """Refuse layers that the model does not have.
+
+        Raises:
+            ValueError: a layer is out of range.
+        """
         for site in sites:
             if site.layer >= self.n_layers:
                 raise ValueError(f"layer {site.layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}")
@@ -470,12 +644,23 @@ class SteerableModel:
             return torch.tensor(self._ids(text))
         return torch.tensor(prefix + (self.encode(text) if isinstance(text, str) else [int(t) for t in text]))
 
-    def _token_logprobs(self, batch: Batch, stacks: Mapping[Site, list[Stack]]) -> Float[Tensor, "batch pos"]:
-        """Log-probability of each token after those before it; the first column is 0."""
-        logits = self.forward(batch, stacks, "all").detach()
-        scores, targets = logits[:, :-1].flatten(0, 1), batch.ids[:, 1:].flatten()
-        losses = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
-        return torch.nn.functional.pad(-losses.view(batch.ids.shape[0], -1), (1, 0)).cpu()
+    def logits_call(
+        self,
+        batch: Batch,
+        stacks: Mapping[Site, list[Stack]],
+        position: Literal["last", "all"],
+        below: Sequence[tuple[Any, Tensor]] = (),
+    ) -> Call:
+        """What `forward` gives to `run`: logits, [batch, 1, vocab] or [batch, pos, vocab]."""
+        last, width = position == "last", batch.ids.shape[1]
+        gives = like(len(batch.ids), 1 if last else width, int(self.hf.config.vocab_size), dtype=self.dtype)
+        return Call(passes.logits, (batch.plain, self.taps(stacks), last, self._needs_grad(stacks), below), gives)
+
+    def _logprobs_call(self, prompts: list[Prompt], steer: Steer) -> Call:
+        """Log-probabilities of the prompts' own tokens, [batch, pos]."""
+        batch = self.batch(prompts)
+        taps = self.taps(self.check(steer, batch))
+        return Call(passes.logprobs, (batch.plain, taps), like(*batch.ids.shape))
 
     def _score_frame(self, row: int, ids: list[int], scores: Float[Tensor, " pos"], first: int) -> pd.DataFrame:
         """The tokens of one text from position `first` on, with their scores."""
@@ -501,18 +686,22 @@ class SteerableModel:
             }
         )
 
+    def _needs_grad(self, stacks: Mapping[Site, list[Stack]]) -> bool:
+        """Whether a tensor of the stacks is being learned here."""
+        every = (stack[name] for site in stacks.values() for stack in site for name in ("shift", "gain", "probe"))
+        wanted = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in every)
+        if wanted and self.remote is not None:
+            raise ValueError(
+                "a tensor of the intervention requires a gradient, which does not travel: use steerlab.fit"
+            )
+        return wanted
+
     def _cut(self, ids: list[int], ends: int | list[int] | None) -> list[int]:
         """Generated ids before the first EOS, or what `ends` names in its place, or the padding after either."""
         ends = self.hf.generation_config.eos_token_id if ends is None else ends
         stop = set(ends if isinstance(ends, list) else [ends])
         stop |= {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         return ids[: next((i for i, token in enumerate(ids) if token in stop), len(ids))]
-
-    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Keyword inputs of a forward pass; padded rows count their positions from their first real token."""
-        if batch.pad is None:
-            return {"attention_mask": batch.mask}
-        return {"attention_mask": batch.mask, "position_ids": (batch.mask.cumsum(1) - 1).clamp(min=0)}
 
     def _tap(self, site: Site) -> tuple[Any, bool]:
         """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""
@@ -521,73 +710,9 @@ class SteerableModel:
             return block, site.place == "resid_pre"
         return _follow(block, self.layout.attn if site.place == "attn_out" else self.layout.mlp), False
 
-    def _taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Any]:
+    def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Tap]:
         """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""
         return [(*self._tap(site), stacks.get(site, []), site in read) for site in sorted({*stacks, *read})]
-
-    def _trace_sites(self, batch: Batch, stacks: Mapping[Site, list[Stack]], read: Sequence[Site]) -> list[Tensor]:
-        last = max(read)
-        taps = self._taps({site: stack for site, stack in stacks.items() if not last < site}, read)
-        with self._traced.trace(batch.ids, use_cache=False, **self._inputs(batch)) as tracer:
-            kept = nnsight.save([])
-            _visit(taps, len(batch.ids), batch.pad, 0, kept)
-            tracer.stop()
-        return kept  # type: ignore[no-any-return]  # nnsight has no types
-
-    def _trace_logits(
-        self,
-        batch: Batch,
-        stacks: Mapping[Site, list[Stack]],
-        keep: dict[str, int],
-        below: Sequence[tuple[Any, Tensor]] = (),
-    ) -> Tensor:
-        """Logits; each block of `below` is not run, and gives the tensor beside it."""
-        taps = self._taps(stacks)
-        with self._traced.trace(batch.ids, use_cache=False, **keep, **self._inputs(batch)):
-            for block, output in below:
-                block.skip(output)
-            _visit(taps, len(batch.ids), batch.pad, 0, [])
-            logits = nnsight.save(self._traced.output.logits)
-        return logits  # type: ignore[no-any-return]
-
-    def _run_generate(self, batch: Batch, stacks: Mapping[Site, list[Stack]], options: dict[str, Any]) -> Tensor:
-        """Token ids, prompt included; loops over decode steps only where an edit needs it."""
-        decodes = any(applies(stack["when"], 1) for site in stacks.values() for stack in site)
-        with self.lock, torch.no_grad():
-            run = self._trace_every_step if decodes else self._trace_prompt
-            return run(batch, self._taps(stacks), options)
-
-    def _trace_prompt(self, batch: Batch, taps: list[Any], options: dict[str, Any]) -> Tensor:
-        with self._traced.generate(batch.ids, attention_mask=batch.mask, **options) as tracer:
-            _visit(taps, len(batch.ids), batch.pad, 0, [])
-            ids = nnsight.save(tracer.result)
-        return ids  # type: ignore[no-any-return]
-
-    def _trace_every_step(self, batch: Batch, taps: list[Any], options: dict[str, Any]) -> Tensor:
-        with self._traced.generate(**options) as tracer:
-            with tracer.invoke(batch.ids, attention_mask=batch.mask):
-                for step in tracer.iter[:]:
-                    _visit(taps, len(batch.ids), batch.pad, step, [])
-            with tracer.invoke():  # of its own, so that it is reached also when sequences end early
-                ids = nnsight.save(tracer.result)
-        return ids  # type: ignore[no-any-return]
-
-
-def _visit(taps: list[Any], rows: int, pad: Tensor | None, step: int, kept: list[Tensor]) -> None:
-    """Inside a trace: edit and read the sites in order. Values are replaced, never changed in place."""
-    for envoy, is_input, stacks, read in taps:
-        value = envoy.input if is_input else envoy.output
-        h = value[0] if isinstance(value, tuple) else value
-        new = edit(h.view(rows, -1, h.shape[-1]), stacks, pad, step)  # OPT's MLP works on [batch * pos, d_model]
-        if read:
-            kept.append(new)
-        if not stacks:
-            continue
-        replaced = (new.view(h.shape), *value[1:]) if isinstance(value, tuple) else new.view(h.shape)
-        if is_input:
-            envoy.input = replaced
-        else:
-            envoy.output = replaced
 
 
 def _follow(envoy: Any, path: str) -> Any:
@@ -616,12 +741,6 @@ def _select(steer: Steer, rows: Sequence[int], total: int) -> Steer:
     return [steer[row] for row in rows]
 
 
-def _needs_grad(stacks: Mapping[Site, list[Stack]]) -> bool:
-    """Whether a tensor of the stacks is being learned."""
-    every = (stack[name] for site in stacks.values() for stack in site for name in ("shift", "gain", "probe"))
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in every)
-
-
 def load(
     model: str | Path | PreTrainedModel | None = None,
     *,
@@ -631,6 +750,7 @@ def load(
     device_map: str | dict[str, Any] | None = None,
     layout: Layout | None = None,
     revision: str | None = None,
+    remote: bool | str | Remote = False,
 ) -> SteerableModel:
     """Load a causal language model to steer.
 
@@ -642,12 +762,16 @@ def load(
         device_map: of accelerate, to spread a large model; then `device` is not used.
         layout: for a family that `steerlab.layout.LAYOUTS` lacks.
         revision: of a Hub model.
+        remote: True to leave the weights on NDIF and read tokenizer and config alone; an address for another server
+            (name one that you trust: see `Remote`, which also takes a time-out); "local" to go the way of a request
+            in this process. The key is the variable NDIF_API_KEY, or what `nnsight login` has kept.
 
     Raises:
         OSError: the model is neither a local folder, nor cached, nor to be had from the Hub.
         TypeError: it is neither a name nor a transformers model.
         ValueError: it is not a causal language model, or its family is unknown and no layout is given.
     """
+    runner = to_remote(remote)
     if isinstance(model, PreTrainedModel):
         if tokenizer is None:
             raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
@@ -657,12 +781,13 @@ def load(
         raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
     else:
         source = BUNDLED if model is None else model
-        hf, tokenizer = _from_pretrained(str(source), tokenizer, device, dtype, device_map, revision)
+        weights = runner is None or runner.host == "local"
+        hf, tokenizer = _from_pretrained(str(source), tokenizer, device, dtype, device_map, revision, weights)
     if hf.config.is_encoder_decoder or not hf.can_generate():
         raise ValueError(f"{type(hf).__name__} is not a causal language model")
     name = "steerlab/bundled" if model is None else str(hf.config._name_or_path or type(hf).__name__)
     found = find_layout(hf, hf.config.model_type, layout)
-    return SteerableModel(hf, tokenizer, found, name, getattr(hf.config, "_commit_hash", None) or revision)
+    return SteerableModel(hf, tokenizer, found, name, getattr(hf.config, "_commit_hash", None) or revision, runner)
 
 
 def _from_pretrained(
@@ -672,8 +797,9 @@ def _from_pretrained(
     dtype: torch.dtype | None,
     device_map: str | dict[str, Any] | None,
     revision: str | None,
+    weights: bool,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights and tokenizer from a folder or the Hub."""
+    """Weights, or their shapes alone, and tokenizer from a folder or the Hub."""
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     wanted: torch.dtype | str = dtype or (torch.float32 if place.type == "cpu" and device_map is None else "auto")
     try:
@@ -681,6 +807,13 @@ def _from_pretrained(
         if type(config) not in AutoModelForCausalLM._model_mapping:
             raise ValueError(f"{source} ({config.model_type}) is not a causal language model")
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, revision=revision)
+        if not weights:
+            config._name_or_path = source
+            with torch.device("meta"):
+                bare = AutoModelForCausalLM.from_config(config, dtype=dtype or config.dtype)  # type: ignore[no-untyped-call]
+            with contextlib.suppress(OSError):  # it has none: the config says the same
+                bare.generation_config = GenerationConfig.from_pretrained(source, revision=revision or "main")
+            return bare, tokenizer
         spread = {"device_map": device_map} if device_map is not None else {}
         hf = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=wanted, **spread)
     except OSError as error:

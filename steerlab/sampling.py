@@ -53,7 +53,8 @@ class TopP(TopPLogitsWarper):
         out = scores.masked_fill(scores < best.gather(-1, last), self.filter_value)
         wide = last[:, 0] == best.shape[-1] - 1
         if bool(wide.any()):
-            out[wide] = super().__call__(input_ids[wide], scores[wide])
+            # not super(), whose cell does not travel with the source of a method
+            out[wide] = TopPLogitsWarper(self.top_p)(input_ids[wide], scores[wide])
         return out
 
 
@@ -65,14 +66,18 @@ class RowNoise(LogitsProcessor):
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        """One generator for each row."""
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        """One generator for each row, made where it is needed: seeds travel, generators do not."""
+        self.seeds = list(seeds)
+        self.device = device
+        self.generators: list[torch.Generator] = []
 
     def __call__(
         self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]
     ) -> Float[Tensor, "batch vocab"]:
         """Scores with fresh noise."""
-        noise = torch.empty(scores.shape, device=self.generators[0].device)
+        if not self.generators:
+            self.generators = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
+        noise = torch.empty(scores.shape, device=self.device)
         for row, generator in zip(noise, self.generators, strict=True):
             row.exponential_(generator=generator)
         return scores - noise.log_().to(scores.device)

@@ -2,14 +2,16 @@
 
 Settings do not touch each other, so that one comes out of a grid as it would alone. One that has stopped improving
 leaves the batch, and the next takes its place.
+
+The loop runs beside the model, as `passes.py` says, and so on a server too: `learn` and what it calls are given
+nnsight's model, and all else as dicts of tensors, numbers and text.
 """
 
 import math
-import warnings
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -18,8 +20,9 @@ from torch import Tensor
 
 from .methods.learned import Learned
 from .metrics import kl
-from .model import Batch, SteerableModel
+from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips
+from .passes import Call, Plain, Tap, activations, like, logits
 from .tasks import answer_tokens
 
 THRESHOLD = 1e-2
@@ -28,9 +31,18 @@ THRESHOLD = 1e-2
 CPU_TOKENS = 4096
 """Tokens of one pass on a CPU; more only spill out of its caches."""
 
+REMOTE_TOKENS = 2**16
+"""Tokens of one pass on a server, whose memory is not known here."""
+
 LOG = ("loss", "effectiveness", "faithfulness", "minimality", "kl", "flip_rate", "locations")
 
 Setting = tuple[Objective, int]
+
+Learnt = tuple[Float[Tensor, "site pos width"], Float[Tensor, "step number"], Float[Tensor, ""]]
+"""Tensors, log and seconds of a setting."""
+
+Tick = Callable[[dict[int, Learnt]], None]
+"""Told after every step what has ended there, by the number of the setting."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +90,16 @@ class FitOptions:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Training prompts on the device, and what is computed once: the bare model's logits and the unit of each site."""
+    """What is to be learned on which prompts, checked; `plain` is all that the loop is given."""
 
     lm: SteerableModel
     method: Learned
-    batch: Batch
-    correct: Int[Tensor, " prompt"]
-    wrong: Int[Tensor, " prompt"]
-    base: Float[Tensor, "prompt vocab"]
-    units: Float[Tensor, "site 1 1"]
     shape: tuple[int, int, int]
+    plain: dict[str, Any]
 
     @classmethod
     def of(cls, lm: SteerableModel, frame: pd.DataFrame, method: Learned) -> "Problem":
-        """Check everything, then run the bare model over the prompts.
+        """Check everything, before the model runs.
 
         Raises:
             ValueError: what `steerlab.fit` refuses.
@@ -105,158 +113,236 @@ class Problem:
                 "take prompts of one length, or DynScalar"
             )
         shape = (len(sites), *method.shape(longest, lm.d_model))
-        parts = torch.split(torch.arange(len(frame), device=lm.device), 64)
-        with torch.no_grad():
-            base = torch.cat([lm.forward(pick(batch, part), {}, "last")[:, -1] for part in parts])
-        seen = lm.activations(list(frame["prompt"].head(16)), sites)
-        units = [method.unit(h[seen.mask.to(h.device).bool()].float()) for h in seen.values()]
-        return cls(lm, method, batch, correct, wrong, base, torch.tensor(units, device=lm.device)[:, None, None], shape)
-
-    def losses(
-        self,
-        theta: Float[Tensor, "member site pos width"],
-        index: Int[Tensor, "member prompt"],
-        objectives: list[Objective],
-    ) -> tuple[Float[Tensor, " member"], Float[Tensor, "member term"]]:
-        """Each member's loss on its prompts, less minimality; and effectiveness, faithfulness, total KL and flip rate.
-
-        All in one pass: rows are members × signs × prompts.
-        """
-        shape = (len(theta), 2, index.shape[1])
-        beta = torch.tensor([1.0, -1.0], device=theta.device).view(1, 2, 1, 1, 1)
-        stacks = {
-            site: [self.method.stack((beta * part[:, None, None]).expand(*shape, -1, -1).flatten(0, 2))]
-            for site, part in zip(self.method.sites(self.lm), theta.unbind(1), strict=True)
+        plain = {
+            "batch": batch.plain,
+            "correct": correct,
+            "wrong": wrong,
+            "taps": [(envoy, is_input) for envoy, is_input, _, _ in lm.taps({}, sites)],
+            "tensor": method.tensor,
+            "stack": method.stack(torch.empty(1, *shape[1:])) | {method.tensor: None},
+            "unit": type(method).unit,
+            "shape": shape,
+            "init": method.init,
         }
-        rows = pick(self.batch, index[:, None].expand(shape).flatten())
-        logits = self.lm.forward(rows, stacks, "last").view(*shape, -1)
-        base = self.base[index][:, None].expand_as(logits)
-        correct, wrong = (answer[index][:, None].expand(shape) for answer in (self.correct, self.wrong))
-        plus, minus = difference(logits, correct, wrong).unbind(1)
-        margin = torch.tensor([objective.margin for objective in objectives], device=theta.device)[:, None]
-        effect = effectiveness(plus, minus, margin).mean(1)
-        moved = faithfulness(logits, base, correct, wrong, reverse=objectives[0].reverse).mean((1, 2))
-        with torch.no_grad():
-            terms = [effect, moved, kl(base, logits).mean((1, 2)), flips(plus, minus).float().mean(1)]
-        weight = torch.tensor([objective.faithfulness for objective in objectives], device=theta.device)
-        return effect + weight * moved, torch.stack(terms, 1).detach()
+        return cls(lm, method, shape, plain)
+
+    def call(self, settings: Sequence[Setting], options: FitOptions, side_by_side: int, tick: Tick | None) -> Call:
+        """Fit all settings; gives what was learnt of each, in their order."""
+        listed = [(i, asdict(objective), seed) for i, (objective, seed) in enumerate(settings)]
+        told = asdict(options) | {"members": options.members}
+        log = like(options.steps, len(LOG), dtype=torch.float64)
+        gives = [(like(*self.shape), log, like(dtype=torch.float64))] * len(listed)
+        return Call(learn, (self.plain, listed, told, side_by_side, tick), gives)
 
 
-def pick(batch: Batch, index: Int[Tensor, " row"]) -> Batch:
+# --- beside the model ----------------------------------------------------------------------------------------------
+
+
+def learn(
+    model: Any,
+    problem: dict[str, Any],
+    settings: list[tuple[int, dict[str, Any], int]],
+    options: dict[str, Any],
+    side_by_side: int,
+    tick: Tick | None = None,
+) -> list[Learnt]:
+    """Fit all settings, `side_by_side` at a time, and tell `tick` after every step."""
+    problem = prepared(model, problem)
+    found = {}
+    for stopped in search(model, problem, list(settings), options, side_by_side):
+        ended = {run["number"]: learnt(run, problem["units"]) for run in stopped}
+        found.update(ended)
+        if tick is not None:
+            tick(ended)
+    return [found[number] for number, _, _ in settings]
+
+
+def learnt(run: dict[str, Any], units: Tensor) -> Learnt:
+    """What is kept of a run that has stopped."""
+    numbers = (run["log"], time.perf_counter() - run["began"])
+    log, seconds = (torch.tensor(number, dtype=torch.float64) for number in numbers)
+    return run["mean"] * units, log, seconds
+
+
+def prepared(model: Any, problem: dict[str, Any]) -> dict[str, Any]:
+    """The problem with what is computed once: the bare model's logits, and the unit of each site."""
+    batch = problem["batch"]
+    count = len(batch[0])
+    every = torch.arange(count, device=batch[0].device)
+    base = torch.cat(
+        [logits(model, pick(batch, part), [], True, False)[:, -1].float() for part in torch.split(every, 64)]
+    )
+    some = pick(batch, every[:16])
+    taps: list[Tap] = [(envoy, is_input, [], True) for envoy, is_input in problem["taps"]]
+    seen = [h[some[1].bool().to(h.device)].float() for h in activations(model, some, taps, False)]
+    units = [problem["unit"](None, real) for real in seen]
+    moved = {name: problem[name].to(base.device) for name in ("correct", "wrong")}
+    placed = tuple(None if part is None else part.to(base.device) for part in batch)
+    found = {"batch": placed, "base": base, "units": torch.tensor(units, device=base.device)[:, None, None]}
+    return {**problem, **moved, **found}
+
+
+def pick(batch: Plain, index: Int[Tensor, " row"]) -> Plain:
     """Rows of a batch, each as often as it is named."""
-    return Batch(batch.ids[index], batch.mask[index], None if batch.pad is None else batch.pad[index])
+    ids, mask, pad = batch
+    return ids[index], mask[index], None if pad is None else pad[index]
 
 
-@dataclass(eq=False)
-class Run:
-    """One setting on its way; `theta` is in units of each site."""
+def losses(
+    model: Any,
+    problem: dict[str, Any],
+    theta: Float[Tensor, "member site pos width"],
+    index: Int[Tensor, "member prompt"],
+    objectives: list[dict[str, Any]],
+) -> tuple[Float[Tensor, " member"], Float[Tensor, "member term"]]:
+    """Each member's loss on its prompts, less minimality; and effectiveness, faithfulness, total KL and flip rate.
 
-    number: int
-    objective: Objective
-    seed: int
-    generator: torch.Generator
-    theta: Float[Tensor, "site pos width"]
-    adam: torch.optim.Adam
-    total: Float[Tensor, "site pos width"]  # of theta over the steps of this window
-    mean: Float[Tensor, "site pos width"]  # over those of the last
-    log: list[list[float]] = field(default_factory=list)
+    All in one pass: rows are members × signs × prompts.
+    """
+    shape = (len(theta), 2, index.shape[1])
+    beta = torch.tensor([1.0, -1.0], device=theta.device).view(1, 2, 1, 1, 1)
+    taps: list[Tap] = []
+    for (envoy, is_input), part in zip(problem["taps"], theta.unbind(1), strict=True):
+        rows = (beta * part[:, None, None]).expand(*shape, -1, -1).flatten(0, 2)
+        stack = {**problem["stack"], problem["tensor"]: rows}
+        taps.append((envoy, is_input, [stack], False))
+    wanted = torch.is_grad_enabled() and theta.requires_grad
+    found = logits(model, pick(problem["batch"], index[:, None].expand(shape).flatten()), taps, True, wanted)
+    if wanted and not found.requires_grad:
+        raise RuntimeError("no gradient comes back from the model here")
+    steered = found[:, -1].float().view(*shape, -1)
+    base = problem["base"][index][:, None].expand_as(steered)
+    correct, wrong = (problem[name][index][:, None].expand(shape) for name in ("correct", "wrong"))
+    plus, minus = difference(steered, correct, wrong).unbind(1)
+    margin = torch.tensor([objective["margin"] for objective in objectives], device=theta.device)[:, None]
+    effect = effectiveness(plus, minus, margin).mean(1)
+    moved = faithfulness(steered, base, correct, wrong, reverse=objectives[0]["reverse"]).mean((1, 2))
+    with torch.no_grad():
+        terms = [effect, moved, kl(base, steered).mean((1, 2)), flips(plus, minus).float().mean(1)]
+    weight = torch.tensor([objective["faithfulness"] for objective in objectives], device=theta.device)
+    return effect + weight * moved, torch.stack(terms, 1).detach()
 
-    @classmethod
-    def start(cls, number: int, setting: Setting, problem: Problem, lr: float) -> "Run":
-        """Initial values; drawn on the CPU, so that a seed means the same on every device."""
-        generator = torch.Generator().manual_seed(setting[1])
-        drawn = problem.method.init * torch.randn(problem.shape, generator=generator)
-        theta = (drawn.to(problem.units) / problem.units).requires_grad_()
-        adam = torch.optim.Adam([theta], lr=lr)
-        return cls(number, *setting, generator, theta, adam, torch.zeros_like(theta), theta.detach().clone())
 
-    def stops(self, options: FitOptions) -> bool:
-        """After a step: count it in, and at the end of a window see whether the loss still falls."""
-        losses, taken = [entry[0] for entry in self.log], len(self.log)
-        if not math.isfinite(losses[-1]):
-            warnings.warn(f"the loss became {losses[-1]} ({self.objective}): use a smaller lr", stacklevel=2)
-            return True
-        self.total += self.theta.detach()
-        rest = taken % options.patience
-        if rest and taken < options.steps:
-            return False
-        self.mean, self.total = self.total / (rest or options.patience), torch.zeros_like(self.total)
-        windows = [sum(losses[i : i + options.patience]) for i in range(0, taken - rest, options.patience)]
-        best = min(windows[:-2], default=math.inf)
-        flat = len(windows) > 2 and min(windows[-2:]) >= best - options.tolerance * abs(best)
-        return flat or taken >= options.steps
+def start(number: int, objective: dict[str, Any], seed: int, problem: dict[str, Any], lr: float) -> dict[str, Any]:
+    """A setting on its way, at its initial values; `theta` is in units of each site.
+
+    Drawn on the CPU, so that a seed means the same on every device. `total` is the sum of theta over the steps of this
+    window, `mean` its mean over those of the last.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = problem["init"] * torch.randn(problem["shape"], generator=generator)
+    theta = (drawn.to(problem["units"]) / problem["units"]).requires_grad_()
+    means = {"total": torch.zeros_like(theta), "mean": theta.detach().clone()}
+    own = {"number": number, "objective": objective, "generator": generator, "theta": theta, "log": []}
+    return {**own, **means, "adam": torch.optim.Adam([theta], lr=lr), "began": time.perf_counter()}
+
+
+def stops(run: dict[str, Any], options: dict[str, Any]) -> bool:
+    """After a step: count it in, and at the end of a window see whether the loss still falls."""
+    fallen, taken, patience = [entry[0] for entry in run["log"]], len(run["log"]), options["patience"]
+    if not math.isfinite(fallen[-1]):
+        return True
+    run["total"] += run["theta"].detach()
+    rest = taken % patience
+    if rest and taken < options["steps"]:
+        return False
+    run["mean"], run["total"] = run["total"] / (rest or patience), torch.zeros_like(run["total"])
+    windows = [sum(fallen[i : i + patience]) for i in range(0, taken - rest, patience)]
+    best = min(windows[:-2], default=math.inf)
+    flat = len(windows) > 2 and min(windows[-2:]) >= best - options["tolerance"] * abs(best)
+    return bool(flat or taken >= options["steps"])
 
 
 def search(
-    problem: Problem, waiting: deque[tuple[int, Setting]], options: FitOptions, capacity: int
-) -> Iterator[list[Run]]:
-    """Fit what waits, `capacity` settings at a time; yields after every step the runs that have stopped there."""
-    active: list[Run] = []
+    model: Any, problem: dict[str, Any], waiting: list[Any], options: dict[str, Any], side_by_side: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Fit what waits, `side_by_side` settings at a time; yields after every step the runs that have stopped there."""
+    active: list[dict[str, Any]] = []
     while waiting or active:
-        while waiting and len(active) < capacity:
-            number, setting = waiting.popleft()
-            active.append(Run.start(number, setting, problem, options.lr))
-        _step(problem, active, options)
-        stopped = [run for run in active if run.stops(options)]
-        active = [run for run in active if run not in stopped]
+        while waiting and len(active) < side_by_side:
+            number, objective, seed = waiting.pop(0)
+            active.append(start(number, objective, seed, problem, options["lr"]))
+        step(model, problem, active, options)
+        stopped = [run for run in active if stops(run, options)]
+        gone = [run["number"] for run in stopped]
+        active = [run for run in active if run["number"] not in gone]
         yield stopped
 
 
-def _step(problem: Problem, runs: list[Run], options: FitOptions) -> None:
+def step(model: Any, problem: dict[str, Any], runs: list[dict[str, Any]], options: dict[str, Any]) -> None:
     """One step of every run, in one batch."""
-    theta = torch.stack([run.theta for run in runs])
-    count = len(problem.base)
-    index = torch.stack([torch.randperm(count, generator=run.generator)[: options.batch_size] for run in runs])
-    estimate = _spsa if options.gradient == "spsa" else _exact
-    target, loss, terms = estimate(problem, runs, theta, index.to(theta.device), options)
-    real = theta * problem.units
+    theta = torch.stack([run["theta"] for run in runs])
+    count = len(problem["base"])
+    drawn = [torch.randperm(count, generator=run["generator"])[: options["batch_size"]] for run in runs]
+    estimate = spsa if options["gradient"] == "spsa" else exact
+    target, loss, terms = estimate(model, problem, runs, theta, torch.stack(drawn).to(theta.device), options)
+    real = theta * problem["units"]
     size = real.abs().sum((1, 2, 3))
-    penalty = torch.tensor([run.objective.minimality for run in runs], device=theta.device) * size
+    penalty = torch.tensor([run["objective"]["minimality"] for run in runs], device=theta.device) * size
     torch.autograd.backward(target + penalty.sum())
     found = real.detach().norm(dim=-1).gt(THRESHOLD).sum((1, 2))
     effect, moved, total, flipped = terms.unbind(1)
     log = torch.stack([loss + penalty.detach(), effect, moved, size.detach(), total, flipped, found], 1).tolist()
     for run, entry in zip(runs, log, strict=True):
-        run.log.append(entry)
-        run.adam.step()
-        run.adam.zero_grad()
+        run["log"].append(entry)
+        run["adam"].step()
+        run["adam"].zero_grad()
 
 
 Estimate = tuple[Float[Tensor, ""], Float[Tensor, " run"], Float[Tensor, "run term"]]
 """Something whose gradient in theta is the loss's, minimality left out; the loss of each run; its terms."""
 
 
-def _exact(problem: Problem, runs: list[Run], theta: Tensor, index: Tensor, options: FitOptions) -> Estimate:
+def exact(
+    model: Any,
+    problem: dict[str, Any],
+    runs: list[dict[str, Any]],
+    theta: Tensor,
+    index: Tensor,
+    options: dict[str, Any],
+) -> Estimate:
     """The losses themselves."""
-    loss, terms = problem.losses(theta * problem.units, index, [run.objective for run in runs])
+    loss, terms = losses(model, problem, theta * problem["units"], index, [run["objective"] for run in runs])
     return loss.sum(), loss.detach(), terms
 
 
-def _spsa(problem: Problem, runs: list[Run], theta: Tensor, index: Tensor, options: FitOptions) -> Estimate:
+def spsa(
+    model: Any,
+    problem: dict[str, Any],
+    runs: list[dict[str, Any]],
+    theta: Tensor,
+    index: Tensor,
+    options: dict[str, Any],
+) -> Estimate:
     """The mean over directions of slope · δ, slope = (L(θ + cδ) - L(θ - cδ)) / 2c, entries of δ = ±1 (Spall 1992).
 
     Minimality needs no model, so its gradient stays exact.
     """
-    n, c = options.directions, options.perturbation
-    signs = [torch.randint(2, (n, *problem.shape), generator=run.generator) for run in runs]
+    n, c = options["directions"], options["perturbation"]
+    signs = [torch.randint(2, (n, *problem["shape"]), generator=run["generator"]) for run in runs]
     delta = 2 * torch.stack(signs).to(theta) - 1
     with torch.no_grad():
         pairs = torch.stack([theta[:, None] + c * delta, theta[:, None] - c * delta], 2)
-        objectives = [run.objective for run in runs for _ in range(2 * n)]
-        found = problem.losses(pairs.flatten(0, 2) * problem.units, index.repeat_interleave(2 * n, 0), objectives)
+        objectives = [run["objective"] for run in runs for _ in range(2 * n)]
+        members = pairs.flatten(0, 2) * problem["units"]
+        found = losses(model, problem, members, index.repeat_interleave(2 * n, 0), objectives)
         loss, terms = (each.view(len(runs), n, 2, *each.shape[1:]) for each in found)
         slope = (loss[:, :, 0] - loss[:, :, 1]) / (2 * c)
         gradient = (slope[..., None, None, None] * delta).mean(1)
     return (gradient * theta).sum(), loss.mean((1, 2)), terms.mean((1, 2))
 
 
+# --------------------------------------------------------------------------------------------------------------------
+
+
 def capacity(problem: Problem, options: FitOptions, memory: float) -> int:
     """How many settings one pass takes, by a rough count of what a row keeps for its gradient."""
-    lm, (count, tokens) = problem.lm, problem.batch.ids.shape
+    lm, ids = problem.lm, problem.plain["batch"][0]
+    count, tokens = int(ids.shape[0]), int(ids.shape[1])
     rows = 2 * options.members * min(options.batch_size, count)
     if lm.device.type != "cuda":
-        return max(1, CPU_TOKENS // (rows * tokens))
+        return max(1, (CPU_TOKENS if lm.remote is None else REMOTE_TOKENS) // (rows * tokens))
     hidden = 40 * tokens * lm.n_layers * lm.d_model * torch.finfo(lm.dtype).bits // 8
-    vocabulary = 12 * problem.base.shape[1] * 4
+    vocabulary = 12 * int(lm.hf.config.vocab_size) * 4
     free, _ = torch.cuda.mem_get_info(lm.device)
     return max(1, int(memory * free) // (rows * (hidden + vocabulary)))

@@ -25,10 +25,15 @@ from tqdm.auto import tqdm
 from .intervention import Intervention
 from .metrics import entropy, kl
 from .model import Prompt, SteerableModel
+from .passes import Call, Plain, Tap, like, logits
 from .site import Site
 
 FORMAT = 1  # part of every key: raise it when the same setting comes to mean another result
 Result = dict[str, Any]
+Compute = Callable[[list[list[int]]], list[Result]]
+
+REMOTE_MEMORY = 2**35
+"""Bytes that a server is taken to have free for one batch; `rows` says it better."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +104,21 @@ def completions(
     base = _hash({"what": "completion", "model": identity(lm), **options})
     keys = [_hash([base, own, sample]) for own in hashes for sample in range(n)]
 
-    def compute(picked: list[int]) -> list[Result]:
+    def call(picked: list[int]) -> Call:
         prompts = [jobs[i][0].prompt for i in picked]
         steer = [jobs[i][0].steer for i in picked]
-        ids = lm.complete(prompts, steer, samples=[jobs[i][1] for i in picked], **options)
+        return lm.complete_call(prompts, steer, samples=[jobs[i][1] for i in picked], **options)
+
+    def compute(chunks: list[list[int]]) -> list[Result]:
+        found = (lm.completed(ids) for ids in _beside(lm, file).run([call(picked) for picked in chunks]))
+        ids = [row for chunk in found for row in chunk]
         texts = [lm.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
         return [{"completion": text, "n_tokens": len(row)} for text, row in zip(texts, ids, strict=True)]
 
     longest = max(lm.batch(setting.prompt).ids.shape[1] for setting in settings)
     size = rows or batch_rows(lm, longest + max_new_tokens)
     _check(lm, [setting for setting in settings for _ in range(min(n, 2))], size, max_new_tokens)
-    found = _run(keys, [range(len(keys))], size, compute, file, progress)
+    found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.remote is not None)
     return pd.DataFrame(
         [
             {**setting.columns, "prompt": _text(lm, setting.prompt), "sample": sample, **found[key], "seed": seed}
@@ -158,9 +167,16 @@ def next_tokens(
     _check(lm, settings, size)
     compare = Comparison(lm, sorted({_lowest(setting) for setting in settings}))
 
-    def compute(picked: list[int]) -> list[Result]:
-        logits, plain = compare([prompts[i] for i in picked], [settings[i].steer for i in picked])
-        return _describe(lm, logits, plain, ids)
+    def call(picked: list[int]) -> Call:
+        return compared_call(lm, [prompts[i] for i in picked], [settings[i].steer for i in picked], ids)
+
+    def compute(chunks: list[list[int]]) -> list[Result]:
+        if lm.remote is not None:
+            found = _beside(lm, file).run([call(picked) for picked in chunks])
+        else:
+            pairs = (compare([prompts[i] for i in chunk], [settings[i].steer for i in chunk]) for chunk in chunks)
+            found = [measured(*pair, ids) for pair in pairs]
+        return [row for chunk in found for row in _rows(lm, chunk)]
 
     def group(i: int) -> tuple[tuple[int, ...], int]:
         return prompts[i], _lowest(settings[i])
@@ -169,7 +185,7 @@ def next_tokens(
     groups = [list(members) for _, members in groupby(order, key=group)]
     if len(order) < 4 * len(groups):  # too few that share a prompt and a layer: fill the batches with all kinds
         groups = [order]
-    found = _run(keys, groups, size, compute, file, progress)
+    found = _run(keys, groups, size, compute, file, progress, lm.remote is not None)
     return pd.DataFrame(
         [
             {**setting.columns, "prompt": _text(lm, setting.prompt), **row}
@@ -198,10 +214,14 @@ class Comparison:
     ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "#batch vocab"]]:
         """Steered and unsteered logits of prompts, given as token ids."""
         once = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        if len(once) > 1:
-            plain = self.lm.logits([torch.tensor(prompt) for prompt in once])
-            logits = self.lm.logits([torch.tensor(prompt) for prompt in prompts], list(steer))
-            return logits, plain[[once[prompt] for prompt in prompts]]
+        if len(once) > 1 or self.lm.remote is not None:
+            bare, batch = (self.lm.batch([torch.tensor(prompt) for prompt in each]) for each in (once, prompts))
+            calls = [
+                self.lm.logits_call(bare, {}, "last"),
+                self.lm.logits_call(batch, self.lm.check(steer, batch), "last"),
+            ]
+            plain, steered = (found[:, -1].float() for found in self.lm.run(calls))
+            return steered, plain[[once[prompt] for prompt in prompts]]
         text = torch.tensor(prompts[0])
         if self.prompt != prompts[0]:
             self.prompt = prompts[0]
@@ -212,12 +232,38 @@ class Comparison:
         return self.lm.logits_from(layer, entering, text, steer), self.plain
 
 
-def _describe(lm: SteerableModel, logits: Tensor, plain: Tensor, ids: list[int]) -> list[Result]:
+def compared_call(
+    lm: SteerableModel, prompts: Sequence[tuple[int, ...]], steer: Sequence[Intervention | None], ids: list[int]
+) -> Call:
+    """What `measured` finds for each row, computed beside the model: the logits stay there."""
+    once = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+    bare, batch = (lm.batch([torch.tensor(prompt) for prompt in each]) for each in (once, prompts))
+    index = torch.tensor([once[prompt] for prompt in prompts])
+    taps, rows = lm.taps(lm.check(steer, batch)), len(prompts)
+    gives = {"kl": like(rows), "entropy": like(rows), "top": like(rows, dtype=torch.long)}
+    gives["logprobs"] = like(rows, len(ids))
+    return Call(compared, (bare.plain, index, batch.plain, taps, ids), gives)
+
+
+def compared(
+    model: Any, bare: Plain, index: Tensor, batch: Plain, taps: Sequence[Tap], ids: list[int]
+) -> dict[str, Tensor]:
+    """`measured`, of each row of a batch against its row of the unsteered batch; travels, as `passes.py` says."""
+    plain, steered = (logits(model, *each, True, False)[:, -1].float() for each in ((bare, []), (batch, taps)))
+    return measured(steered, plain[index.to(plain.device)], ids)
+
+
+def measured(steered: Tensor, plain: Tensor, ids: list[int]) -> dict[str, Tensor]:
     """What is kept of each row's next-token logits."""
-    scores = logits.log_softmax(-1)[:, ids].tolist()
-    tops = [lm.tokenizer.decode([token]) for token in logits.argmax(-1).tolist()]
-    measures = zip(kl(logits, plain).tolist(), entropy(logits).tolist(), tops, scores, strict=True)
-    return [{"kl": far, "entropy": spread, "top": top, "logprobs": own} for far, spread, top, own in measures]
+    found = {"kl": kl(steered, plain), "entropy": entropy(steered), "top": steered.argmax(-1)}
+    return {**found, "logprobs": steered.log_softmax(-1)[:, ids]}
+
+
+def _rows(lm: SteerableModel, found: Mapping[str, Tensor]) -> list[Result]:
+    """What was measured, a result for each row."""
+    tops = [lm.tokenizer.decode([token]) for token in found["top"].tolist()]
+    measures = zip(*(found[name].tolist() for name in ("kl", "entropy", "logprobs")), tops, strict=True)
+    return [{"kl": far, "entropy": spread, "top": top, "logprobs": own} for far, spread, own, top in measures]
 
 
 def _unfold(result: Result, tokens: Sequence[str]) -> Iterator[Result]:
@@ -236,24 +282,34 @@ def _run(
     keys: Sequence[str],
     groups: Sequence[Sequence[int]],
     size: int,
-    compute: Callable[[list[int]], list[Result]],
+    compute: Compute,
     file: str | Path | None,
     progress: bool,
+    at_once: bool = False,
 ) -> dict[str, Result]:
-    """All results by key: those found in the file, and those computed now, chunk by chunk.
+    """All results by key: those found in the file, and those computed now, chunk by chunk, or in one remote job.
 
     Args:
         keys: one per job; jobs with the same key are computed once.
         groups: numbers of the jobs that may share a batch.
         size: of a batch. A sweep that goes on keeps the size that it began with: other batches round otherwise.
-        compute: from numbers of jobs to their results.
+        compute: from numbers of jobs, by chunks, to their results.
         file: of the results.
         progress: whether to show a bar.
+        at_once: whether all chunks go to one call of `compute`, which is one remote job.
     """
     with closing(_open(file)) as store:
         found = _read(store, set(keys))
         size = int(_write(store, {_hash([*keys]): size})[_hash([*keys])])
         chunks = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+        if at_once:
+            lacking = [[i for i in {keys[i]: i for i in chunk}.values() if keys[i] not in found] for chunk in chunks]
+            if left := [chunk for chunk in lacking if chunk]:
+                wanted = [keys[i] for chunk in left for i in chunk]
+                found |= _write(store, dict(zip(wanted, compute(left), strict=True)))
+            if file is not None:
+                _jobs(file).unlink(missing_ok=True)
+            return found
         bar = tqdm(total=len(keys), initial=sum(key in found for key in keys), disable=not progress, unit="row")
         with bar:
             for chunk in chunks:
@@ -267,16 +323,26 @@ def _run(
     return found
 
 
-def _halving(compute: Callable[[list[int]], list[Result]], jobs: list[int]) -> list[Result]:
-    """Compute; where memory does not suffice, one half after the other."""
+def _halving(compute: Compute, jobs: list[int]) -> list[Result]:
+    """Compute one chunk; where memory does not suffice, one half after the other."""
     try:
-        return compute(jobs)
+        return compute([jobs])
     except torch.OutOfMemoryError:
         if len(jobs) == 1:
             raise
     torch.cuda.empty_cache()
     middle = len(jobs) // 2
     return _halving(compute, jobs[:middle]) + _halving(compute, jobs[middle:])
+
+
+def _beside(lm: SteerableModel, file: str | Path | None) -> SteerableModel:
+    """The model; with a remote one and a file, the ids of its jobs lie beside the file, so that none is lost."""
+    return lm if file is None else lm.noting(_jobs(file))
+
+
+def _jobs(file: str | Path) -> Path:
+    """Where the ids of a sweep's jobs are kept while they run."""
+    return Path(f"{file}.jobs")
 
 
 def _open(file: str | Path | None) -> sqlite3.Connection:
@@ -320,7 +386,8 @@ def batch_rows(lm: SteerableModel, tokens: int) -> int:
     cache = 2 * lm.n_layers * lm.d_model * size
     block = 16 * lm.d_model * size
     logits = 8 * 4 * int(lm.hf.config.vocab_size)
-    fits = free_memory(lm.device) // 4 // (tokens * (cache + block) + logits)
+    memory = free_memory(lm.device) if lm.remote is None else REMOTE_MEMORY
+    fits = memory // 4 // (tokens * (cache + block) + logits)
     return int(min(256, 2 ** max(0, int(fits).bit_length() - 1)))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import nnsight
 import pytest
 
-from steerlab import check, model
+from steerlab import check, model, passes
 
 CONFIG = nnsight.CONFIG.API
 
@@ -88,7 +88,7 @@ def test_a_broken_model_is_one_bad_line_among_ten(
 
 @pytest.mark.usefixtures("no_network")
 def test_an_edit_that_does_nothing_is_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(model, "edit", lambda h, *rest: h)
+    monkeypatch.setattr(passes, "edit", lambda h, *rest: h)
     assert check.main() == 1
     assert lines(capsys)["steering"][0] == "BAD"
 

@@ -2,6 +2,7 @@
 
 import gc
 import resource
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from families import fresh, steerable, tokenizer
 from torch import Tensor
 
 import steerlab as sl
-from steerlab import ActivScalar, DynScalar, Objective, SteerVec
+from steerlab import ActivScalar, DynScalar, Objective, SteerVec, search
 from steerlab.methods.learned import Learned
-from steerlab.search import FitOptions, Problem, Run, _exact, _spsa
+from steerlab.passes import Call
+from steerlab.search import FitOptions, Problem, prepared, start, stops
 
 METHODS = (ActivScalar(), SteerVec(), DynScalar())
 QUICK: dict[str, Any] = {"steps": 12, "patience": 4, "batch_size": 3, "lr": 0.05, "progress": False}
@@ -132,30 +134,31 @@ def test_a_grid_is_its_settings_alone(lm: sl.SteerableModel, task: sl.tasks.Task
     ],
 )
 def test_when_a_setting_stops(lm: sl.SteerableModel, task: sl.tasks.Task, losses: list[float], taken: int) -> None:
-    options = FitOptions(steps=10, patience=2)
-    run = Run.start(0, (Objective(), 0), Problem.of(lm, task.train, ActivScalar(layers=(0,))), lr=0.1)
+    options = asdict(FitOptions(steps=10, patience=2))
+    problem = Problem.of(lm, task.train, ActivScalar(layers=(0,)))
+    run = start(0, asdict(Objective()), 0, problem.plain | {"units": torch.ones(2, 1, 1)}, lr=0.1)
     for step, loss in enumerate(losses, start=1):
-        run.log.append([loss])
+        run["log"].append([loss])
         with torch.no_grad():
-            run.theta.fill_(step)
-        if run.stops(options):
+            run["theta"].fill_(step)
+        if stops(run, options):
             break
     assert step == taken
-    assert run.mean.unique().tolist() == [taken - 0.5]  # of the last two steps
+    assert run["mean"].unique().tolist() == [taken - 0.5]  # of the last two steps
 
 
 def test_a_setting_that_stops_makes_room(
     lm: sl.SteerableModel, task: sl.tasks.Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    losses = Problem.losses
+    losses = search.losses
 
-    def counted(self: Problem, theta: Tensor, *rest: Any) -> Any:
+    def counted(model: Any, problem: Any, theta: Tensor, *rest: Any) -> Any:
         batches.append(len(theta))
-        return losses(self, theta, *rest)
+        return losses(model, problem, theta, *rest)
 
-    monkeypatch.setattr(Problem, "losses", counted)
-    monkeypatch.setattr(Run, "stops", lambda self, options: len(self.log) == (8, 3, 7)[self.number])
+    monkeypatch.setattr(search, "losses", counted)
+    monkeypatch.setattr(search, "stops", lambda run, options: len(run["log"]) == (8, 3, 7)[run["number"]])
     monkeypatch.setattr("steerlab.search.CPU_TOKENS", 2 * (2 * 3 * 15))  # two settings at a time
     grid = sl.fit_grid(lm, task.train, ActivScalar(), Objective.grid((1, 2, 3), (0,), (0,)), **QUICK)
     assert [len(fit.history) for fit in grid] == [8, 3, 7]
@@ -176,15 +179,15 @@ def test_a_stopped_grid_goes_on(
     whole = sl.fit_grid(lm, task.train, ActivScalar(), objectives, **QUICK)
     monkeypatch.setattr("steerlab.search.CPU_TOKENS", 1)  # one setting at a time
     steps: list[int] = []
-    losses = Problem.losses
+    losses = search.losses
 
-    def interrupted(self: Problem, theta: Tensor, *rest: Any) -> Any:
+    def interrupted(model: Any, problem: Any, theta: Tensor, *rest: Any) -> Any:
         steps.append(len(theta))
         if len(steps) == 2 * 12 + 5:  # in the middle of the third
             raise KeyboardInterrupt
-        return losses(self, theta, *rest)
+        return losses(model, problem, theta, *rest)
 
-    monkeypatch.setattr(Problem, "losses", interrupted)
+    monkeypatch.setattr(search, "losses", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sl.fit_grid(lm, task.train, ActivScalar(), objectives, folder=folder, **QUICK)
     assert len(list(folder.glob("*.safetensors"))) == 2
@@ -219,15 +222,15 @@ def test_what_was_kept_is_taken_for_the_same_question_only(
 
 def test_the_estimated_gradient_points_where_the_exact_one_does(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
     problem = Problem.of(lm, task.train, ActivScalar(places=("attn_out",), layers=(0,)))
-    options = FitOptions(gradient="spsa", directions=60, perturbation=1e-2)
-    runs = [
-        Run.start(i, (objective, i), problem, 0.1) for i, objective in enumerate([Objective(5, 1), Objective(1, 0)])
-    ]
+    options = asdict(FitOptions(gradient="spsa", directions=60, perturbation=1e-2))
+    (plain,) = lm.run([Call(prepared, (problem.plain,), None)])
+    objectives = [Objective(5, 1), Objective(1, 0)]
+    runs = [start(i, asdict(objective), i, plain, 0.1) for i, objective in enumerate(objectives)]
     index = torch.arange(2).expand(2, 2)
     gradients, losses = [], []
-    for estimate in (_exact, _spsa):
+    for estimate in (search.exact, search.spsa):
         theta = torch.full((2, *problem.shape), 0.05, requires_grad=True)
-        target, loss, _ = estimate(problem, runs, theta, index, options)
+        ((target, loss, _),) = lm.run([Call(estimate, (plain, runs, theta, index, options), None)])
         gradients.append(torch.autograd.grad(target, theta)[0].flatten(1))
         losses.append(loss)
     exact, estimated = gradients
@@ -240,12 +243,12 @@ def test_the_estimated_gradient_points_where_the_exact_one_does(lm: sl.Steerable
 def test_forward_passes_alone_can_fit(
     lm: sl.SteerableModel, task: sl.tasks.Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(self: Any, batch: sl.Batch, stacks: Any, position: Any) -> Any:
-        assert not torch.is_grad_enabled()
-        return forward(self, batch, stacks, position)
+    def refused(model: Any, batch: Any, taps: Any, last: bool, grad: bool) -> Any:
+        assert not grad
+        return logits(model, batch, taps, last, grad)
 
-    forward = sl.SteerableModel.forward
-    monkeypatch.setattr(sl.SteerableModel, "forward", refused)
+    logits = search.logits
+    monkeypatch.setattr(search, "logits", refused)
     options = QUICK | {"steps": 40, "patience": 20, "batch_size": 4, "directions": 4}
     objective = Objective(margin=5, faithfulness=0.1, minimality=0.001)
     fit = sl.fit(lm, task.train, ActivScalar(), objective, gradient="spsa", **options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import steerlab as sl
 from steerlab import ActivScalar, DynScalar, SteerVec
 from steerlab.methods.learned import Learned
 from steerlab.objective import Objective
-from steerlab.search import Problem
+from steerlab.passes import Call
+from steerlab.search import Problem, losses, prepared
 
 METHODS = (ActivScalar, SteerVec, DynScalar)
 PLACES: tuple[sl.Place, ...] = ("attn_out", "mlp_out", "resid_post")
@@ -93,6 +95,15 @@ def task() -> pd.DataFrame:
     return pd.DataFrame({"prompt": PROMPTS, "correct": CORRECT, "wrong": WRONG})
 
 
+def lost(lm: sl.SteerableModel, problem: Problem, theta: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """What the loop computes from these tensors, on all prompts."""
+
+    def work(model: Any, plain: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return losses(model, prepared(model, plain), theta, torch.arange(4)[None], [asdict(objective)])
+
+    return lm.run([Call(work, (problem.plain,), None)])[0]
+
+
 @pytest.mark.parametrize("family", SOME)
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients_equal_those_of_plain_hooks(family: str, method: type[Learned]) -> None:
@@ -103,7 +114,7 @@ def test_gradients_equal_those_of_plain_hooks(family: str, method: type[Learned]
     generator = torch.Generator().manual_seed(1)
     size = {ActivScalar: 0.3, SteerVec: 0.3, DynScalar: 0.02}[method]
     theta = (size * torch.randn(1, *problem.shape, generator=generator)).requires_grad_()
-    loss, _ = problem.losses(theta, torch.arange(4)[None], [objective])
+    loss, _ = lost(lm, problem, theta, objective)
     loss.sum().backward()
 
     copies = {site: theta.detach()[0, i].double().requires_grad_() for i, site in enumerate(made.sites(lm))}
@@ -149,7 +160,7 @@ def test_the_value_applies_what_the_loop_applied(method: type[Learned]) -> None:
     learned = intervention(lm, made, 6, size=0.1)
     problem = Problem.of(lm, task(), made)
     theta = torch.stack([next(iter(edit.tensors.values())) for _, edit in learned.edits])[None]
-    loss, terms = problem.losses(theta, torch.arange(4)[None], [Objective(margin=5, faithfulness=2)])
+    loss, terms = lost(lm, problem, theta, Objective(margin=5, faithfulness=2))
     scored = sl.score(lm, task(), learned, margin=5)
     assert float(loss) == pytest.approx((scored["effectiveness"] + 2 * scored["faithfulness"]).mean(), rel=1e-4)
     assert terms[0].tolist() == pytest.approx(scored[["effectiveness", "faithfulness", "kl", "flips"]].mean(), rel=1e-4)

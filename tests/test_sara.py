@@ -336,7 +336,7 @@ def test_bad_input_is_refused_in_one_line_before_the_model_runs(
     changed: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = families.steerable("llama")
-    monkeypatch.setattr(lm, "_trace_sites", lambda *_: pytest.fail("the model has run"))
+    monkeypatch.setattr(lm, "run", lambda calls: pytest.fail("the model has run"))
     options = {"prompts": PROMPT, "attract": DUTY, "repel": RESULTS, "layer": 1} | changed
     with pytest.raises(ValueError, match=message) as caught:
         sl.sara(lm, **options)  # type: ignore[call-overload]
@@ -346,7 +346,7 @@ def test_bad_input_is_refused_in_one_line_before_the_model_runs(
 def test_released_refuses_a_batch_before_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = families.steerable("llama")
     steer = sl.sara(lm, PROMPT, attract=DUTY, repel=RESULTS, layer=1, variant="released")
-    monkeypatch.setattr(lm, "_trace_logits", lambda *_: pytest.fail("the model has run"))
+    monkeypatch.setattr(lm, "run", lambda calls: pytest.fail("the model has run"))
     for steers in (steer, [steer, None]):
         with pytest.raises(
             ValueError, match="edits one prompt at a time, and this batch has 2 rows: pass batch_size=1"

@@ -5,44 +5,25 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TopPLogitsWarper
+from transformers import TopPLogitsWarper
 
 import steerlab as sl
 from steerlab import metrics, sweep
-from steerlab.model import BUNDLED
 from steerlab.sampling import TopP
 from steerlab.sweep import Setting
 
 PROMPT = "I went up to my friend and said"
 
 
-def tiny(seed: int = 0) -> sl.SteerableModel:
-    tokenizer = AutoTokenizer.from_pretrained(BUNDLED)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=None,
-        pad_token_id=0,
-        initializer_range=0.5,
-    )
-    return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
-
-
 @pytest.fixture(scope="module")
-def lm() -> sl.SteerableModel:
+def lm(tiny: Callable[..., sl.SteerableModel]) -> sl.SteerableModel:
     return tiny()
 
 
@@ -166,7 +147,7 @@ def test_next_tokens_without_wanted_tokens_has_a_row_per_setting(
 def test_the_same_setting_is_computed_once(
     lm: sl.SteerableModel, settings: list[Setting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counter = Counter(lm, "complete", monkeypatch)
+    counter = Counter(lm, "complete_call", monkeypatch)
     frame = complete(lm, [settings[0], settings[0], Setting({"c": -1}, PROMPT)], n=2, rows=100)
     assert counter.rows == [2]
     assert frame["completion"].tolist() == frame["completion"].tolist()[:2] * 3
@@ -178,9 +159,9 @@ def test_a_stopped_sweep_recomputes_nothing_that_was_kept_and_ends_the_same(
     whole = complete(lm, settings)
     file = tmp_path / "sweep.sqlite"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        Counter(lm, "complete", patch, allowed=3)
+        Counter(lm, "complete_call", patch, allowed=3)
         complete(lm, settings, file=file)
-    counter = Counter(lm, "complete", monkeypatch)
+    counter = Counter(lm, "complete_call", monkeypatch)
     assert_frame_equal(complete(lm, settings, file=file), whole)
     assert counter.rows == [4, 4, 1]  # 21 rows, of which three batches of four were there
     assert_frame_equal(complete(lm, settings, file=file), whole)
@@ -192,9 +173,9 @@ def test_a_sweep_goes_on_with_the_batches_it_began_with(
 ) -> None:
     file = tmp_path / "sweep.sqlite"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        Counter(lm, "complete", patch, allowed=1)
+        Counter(lm, "complete_call", patch, allowed=1)
         complete(lm, settings, file=file, rows=8)
-    counter = Counter(lm, "complete", monkeypatch)
+    counter = Counter(lm, "complete_call", monkeypatch)
     complete(lm, settings, file=file, rows=16)  # as if more memory were free now
     assert counter.rows == [8, 5]
 
@@ -204,7 +185,7 @@ def test_a_wider_grid_finds_what_is_there(
 ) -> None:
     file = tmp_path / "sweep.sqlite"
     complete(lm, settings[:2], n=2, file=file)
-    counter = Counter(lm, "complete", monkeypatch)
+    counter = Counter(lm, "complete_call", monkeypatch)
     complete(lm, settings[:3], n=3, file=file)
     assert sum(counter.rows) == 3 * 3 - 2 * 2
 
@@ -228,7 +209,7 @@ def test_a_changed_setting_reads_nothing_old(
         "temperature": (old, {"temperature": 0.5}),
         "length": (old, {"top_p": 0.9}),
     }[change]
-    counter = Counter(lm, "complete", monkeypatch)
+    counter = Counter(lm, "complete_call", monkeypatch)
     complete(lm, [new], file=file, **options)
     assert sum(counter.rows) == 3
 
@@ -238,27 +219,29 @@ def test_columns_are_names_only(
 ) -> None:
     file = tmp_path / "sweep.sqlite"
     complete(lm, settings[:1], file=file)
-    counter = Counter(lm, "complete", monkeypatch)
+    counter = Counter(lm, "complete_call", monkeypatch)
     frame = complete(lm, [Setting({"name": "plain"}, PROMPT)], file=file)
     assert counter.rows == [] and (frame["name"] == "plain").all()
 
 
-def test_another_model_reads_nothing_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_model_reads_nothing_old(
+    tiny: Callable[..., sl.SteerableModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lm, file = tiny(), tmp_path / "sweep.sqlite"
     setting = Setting({}, PROMPT)
     before = complete(lm, [setting], file=file)
     same = tiny()
-    unused = Counter(same, "complete", monkeypatch)
+    unused = Counter(same, "complete_call", monkeypatch)
     assert_frame_equal(complete(same, [setting], file=file), before)
     assert unused.rows == []
     with torch.no_grad():
         lm.hf.model.layers[2].mlp.down_proj.weight[7, 13] += 1e-6  # a single number of a single weight
-    counter = Counter(lm, "complete", monkeypatch)
+    counter = Counter(lm, "complete_call", monkeypatch)
     complete(lm, [setting], file=file)
     assert counter.rows == [3]
 
 
-def test_identity_sees_dtype_and_name() -> None:
+def test_identity_sees_dtype_and_name(tiny: Callable[..., sl.SteerableModel]) -> None:
     lm = tiny()
     found = sweep.identity(lm)
     assert found == sweep.identity(tiny())
@@ -274,7 +257,7 @@ def test_too_little_memory_halves_the_batch(
     lm: sl.SteerableModel, settings: list[Setting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = complete(lm, settings)
-    original, sizes = lm.complete, []
+    original, sizes = lm.complete_call, []
 
     def small(prompts: Sequence[object], *args: object, **options: object) -> object:
         sizes.append(len(prompts))
@@ -282,7 +265,7 @@ def test_too_little_memory_halves_the_batch(
             raise torch.OutOfMemoryError
         return original(prompts, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lm, "complete", small)
+    monkeypatch.setattr(lm, "complete_call", small)
     assert_frame_equal(complete(lm, settings, rows=12), whole)
     assert sizes == [12, 6, 3, 3, 6, 3, 3, 9, 4, 2, 2, 5, 2, 3]
 
@@ -313,7 +296,8 @@ KEYS = [f"key {i:03}" for i in range(60)]
 
 
 def work(file: Path, log: Path, delay: float) -> None:
-    def compute(jobs: list[int]) -> list[dict[str, object]]:
+    def compute(chunks: list[list[int]]) -> list[dict[str, object]]:
+        (jobs,) = chunks
         time.sleep(delay)
         with log.open("a") as out:
             out.writelines(f"{job}\n" for job in jobs)

@@ -5,7 +5,7 @@ SteerVec (its additive baseline), DynScalar (section 5, Eq. 10).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
@@ -199,3 +199,33 @@ def locations(intervention: Intervention) -> pd.DataFrame:
             rows.append((site.place, site.layer, position, value, float(numbers.norm())))
     frame = pd.DataFrame(rows, columns=["place", "layer", "position", "value", "norm"])
     return frame.astype({"position": "Int64"})
+
+
+def keep(intervention: Intervention, where: pd.DataFrame) -> Intervention:
+    """An intervention at some of its locations only: what minimality means, tried by hand.
+
+    A gain or shift tied to positions is set to zero elsewhere. An edit of all positions (DynScalar) becomes one for
+    each position that is kept, and so one of the prompts with these positions.
+
+    Args:
+        intervention: learned or any other that edits the prompt.
+        where: the locations that stay, a row each: `place`, `layer`, `position`, as in `locations`.
+
+    Raises:
+        ValueError: an edit also acts while decoding, or a probe or references are tied to positions.
+    """
+    chosen: dict[Site, set[int]] = {}
+    for place, layer, position in zip(where["place"], where["layer"], where["position"], strict=True):
+        chosen.setdefault(Site(place, int(layer)), set()).add(int(position))
+    edits: list[tuple[Site, Edit]] = []
+    for site, edit in intervention.edits:
+        some = sorted(chosen.get(site, ()))
+        if edit.anchor == "all":
+            edits += [(site, replace(edit, anchor="front", start=position)) for position in some]
+            continue
+        if edit.probe is not None:
+            raise ValueError(f"the probe at {site} is tied to positions already: keep works on gains and shifts there")
+        first = -edit.length if edit.anchor == "back" else edit.start
+        mask = torch.tensor([[float(first + i in some)] for i in range(edit.length)])
+        edits.append((site, edit.with_tensors({name: one * mask.to(one) for name, one in edit.tensors.items()})))
+    return Intervention(tuple(edits), {**intervention.info, "kept": len(where)})

@@ -17,6 +17,7 @@ from ..edit import components as leading_components
 from ..edit import contrast
 from ..intervention import Edit, Intervention, When
 from ..model import Prompt, Prompts, SteerableModel
+from ..passes import Call, Tap, activations, like
 from ..site import Place, Site
 
 Variant = Literal["anchored", "released"]
@@ -85,13 +86,15 @@ def sara(
     while "the third component" does not. γ is found once, in float64, from the prompt's real tokens without BOS (whose
     norm would drown the rest), and held while decoding.
 
-    Why this rule: `benchmarks/sara.py --rules` measures it beside six others. On an early checkpoint of the bundled
-    model, other signs moved a neuron's released γ by up to 3.6. To fix each sign by the largest entry, or by agreement
-    with A_o, is to decide near-ties: rounding the activations to bfloat16 moved such γ by up to 28 % and 1.7 % of their
-    norm, and this one by 0.3 %; float32 instead of float64 moved a neuron's γ by up to 4e-5 and 2e-5, and here by 7e-7.
-    Absolute values, or the best rotation of one prompt onto the other, are free of signs, but as sensitive (3 and 4 %;
-    2e-5 and 6e-5). Two prompts that are steered by the same pair get γ that correlate by 0.50 here, and by 0.16 to 0.33
-    with those. The rows of A Aᵀ itself do as well; the root weighs components by Σ, as the paper does, not by Σ².
+    Why this rule: `benchmarks/sara.py --rules` measures it beside six others, on the bundled model at layers 1, 4 and
+    7. Other signs moved a neuron's released γ by up to 3.8. To fix each sign by the largest entry, or by agreement with
+    A_o, is to decide near-ties: rounding the activations to bfloat16 moved such γ by up to 42 % and 0.9 % of their
+    norm, and this one by 0.3 %; float32 instead of float64 moved a neuron's γ by up to 7e-6 and 9e-6, and here by 8e-7.
+    Absolute values, or the best rotation of one prompt onto the other, are free of signs, but as sensitive (1.3 and
+    1.1 %; 5e-6 and 9e-6). Two prompts that are steered by the same pair get γ that correlate by 0.51 here, and by 0.12
+    to 0.32 with those. The rows of A Aᵀ itself do as well; the root weighs components by Σ, as the paper does, not by
+    Σ². What γ does was not what decided: on four dilemmas, only the largest entry moved the preference the right way in
+    both directions at all three layers, by 0.04 and 0.11 nats per token; this rule did not.
 
     Args:
         lm: the model to steer.
@@ -209,10 +212,11 @@ def _released(
     lm: SteerableModel, given: dict[str, Prompts], sites: list[Site], template: Edit, components: int | None
 ) -> Edits:
     """Edits that hold the reference prompts' components; γ is found in the model's pass."""
-    read = {name: lm.activations(given[name], sites) for name in ("attract", "repel")}
+    near_prompt, far_prompt = given["attract"], given["repel"]
+    read = lm.together([lambda lm: lm.activations(near_prompt, sites), lambda lm: lm.activations(far_prompt, sites)])
     edits = []
     for site in sites:
-        near, far = (leading_components(read[name].row(0, site))[:components] for name in ("attract", "repel"))
+        near, far = (leading_components(one.row(0, site))[:components] for one in read)
         edits.append((site, replace(template, attract=near, repel=far)))
     return tuple(edits)
 
@@ -225,12 +229,24 @@ def _gains(
     components: int | None,
 ) -> dict[Site, Float[Tensor, "batch d_model"]]:
     """Anchored γ of every prompt, from unsteered activations in which the tokens that do not count are zeros."""
-    read = {name: lm.activations(each, sites) for name, each in given.items()}
-    gains = {}
-    for site in sites:
-        a = {name: read[name][site].cpu().double() * counted[name][..., None] for name in given}
-        gain = sara_gain(a["prompt"], a["attract"], a["repel"], components=components)
-        gains[site] = gain.to(torch.promote_types(lm.dtype, torch.float32))
+    if not sites:
+        raise ValueError("no sites given: name at least one layer")
+    lm.check_layers(sites)
+    read = {name: (lm.batch(each).plain, counted[name]) for name, each in given.items()}
+    gives = [like(len(counted["prompt"]), lm.d_model, dtype=torch.float64)] * len(sites)
+    (found,) = lm.run([Call(gains_beside, (read, lm.taps({}, sites), components), gives)])
+    return {
+        site: gain.to(torch.promote_types(lm.dtype, torch.float32)) for site, gain in zip(sites, found, strict=True)
+    }
+
+
+def gains_beside(model: Any, read: dict[str, Any], taps: Sequence[Tap], components: int | None) -> list[Tensor]:
+    """Anchored γ at each tap, found where the activations are; travels, as `passes.py` says."""
+    found = {name: activations(model, batch, taps, False) for name, (batch, _) in read.items()}
+    gains = []
+    for i in range(len(taps)):
+        a = {name: found[name][i].cpu().double() * counts[..., None] for name, (_, counts) in read.items()}
+        gains.append(sara_gain(a["prompt"], a["attract"], a["repel"], components=components))
     return gains
 
 
