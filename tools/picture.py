@@ -89,7 +89,7 @@ def draw(out: Path, layer: int, strength: float, samples: int, seed: int) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--layer", type=int, default=0)
+    parser.add_argument("--layer", type=int, default=2)
     parser.add_argument("--strength", type=float, default=4)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
