@@ -333,7 +333,7 @@ def check_other_signs(answer: Callable[[Tensor], Tensor | None], least: float = 
 
     def judge() -> str:
         found = answer(first.clone())
-        if found is None or found is ... or found.shape != first.shape:
+        if not isinstance(found, Tensor) or found.shape != first.shape:
             raise _NotYet("return components of the same shape")
         if not _close(found.T @ found, first.T @ first):
             raise _NotYet("these are components of another prompt: Cᵀ C must stay what it was")

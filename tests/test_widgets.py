@@ -1,6 +1,7 @@
 """What all panels share, and the playground: state, errors, one pending run, the code that is shown, remote models."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_an_error_is_one_escaped_line_and_the_controls_come_back(error: BaseExce
 
     runner.now(fail)
     shown = "first line" if isinstance(error, ValueError) else "KeyboardInterrupt"
-    assert runner.message.value == f'<span role="alert">⚠ {shown}</span>'
+    assert re.fullmatch(rf'<span role="alert" style="[^"]*">⚠ {shown}</span>', runner.message.value)
     runner.now(lambda: None)
     assert runner.message.value == ""
 
@@ -136,6 +137,7 @@ def test_state_can_be_read_and_set(lm: sl.SteerableModel) -> None:
     assert other.state != panel.state
     other.state = panel.state
     assert other.state == panel.state and other.picture.value == panel.picture.value
+    assert other.copy.rows > 2 and other.copy.rows > len(panel.code().splitlines())  # a long line takes two
 
 
 def test_a_state_that_cannot_be_is_refused_and_nothing_changes(lm: sl.SteerableModel) -> None:

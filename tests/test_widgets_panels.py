@@ -154,7 +154,10 @@ def test_the_map_shows_every_scalar(lm: sl.SteerableModel, scalars: tuple[pd.Dat
     layers, length = lm.n_layers, len(lm.tokens(frame["prompt"][0]))
     assert len(panel.grid.buttons) == layers * length
     assert panel.grid.at(layers - 1 - 2, 3).description == "0.9"  # layer 0 stands at the bottom
-    assert "layer 5" in panel.grid.at(layers - 1 - 5, length - 1).tooltip
+    last = panel.grid.at(layers - 1 - 5, length - 1)
+    assert last.description == "−1.0" and "layer 5" in last.tooltip
+    assert {panel.grid.at(0, position).description for position in range(length)} == {"0"}  # what is small, unsigned
+    assert ">BOS<" in panel.grid.widget.children[1].value
 
 
 def test_curves_are_those_of_the_model(lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention]) -> None:
@@ -183,7 +186,7 @@ def test_threshold_and_presses_switch_locations_off(
     panel = scalar_map(lm, steer, frame)
     assert "that are on" not in verdicts(panel)
     panel.controls["threshold"].value = 0.5
-    assert int(panel.on().sum()) == 2 and "the 2 that are on" in verdicts(panel)
+    assert int(panel.on().sum()) == 2 and "that are on (2 of" in verdicts(panel)
     kept = sl.locations(panel.kept())
     assert sorted(kept["value"][kept["value"] != 0]) == pytest.approx([-1.0, 0.9])
     panel.grid.at(lm.n_layers - 1 - 2, 3).click()

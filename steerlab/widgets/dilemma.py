@@ -16,7 +16,7 @@ from ..judges import Judge
 from ..methods.sara import sara
 from ..metrics import kl
 from ..model import SteerableModel
-from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls
+from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls, wrapped
 from .playground import side_by_side
 
 OWN = "(own)"
@@ -49,7 +49,7 @@ class SaraPanel(Panel[SaraState]):
         named = [(OWN, ""), *zip(dilemmas["id"].astype(str), dilemmas["prompt"], strict=True)]
         self.dilemma = make(w.Dropdown, "dilemma", WIDE, options=named)
         self.dilemma.observe(lambda change: self._choose(change["new"]), names="value")
-        rows = ["prompt", "attract", "repel", "layer coefficient", "when", *SAMPLING_ROWS]
+        rows = ["prompt", "attract", "repel", "layer coefficient when", *SAMPLING_ROWS]
         super().__init__(state, _controls(lm.n_layers), rows, lm)
         self.runner.controls = [*self.runner.controls, self.dilemma]
 
@@ -66,6 +66,8 @@ class SaraPanel(Panel[SaraState]):
         self.before, self.after = self.lm.logits([s.prompt] * 2, [None, s.coefficient * unit]).cpu()
         left, right = figure.subplots(1, 2)
         plots.gain_histogram((s.coefficient * gain[0]).tolist(), ax=left).set_title("coefficient · γ", fontsize=10)
+        left.set_ylim(top=1.3 * left.get_ylim()[1])  # room for the legend
+        left.locator_params(axis="x", nbins=5)
         table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=6)
         plots.next_tokens(table, ax=right).set_title("next token", fontsize=10)
 
@@ -109,7 +111,7 @@ class SaraPanel(Panel[SaraState]):
         """The list of dilemmas stands above their text."""
         box = super().arrange(rows)
         left = box.children[0].children[0]
-        left.children = [self.dilemma, *left.children]
+        left.children = [wrapped([self.dilemma]), *left.children]
         return box
 
     def _choose(self, prompt: str) -> None:

@@ -1,16 +1,19 @@
 """A heat map whose cells are buttons: within reach of mouse and keyboard, without JavaScript."""
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import NamedTuple
 
 import ipywidgets as w
-from ipywidgets.widgets.widget_string import LabelStyle
 from matplotlib.colors import Colormap, to_hex
 
 from .. import plots
 
 LARGEST = 700
 """Cells that a page still bears; a larger map is drawn as a picture."""
+
+LONGEST = 12
+"""Letters of a column's head that are shown."""
 
 
 class Cell(NamedTuple):
@@ -34,13 +37,15 @@ class Grid:
         self.colours, self.click = colours, click
         self.buttons: list[w.Button] = []
         self.places: list[tuple[int, int]] = []
-        self.widget = w.GridBox(layout=w.Layout(width="98%", grid_gap="1px", overflow="auto"))
+        self.widget = w.GridBox(layout=w.Layout(width="98%", grid_gap="3px", overflow="auto", padding="0 4px 4px 0"))
         self.widget.add_class("steerlab-grid")
         self._styles: dict[int, w.ButtonStyle] = {}
-        size = {"width": "auto", "min_width": "0", "height": "24px", "margin": "0", "padding": "0"}
-        self._label_layout = w.Layout(width="auto", min_width="0", margin="0 2px", overflow="hidden")
-        self._label_style = LabelStyle(font_size="11px")
-        self._layouts = {False: w.Layout(**size), True: w.Layout(**size, border="3px solid #E69F00")}
+        size = {"width": "auto", "min_width": "34px", "padding": "0"}
+        self._label_layout = w.Layout(width="auto", margin="0 2px")
+        self._layouts = {
+            False: w.Layout(**size, height="28px", margin="0"),
+            True: w.Layout(**size, height="34px", margin="-3px", border="3px solid #D55E00"),  # within the gaps
+        }
 
     def show(
         self, rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[int, int], Cell], corner: str = ""
@@ -56,13 +61,13 @@ class Grid:
         if shape == getattr(self, "_shape", None):
             return
         self._shape = shape
-        self.widget.layout.grid_template_columns = f"minmax(48px, auto) repeat({len(columns)}, minmax(32px, 1fr))"
-        children = [self._label(corner), *(self._label(name) for name in columns)]
+        self.widget.layout.grid_template_columns = f"auto repeat({len(columns)}, minmax(max-content, 1fr))"
+        children = [self._label(corner), *(self._label(name, LONGEST) for name in columns)]
         for i, row in enumerate(rows):
             children += [self._label(row), *(button_at.get((i, j)) or self._label("") for j in range(len(columns)))]
         old, self.widget.children = self.widget.children, children
         for label in old:
-            if isinstance(label, w.Label):
+            if isinstance(label, w.HTML):
                 label.close()
 
     def at(self, row: int, column: int) -> w.Button:
@@ -88,5 +93,8 @@ class Grid:
             self._styles[step] = w.ButtonStyle(button_color=to_hex(rgb), text_color=letters, font_size="11px")
         return self._styles[step]
 
-    def _label(self, text: str) -> w.Label:
-        return w.Label(text, layout=self._label_layout, style=self._label_style)
+    def _label(self, text: str, longest: int = 0) -> w.HTML:
+        """The head of a row, or of a column: centred, and where it is long shortened, the whole for a pointer."""
+        short = text[: longest - 1] + "…" if 0 < longest < len(text) else text
+        style = f"font-size:11px;white-space:nowrap;text-align:{'center' if longest else 'left'}"
+        return w.HTML(f'<div style="{style}" title="{escape(text)}">{escape(short)}</div>', layout=self._label_layout)

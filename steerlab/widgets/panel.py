@@ -20,7 +20,8 @@ from traitlets import HasTraits, TraitError
 
 S = TypeVar("S")
 DPI = 110
-WIDE, HALF, THIRD = "98%", "49%", "32.5%"
+WIDE, PART = "1 1 100%", "1 1 240px"  # of a row of controls: the whole, or as many beside each other as there is room
+ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # readable on light and dark pages
 
 
 class Runner:
@@ -33,7 +34,7 @@ class Runner:
     def __init__(self, controls: Sequence[Any], log: AbstractContextManager[Any] | None = None) -> None:
         self.controls = controls
         self.log = log or nullcontext()
-        self.message = w.HTML(layout=w.Layout(min_height="28px"))
+        self.message = w.HTML(layout=w.Layout(min_width="20px", min_height="28px"))
         self.message.add_class("steerlab-message")
         self._pending: Callable[[], None] | None = None
         self._busy = False
@@ -80,7 +81,7 @@ class Runner:
                 work()
             except (Exception, KeyboardInterrupt) as error:  # whatever it is, the panel must live on
                 told = (str(error).strip() or type(error).__name__).splitlines()[0]
-        self.message.value = told and f'<span role="alert">⚠ {html.escape(told)}</span>'
+        self.message.value = told and f'<span role="alert" style="{ALERT}">⚠ {html.escape(told)}</span>'
 
 
 def _later(seconds: float, work: Callable[[], None]) -> None:
@@ -101,7 +102,7 @@ class Held(HasTraits):
 
 
 class Panel(ABC, Generic[S]):
-    """A panel: controls on the left, a picture that follows them on the right, below it what the button writes.
+    """A panel: controls, a picture that follows them, what the button writes, and the code that does the same.
 
     `state` can be read and set, `code()` gives the lines that do the same without the panel, `figure()` is the static
     twin of the picture. The model of `lm.remote` runs on the button only.
@@ -115,6 +116,7 @@ class Panel(ABC, Generic[S]):
 
     name: ClassVar[str]
     size: ClassVar[tuple[float, float]] = (6.0, 3.8)
+    margins: ClassVar[Mapping[str, float]] = {}  # of the picture, where finding them anew would take too long
     button_text: ClassVar[str] = ""
     on_button: ClassVar[frozenset[str]] = frozenset()  # controls that the picture does not depend on
     local: ClassVar[frozenset[str]] = frozenset()  # controls that need no new run of the model
@@ -125,12 +127,13 @@ class Panel(ABC, Generic[S]):
         self._quiet, self._stale = False, True
         self.log = w.Output()
         self.button = w.Button(description=self.button_text or "Run", button_style="primary", icon="play")
+        self.button.layout.width = "auto"  # as wide as its text
         self.button.tooltip = f"{self.button.description}: runs the model"
         self.button.add_class("steerlab-run")
         self.runner = Runner([*controls.values(), self.button], self.log if self.remote else None)
         self.picture = w.Image(format="png", layout=w.Layout(width=f"{self.size[0] * 100:.0f}px", max_width="100%"))
         self.numbers, self.completions = w.HTML(), w.HTML(layout=w.Layout(width="98%"))
-        self.copy = make(w.Textarea, "copy as code", WIDE, rows=3)
+        self.copy = make(w.Textarea, "copy as code", WIDE)
         for part in ("picture", "numbers", "completions", "copy", "log"):
             getattr(self, part).add_class(f"steerlab-{part}")
         self._assign(state)
@@ -186,19 +189,28 @@ class Panel(ABC, Generic[S]):
     def open(self) -> None:
         """The first picture of a state; of a remote model only the code."""
         if self.remote:
-            self.copy.value, self._stale = self.code(), True
+            self._stale = True
+            self.show_code()
             self.runner.message.value = f"press <b>{self.button.description}</b> to run the remote model"
         else:
             self.runner._guard(self.refresh)
 
     def refresh(self) -> None:
         """A new picture, with its numbers and code."""
-        figure = Figure(self.size, layout="constrained", facecolor="white")
+        figure = Figure(self.size, layout=None if self.margins else "constrained", facecolor="white")
+        if self.margins:
+            figure.subplots_adjust(**self.margins)
         self.draw(figure)
         self._stale = False
         self.picture.value = png(figure)
         self.numbers.value = self.notes()
-        self.copy.value = self.code()
+        self.show_code()
+
+    def show_code(self) -> None:
+        """The code, in a box that is high enough for it."""
+        text = self.code()
+        self.copy.rows = sum(1 + len(line) // 100 for line in text.splitlines())
+        self.copy.value = text
 
     def press(self) -> None:
         """What the button does."""
@@ -214,14 +226,19 @@ class Panel(ABC, Generic[S]):
 
     def arrange(self, rows: Sequence[str]) -> w.VBox:
         """Controls on the left, the picture on the right, or beneath where the window is narrow."""
-        left = [w.HBox([self.controls[name] for name in row.split()]) for row in rows]
-        left.append(w.HBox([self.button, self.runner.message] if self.button_text or self.remote else [self.message]))
-        left += [self.log, self.copy] if self.remote else [self.copy]
+        left = self.control_rows(rows) + [self.log] * self.remote
         sides = [
             w.VBox(left, layout=w.Layout(flex="1 1 440px", min_width="380px")),
             w.VBox([self.picture, self.numbers], layout=w.Layout(flex="0 1 auto")),
         ]
-        return w.VBox([w.HBox(sides, layout=w.Layout(flex_flow="row wrap")), self.completions])
+        return w.VBox([wrapped(sides), self.completions, wrapped([self.copy])])
+
+    def control_rows(self, rows: Sequence[str]) -> list[w.HBox]:
+        """Controls in rows; the message stands beside the button, or at the end of the last row."""
+        found = [[self.controls[name] for name in row.split()] for row in rows]
+        if self.button_text or self.remote:
+            return [*map(wrapped, found), w.HBox([self.button, self.message])]
+        return [*map(wrapped, found[:-1]), wrapped([*found[-1], self.message])]
 
     @property
     def message(self) -> w.HTML:
@@ -239,7 +256,7 @@ class Panel(ABC, Generic[S]):
             return
         self._stale |= name not in self.local
         if name in self.on_button or (self.remote and self._stale):
-            self.copy.value = self.code()
+            self.show_code()
         else:
             self.runner.request(self.refresh)
 
@@ -320,19 +337,25 @@ SAMPLING = frozenset(field.name for field in fields(Sampling))
 def sampling_controls() -> dict[str, Any]:
     """A control for each field of `Sampling`."""
     return {
-        "n": make(w.IntSlider, "samples", HALF, min=1, max=12),
-        "seed": make(w.BoundedIntText, "seed", HALF, min=0, max=2**31 - 1),
-        "temperature": make(w.FloatSlider, "temperature", THIRD, min=0, max=2, step=0.1, readout_format=".1f"),
-        "top_p": make(w.FloatSlider, "top-p", THIRD, min=0.05, max=1, step=0.05),
-        "max_new_tokens": make(w.IntSlider, "new tokens", THIRD, min=5, max=200),
+        "n": make(w.IntSlider, "samples", min=1, max=12),
+        "seed": make(w.BoundedIntText, "seed", min=0, max=2**31 - 1),
+        "temperature": make(w.FloatSlider, "temperature", min=0, max=2, step=0.1, readout_format=".1f"),
+        "top_p": make(w.FloatSlider, "top-p", min=0.05, max=1, step=0.05),
+        "max_new_tokens": make(w.IntSlider, "new tokens", min=5, max=200),
     }
 
 
-def make(kind: Any, label: str, width: str = HALF, **options: Any) -> Any:
+def make(kind: Any, label: str, flex: str = PART, **options: Any) -> Any:
     """A control with a label; text is sent when it is complete."""
     if kind in (w.Text, w.Textarea, w.Combobox):
         options["continuous_update"] = False
-    return kind(description=label, layout=w.Layout(width=width), style={"description_width": "84px"}, **options)
+    layout = w.Layout(flex=flex, width="auto", min_width="0")
+    return kind(description=label, layout=layout, style={"description_width": "92px"}, **options)
+
+
+def wrapped(widgets: Sequence[Any]) -> w.HBox:
+    """Widgets beside each other, the last of them beneath where the window is narrow."""
+    return w.HBox(list(widgets), layout=w.Layout(flex_flow="row wrap"))
 
 
 def png(figure: Figure) -> bytes:

@@ -47,7 +47,7 @@ class Playground(Panel[PlaygroundState]):
         self.lm, self.words, self.saved = lm, tuple(words), saved
         self.found = read_saved(lm, saved)
         self._actadd = lru_cache(maxsize=64)(self._build)
-        rows = ["method strength", "plus minus", "layer", "vector when", "prompt", *SAMPLING_ROWS]
+        rows = ["method strength", "plus minus", "layer vector when", "prompt", *SAMPLING_ROWS]
         super().__init__(state, _controls(lm.n_layers, [ACTADD, *saved]), rows, lm)
 
     def steer(self) -> Intervention:
@@ -167,7 +167,7 @@ def _controls(layers: int, methods: list[str]) -> dict[str, Any]:
         "strength": make(w.FloatSlider, "strength", min=-16, max=16, step=0.5),
         "plus": make(w.Text, "towards"),
         "minus": make(w.Text, "away from"),
-        "layer": make(w.IntSlider, "layer", WIDE, min=0, max=layers - 1),
+        "layer": make(w.IntSlider, "layer", min=0, max=layers - 1),
         "vector": make(w.Dropdown, "vector", options=["positions", "mean", "last"]),
         "when": make(w.Dropdown, "when", options=["prompt", "decode", "all"]),
         "prompt": make(w.Text, "prompt", WIDE),

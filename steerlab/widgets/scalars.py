@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets as w
 import matplotlib as mpl
@@ -20,7 +20,7 @@ from ..model import SteerableModel
 from ..objective import difference
 from ..tasks import answer_tokens
 from .grid import LARGEST, Cell, Grid
-from .panel import WIDE, Held, Panel, make, make_state
+from .panel import WIDE, Held, Panel, make, make_state, wrapped
 
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 
@@ -43,8 +43,9 @@ class ScalarMap(Panel[ScalarState]):
     """The panel of `scalar_map`."""
 
     name = "scalar_map"
-    size = (7.2, 3.4)
+    size = (7.2, 3.1)
     local = frozenset({"beta", "place"})
+    margins: ClassVar = {"left": 0.11, "right": 0.97, "bottom": 0.16, "top": 0.91, "wspace": 0.45}
 
     def __init__(self, lm: SteerableModel, intervention: Intervention, frame: pd.DataFrame, state: ScalarState) -> None:
         self.lm, self.intervention, self.frame = lm, intervention, frame.reset_index(drop=True)
@@ -54,7 +55,7 @@ class ScalarMap(Panel[ScalarState]):
         self.reset.on_click(lambda _: self._reset())
         self._rows: dict[tuple[int, int], Any] = {}
         controls = _controls(list(self.frame["prompt"]), intervention)
-        super().__init__(state, controls, ["prompt", "place", "beta", "threshold"], lm)
+        super().__init__(state, controls, ["prompt", "place beta threshold"], lm)
 
     def on(self) -> "pd.Series[bool]":
         """Which rows of the map are switched on."""
@@ -80,7 +81,8 @@ class ScalarMap(Panel[ScalarState]):
         answers = (row["correct"], row["wrong"])
         plots.answer_curves(frame, beta=s.beta, faint=self.curves(every=True)[0], answers=answers, ax=left)
         at = int(np.abs(np.array(BETAS) - s.beta).argmin())
-        table = plots.token_table(self.lm, {"β = 0": logits[BETAS.index(0)], f"β = {s.beta:g}": logits[at]}, k=5)
+        steered = f"β = {s.beta:g}".replace("-", "−")
+        table = plots.token_table(self.lm, {"β = 0": logits[BETAS.index(0)], steered: logits[at]}, k=5)
         plots.next_tokens(table, ax=right)
         right.set_xlabel("")
         right.set_title("next token", fontsize=10)
@@ -104,8 +106,8 @@ class ScalarMap(Panel[ScalarState]):
         on = self.on()
         told = [f"all {len(on)} locations: {self._verdict(every=True)}"]
         if not on.all():
-            told.append(f"the {int(on.sum())} that are on: {self._verdict()}")
-        return "<p>With " + "<br>With ".join(told) + "</p>"
+            told.append(f"those that are on ({int(on.sum())} of {len(on)}): {self._verdict()}")
+        return '<div style="line-height:1.5">With ' + "<br>With ".join(told) + "</div>"
 
     def code(self) -> str:
         """The lines that reproduce the answers."""
@@ -124,11 +126,11 @@ class ScalarMap(Panel[ScalarState]):
             self.controls["toggled"].value = ()
 
     def arrange(self, rows: Any) -> w.VBox:
-        """The map stands beneath the controls and the picture, as wide as the page."""
-        box = super().arrange(rows)
+        """The map stands between the controls and the picture, as wide as the page."""
         title = w.HTML("<b>Scalars α by layer and token</b>: press a cell to switch it off or on.")
-        box.children = [box.children[0], w.HBox([title, self.reset]), self.grid.widget]
-        return box
+        head = w.HBox([title, self.reset])
+        seen = [self.numbers, self.picture, wrapped([self.copy])]
+        return w.VBox([*self.control_rows(rows), head, self.grid.widget, *([self.log] * self.remote), *seen])
 
     @property
     def place(self) -> str:
@@ -156,7 +158,7 @@ class ScalarMap(Panel[ScalarState]):
         plus, minus = by_beta[1.0], by_beta[-1.0]
         flips = plus > 0 > minus
         verdict = "<b>✔ the answer flips</b>" if flips else "<b>✘ no flip</b>"
-        return f"{verdict} (logit difference {plus:+.2f} at β = 1, {minus:+.2f} at β = −1)"
+        return f"{verdict} by logit difference: {_signed(plus)} at β = 1, {_signed(minus)} at β = −1"
 
     def _show_map(self) -> None:
         """Buttons for the chosen place, the last layer on top."""
@@ -175,9 +177,13 @@ class ScalarMap(Panel[ScalarState]):
             lit = bool(on[index])
             told = f"layer {row['layer']}, {row['token']!r}: α = {row['value']:.3g}, {'on' if lit else 'off'}"
             shade = 0.5 + row["value"] / top / 2
-            cells[place] = Cell(f"{row['value']:.1f}" if lit else "×", shade if lit else None, told)
+            cells[place] = Cell(_short(row["value"]) if lit else "×", shade if lit else None, told)
         tokens = own.drop_duplicates("position").set_index("position")["token"]
-        self.grid.show([str(layer) for layer in layers], [visible(tokens[p]) for p in positions], cells, "layer")
+        self.grid.show([str(layer) for layer in layers], [self._head(tokens[p]) for p in positions], cells, "layer")
+
+    def _head(self, token: str) -> str:
+        """A token with its spaces and line breaks to be seen."""
+        return "BOS" if token == self.lm.tokenizer.bos_token else token.replace("\n", "⏎").replace(" ", "␣")
 
     def _click(self, row: int, column: int) -> None:
         """Switch a location off, or on."""
@@ -223,13 +229,19 @@ def _controls(prompts: list[str], intervention: Intervention) -> dict[str, Any]:
     shown = [(f"{i}: {prompt}", i) for i, prompt in enumerate(prompts)]
     return {
         "prompt": make(w.Dropdown, "prompt", WIDE, options=shown),
-        "beta": make(w.FloatSlider, "strength β", WIDE, min=-1, max=1, step=0.1, readout_format=".1f"),
-        "threshold": make(w.FloatSlider, "threshold", WIDE, min=0, max=1, step=0.01, readout_format=".0%"),
-        "place": make(w.ToggleButtons, "place", WIDE, options=places),
+        "beta": make(w.FloatSlider, "strength β", min=-1, max=1, step=0.1, readout_format=".1f"),
+        "threshold": make(w.FloatSlider, "threshold", min=0, max=1, step=0.01, readout_format=".0%"),
+        "place": make(w.Dropdown, "place", options=places),
         "toggled": Held(value=()),
     }
 
 
-def visible(token: str) -> str:
-    """A token with its spaces and line breaks to be seen."""
-    return str(token).replace("\n", "⏎").replace(" ", "␣")
+def _short(value: float) -> str:
+    """A scalar for a narrow button: 0 for what rounds to it."""
+    text = f"{value:.1f}"
+    return "0" if float(text) == 0 else text.replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    """A number with its sign."""
+    return f"{value:+.2f}".replace("-", "−")

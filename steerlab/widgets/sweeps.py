@@ -14,7 +14,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from .. import plots
 from ..metrics import has_topic_word, means
 from .grid import LARGEST, Cell, Grid
-from .panel import HALF, WIDE, Panel, make, make_state
+from .panel import WIDE, Panel, make, make_state
 
 RESULTS = frozenset({"value", "share", "low", "high", "n", "count", "kl", "entropy", "logprob", "perplexity"})
 RESULTS |= {"prompt", "completion", "sample", "n_tokens", "seed", "confidence", "distinct", "preference"}
@@ -80,7 +80,8 @@ class SweepBrowser(Panel[SweepState]):
         self.picture.layout.display = "none" if small else ""
         if small:
             self._show_cells()
-            self.numbers.value, self.copy.value = self.notes(), self.code()
+            self.numbers.value = self.notes()
+            self.show_code()
         else:
             super().refresh()
         self.show_rows()
@@ -239,7 +240,7 @@ def _controls(frame: pd.DataFrame) -> dict[str, Any]:
         "x": make(w.Dropdown, "across", options=axes),
         "y": make(w.Dropdown, "down", options=[NONE, *axes]),
         "metric": make(w.Dropdown, "metric", options=find_metrics(frame)),
-        "view": make(w.ToggleButtons, "view", HALF, options=["heat map", "curves"]),
+        "view": make(w.Dropdown, "view", options=["heat map", "curves"]),
         "only": make(w.Combobox, "only rows", WIDE, options=_queries(frame), placeholder="condition == 'steered'"),
         "at_x": make(w.SelectionSlider, "at (across)", options=[("–", "")]),
         "at_y": make(w.SelectionSlider, "at (down)", options=[("–", "")]),
