@@ -1,5 +1,6 @@
 """SARA's experiments: twins, resumption, and numbers that are counted by hand."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from torch import Tensor
 import steerlab as sl
 from steerlab.edit import components, contrast
 from steerlab.experiments import foundations as mfq
+from steerlab.experiments import results
 from steerlab.experiments import sara as study
-from steerlab.judges import GROUPS
+from steerlab.experiments.sara import __main__ as command
+from steerlab.judges import GROUPS, preference
 from steerlab.metrics import bootstrap_interval
 from steerlab.site import Site
+from steerlab.sweep import identity
 
 matplotlib.use("Agg")
 
@@ -68,7 +72,7 @@ def test_every_answer_is_the_one_that_steering_alone_gives_and_has_a_twin(lm: sl
     spy = Spy()
     frame = study.dilemma_study(lm, DILEMMAS, spy, layers=[0, 2], repeats=2, coefficient=3, seed=1, **SHORT)
     counts = frame.groupby(["method", "direction", "layer"]).size()
-    assert len(counts) == (1 + 3 * 2) * 2
+    assert len(counts) == (1 + 4 * 2) * 2
     assert set(counts) == {len(DILEMMAS) * 2}, "as many unsteered answers as steered ones"
     pair = {"duty": (DUTY, CONSEQUENCES), "consequence": (CONSEQUENCES, DUTY)}
     for method, direction, layer in [("sara", "duty", 2), ("sara", "consequence", 0), ("actadd", "duty", 2)]:
@@ -84,17 +88,22 @@ def test_every_answer_is_the_one_that_steering_alone_gives_and_has_a_twin(lm: sl
     unsteered = lm.generate(PROMPTS, n=2, max_new_tokens=6, temperature=0.8, seed=1002)
     assert list(twins[twins["layer"] == 2]["completion"]) == list(unsteered["completion"])
     assert (twins["completion"].to_numpy()[:4] != twins["completion"].to_numpy()[4:]).all(), "layers share no noise"
+    headed = frame[(frame["method"] == "prompt") & (frame["direction"] == "duty") & (frame["layer"] == 2)]
+    alone = lm.generate([f"{DUTY} {prompt}" for prompt in PROMPTS], n=2, max_new_tokens=6, temperature=0.8, seed=1002)
+    assert list(headed["completion"]) == list(alone["completion"])
     assert sorted(spy.shown) == sorted(zip(frame["completion"], frame["prompt"], strict=True))
+    assert set(frame["prompt"]) == set(PROMPTS), "the judge is not shown the heading"
     assert frame[["label", "group"]].notna().all().all()
 
 
 def test_at_strength_zero_nothing_differs_from_the_twins(lm: sl.SteerableModel) -> None:
     options = {"coefficient": 0, "actadd_coefficient": 0, "layers": [1], "repeats": 3}
     frame = study.dilemma_study(lm, DILEMMAS, Spy(), **options, **SHORT)  # type: ignore[arg-type]
-    for _, cell in frame.groupby(["method", "direction"]):
-        assert list(cell["completion"]) == list(frame["completion"][:6])
-    found = study.effects(frame)
+    for (method, _), cell in frame.groupby(["method", "direction"]):
+        assert (list(cell["completion"]) == list(frame["completion"][:6])) is (method != "prompt")
+    found = study.effects(frame[frame["method"] != "prompt"])
     assert (found[["gain", "low", "high", "spill"]] == 0).all().all()
+    assert not found["beyond"].any()
 
 
 def test_the_released_variant_runs_in_the_study(lm: sl.SteerableModel) -> None:
@@ -111,15 +120,15 @@ def test_a_stopped_study_goes_on_where_it_was(
 ) -> None:
     options: dict[str, Any] = {"layers": [0, 1, 2], "repeats": 1, "methods": ("sara",), **SHORT}
     whole = study.dilemma_study(lm, DILEMMAS, Spy(), **options)
-    real, calls = lm.complete, []
+    real, calls = lm.complete_call, []
 
-    def stopping(*given: Any, **named: Any) -> list[list[int]]:
+    def stopping(*given: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return real(*given, **named)
 
-    monkeypatch.setattr(lm, "complete", stopping)
+    monkeypatch.setattr(lm, "complete_call", stopping)
     with pytest.raises(KeyboardInterrupt):
         study.dilemma_study(lm, DILEMMAS, Spy(), file=tmp_path / "study.db", **options)
     again = study.dilemma_study(lm, DILEMMAS, Spy(), file=tmp_path / "study.db", **options)
@@ -138,7 +147,7 @@ def test_the_example_stands_side_by_side(lm: sl.SteerableModel) -> None:
     ("options", "message"),
     [
         ({"directions": ("kant",)}, "direction 'kant' is unknown: choose among duty, consequence"),
-        ({"methods": ("caa",)}, "method 'caa' is unknown: choose among sara, actadd, shuffled"),
+        ({"methods": ("caa",)}, "method 'caa' is unknown: choose among sara, actadd, shuffled, prompt"),
         ({"variant": "released"}, "no gain to shuffle"),
         ({"layers": [7]}, "layer 7 is out of range"),
     ],
@@ -147,6 +156,11 @@ def test_bad_input_is_refused_in_one_line(lm: sl.SteerableModel, options: dict[s
     with pytest.raises(ValueError, match=message) as caught:
         study.dilemma_study(lm, DILEMMAS, Spy(), **options, **SHORT)
     assert "\n" not in str(caught.value)
+
+
+def test_dilemmas_need_ids_of_their_own(lm: sl.SteerableModel) -> None:
+    with pytest.raises(ValueError, match="two dilemmas have the id 'x': each needs one of its own"):
+        study.dilemma_study(lm, DILEMMAS.assign(id="x"), Spy(), **SHORT)
 
 
 # --- counting ------------------------------------------------------------------------------------------------------
@@ -179,6 +193,13 @@ def test_shares_gain_and_spill_by_hand() -> None:
     expected = bootstrap_interval([1, 1, 1, -1])  # the twin of each answer: c to d, n to d, c to d, d to i
     assert moved.loc["sara", ["low", "high"]].tolist() == [expected.low, expected.high]
     assert set(moved["n"]) == {4}
+    assert moved[["share", "baseline"]].to_dict("index") == {
+        "sara": {"share": 0.75, "baseline": 0.25},
+        "actadd": {"share": 0.5, "baseline": 0.5},
+    }
+    level = bootstrap_interval([0, 0, 0, 1])  # unsteered, one of four is duty
+    assert moved.loc["sara", ["baseline_low", "baseline_high"]].tolist() == [level.low, level.high]
+    assert moved["beyond"].to_dict() == {"sara": level.high < 0.75, "actadd": False}
     by_layer = study.effects(frame, by=["layer"]).set_index(["method", "layer"])["gain"]
     assert by_layer["sara"].to_dict() == {0: 1.0, 1: 0.0}
 
@@ -192,8 +213,14 @@ def test_thirds_of_the_layers_hold_layer_zero() -> None:
 
 def test_the_published_shares_add_up() -> None:
     told = study.published()
-    assert told.groupby("direction")["share"].sum().to_numpy() == pytest.approx([1, 1, 1], abs=0.002)
-    assert told.set_index(["direction", "group"]).loc[("consequence", "consequence"), "share"] == 0.467
+    pooled, thirds = (told[(told["depth"] == "all") == whole] for whole in (True, False))
+    assert pooled.groupby("direction")["share"].sum().to_numpy() == pytest.approx([1, 1, 1], abs=0.002)
+    assert pooled.set_index(["direction", "group"]).loc[("consequence", "consequence"), "share"] == 0.467
+    for direction, share in (("duty", 0.833), ("consequence", 0.467)):
+        own = thirds[thirds["direction"] == direction]
+        assert list(own["depth"]) == list(study.DEPTHS)
+        # The thirds hold 17 of the pooled 18 layers, so they must agree but for layer 0 and the reading of the figure.
+        assert np.average(own["share"], weights=own["n"]) == pytest.approx(share, abs=0.03)
 
 
 # --- strength ------------------------------------------------------------------------------------------------------
@@ -203,7 +230,7 @@ def test_dose_zero_changes_nothing_and_a_negative_dose_swaps_the_prompts(lm: sl.
     frame = study.dose_response(
         lm, DILEMMAS, layer=1, coefficients=(-2, 0, 2), duty=DUTY, consequence=CONSEQUENCES
     ).set_index(["method", "coefficient"])
-    bare = study.preference(lm, DILEMMAS)["preference"].to_numpy()
+    bare = preference(lm, DILEMMAS)["preference"].to_numpy()
     for method in ("sara", "actadd", "shuffled"):
         assert (frame.loc[(method, 0.0), "kl"].abs() < 1e-6).all()
         np.testing.assert_allclose(frame.loc[(method, 0.0), "preference"], bare, atol=1e-5)
@@ -214,6 +241,49 @@ def test_dose_zero_changes_nothing_and_a_negative_dose_swaps_the_prompts(lm: sl.
     for method in ("sara", "actadd"):
         for column in ("kl", "preference"):
             np.testing.assert_allclose(frame.loc[(method, -2.0), column], swapped.loc[method, column], atol=1e-4)
+
+
+def test_answers_at_a_dose_are_those_of_that_steering(lm: sl.SteerableModel, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layer": 1, "duty": DUTY, "consequence": CONSEQUENCES, "seed": 3, "progress": False}
+    options |= {"coefficients": (-3, 0, 3), "repeats": 2, "max_new_tokens": 6, "file": tmp_path / "doses.db"}
+    frame = study.dose_answers(lm, DILEMMAS, Spy(), **options).set_index(["method", "coefficient"])
+    for coefficient in (-3, 3):
+        steer = sl.sara(lm, PROMPTS, attract=DUTY, repel=CONSEQUENCES, layer=1, coefficient=coefficient)
+        alone = lm.generate(PROMPTS, steer, n=2, max_new_tokens=6, temperature=0.8, top_p=0.3, seed=3)
+        assert list(frame.loc[("sara", coefficient), "completion"]) == list(alone["completion"])
+    bare = lm.generate(PROMPTS, n=2, max_new_tokens=6, temperature=0.8, top_p=0.3, seed=3)
+    assert all(list(frame.loc[(method, 0), "completion"]) == list(bare["completion"]) for method in study.STEERED)
+    with pytest.raises(ValueError, match="method 'prompt' is unknown: choose among sara, actadd, shuffled"):
+        study.dose_answers(lm, DILEMMAS, Spy(), layer=1, methods=("prompt",))
+
+
+def test_doses_are_averaged_over_dilemmas_and_the_best_layer_parts_them_most() -> None:
+    rows = [
+        {"method": "sara", "layer": layer, "coefficient": sign, "id": name, "kl": one, "preference": sign * layer * one}
+        for layer in (1, 2)
+        for sign in (-1.0, 1.0, 0.0)
+        for name, one in (("x", 0.5), ("y", 1.5))
+    ]
+    frame = pd.DataFrame(rows)
+    frame["preference"] += (frame["id"] == "x") * 7
+    other = frame.assign(method="actadd", preference=-frame["preference"])
+    both = pd.concat([other, frame])
+    table = study.dose_table(both)
+    cell = table[(table["method"] == "sara") & (table["layer"] == 2) & (table["coefficient"] == 1)].iloc[0]
+    assert cell[["kl", "preference", "shift", "low", "high", "n"]].tolist() == [1.0, 5.5, 2.0, 1.0, 3.0, 2]
+    for given in (both, table):
+        assert study.best_layer(given) == 2
+        assert study.best_layer(given, "actadd") == 1
+
+
+def test_directions_are_parted_by_the_mean_of_two_differences() -> None:
+    told = {("duty", 4.0): 0.8, ("duty", -4.0): 0.1, ("consequence", 4.0): 0.0, ("consequence", -4.0): 0.5}
+    rows = [{"draw": 7, "group": g, "coefficient": c, "share": share} for (g, c), share in told.items()]
+    table = pd.DataFrame(rows)
+    swapped = table.assign(draw=8, coefficient=-table["coefficient"])
+    extra = {"draw": [7, 8], "group": "duty", "coefficient": 0.0, "share": 0.9}
+    found = study.parted(pd.concat([table, swapped, pd.DataFrame(extra)]), by="draw").set_index("draw")["parted"]
+    assert found.to_dict() == pytest.approx({7: (0.7 + 0.5) / 2, 8: -(0.7 + 0.5) / 2})
 
 
 def test_matched_kl_is_interpolated_on_each_side() -> None:
@@ -260,8 +330,33 @@ def test_sensitivity_is_that_of_the_gains(lm: sl.SteerableModel, vary: Any) -> N
     gains = [sl.sara_gain(each, near, far, variant="released", components=k) for each in own]
     assert second["size"].to_numpy() == pytest.approx([float(gain.square().mean().sqrt()) for gain in gains], abs=1e-4)
     steer = [sl.Intervention(((site, sl.Edit(gain=gain[None], when="all")),)) for gain in gains]
-    shift = study.preference(lm, DILEMMAS, steer)["preference"] - study.preference(lm, DILEMMAS)["preference"]
+    shift = preference(lm, DILEMMAS, steer)["preference"] - preference(lm, DILEMMAS)["preference"]
     np.testing.assert_allclose(second["shift"], shift, atol=1e-4)
+
+
+def test_tables_of_sensitivity_and_texts_by_hand() -> None:
+    frame = pd.DataFrame(
+        {
+            "variant": "released",
+            "value": [1, 1, 2, 2],
+            "cosine": [1, 1, 0.5, -0.5],
+            "largest": [0, 0, 1.0, 3.0],
+            "size": [1.0, 1, 2, 4],
+            "shift": [0.0, 2, 4, 6],
+        }
+    )
+    assert study.sensitivity_table(frame).iloc[1].tolist() == ["released", 2, 0.0, -0.5, 0.5, 3.0, 3.0, 5.0]
+    texts = pd.DataFrame(
+        {
+            "condition": "released",
+            "perplexity": [2.0, 3.0, 400.0],
+            "distinct": [0.5, 0.7, 0.9],
+            "group": ["duty", "duty", "neither"],
+        }
+    )
+    row = study.texts_table(texts).iloc[0]
+    assert (row["perplexity"], row["consequence"], row["n"]) == (3.0, 0.0, 3)
+    assert row[["distinct", "duty"]].tolist() == pytest.approx([0.7, 2 / 3])
 
 
 def test_nothing_else_can_be_varied(lm: sl.SteerableModel) -> None:
@@ -330,9 +425,9 @@ def test_the_authors_dilemmas_are_read_by_path(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("STEERLAB_DATA", str(tmp_path))
     for found in (study.load_released_dilemmas(), study.load_released_dilemmas(tmp_path / "sara")):
         assert found.to_numpy().tolist() == [
-            ["The Goat", 1, "A goat ate a hat. Who pays?"],
-            ["The Goat", 2, "A goat ate a hat. Who weeps?"],
-            ["The Hen", 1, "A hen fled. Why?"],
+            ["The Goat 1", "The Goat", "A goat ate a hat. Who pays?"],
+            ["The Goat 2", "The Goat", "A goat ate a hat. Who weeps?"],
+            ["The Hen 1", "The Hen", "A hen fled. Why?"],
         ]
     monkeypatch.delenv("STEERLAB_DATA")
     with pytest.raises(FileNotFoundError, match=r"no Input_Dilemmas\.txt in .*: get it from .* or set STEERLAB_DATA"):
@@ -343,7 +438,7 @@ def test_the_authors_own_files_are_read_whole() -> None:
     if not (Path(os.environ.get("STEERLAB_DATA", "")) / "sara" / "MFQ_Prompt.txt").is_file():
         pytest.skip("needs STEERLAB_DATA/sara: the text files of github.com/atlaie/ethical-llms")
     dilemmas, items = study.load_released_dilemmas(), mfq.load_items()
-    assert (dilemmas["id"].nunique(), len(dilemmas)) == (7, 15)
+    assert (dilemmas["title"].nunique(), dilemmas["id"].nunique()) == (7, 15)
     assert items.groupby(["foundation", "part"]).size().to_dict() == {
         (name, part): 3 for name in mfq.FOUNDATIONS for part in ("relevance", "agreement")
     }
@@ -400,6 +495,26 @@ def test_scores_are_expected_values_on_the_scale(lm: sl.SteerableModel) -> None:
     assert (found["score"] - mfq.answer(lm, items, frames=frames, scale=scale)["score"]).abs().max() > 1e-2
 
 
+def test_before_and_after_are_steered_by_the_two_stances(lm: sl.SteerableModel) -> None:
+    items = pd.DataFrame({"foundation": ["harm"], "part": ["agreement"], "text": ["A horse is a king."]})
+    frames = {"agreement": ["{item} Yes?", "True: {item}"]}
+    options: dict[str, Any] = {"frames": frames, "scale": (" king", " boy")}
+    found = mfq.before_and_after(lm, items, layer=1, coefficient=3, **options).set_index("condition")
+
+    def steer(prompts: Sequence[str]) -> list[sl.Intervention]:
+        return sl.sara(lm, prompts, attract=study.CONSEQUENCES, repel=study.DUTY, layer=1, coefficient=3)
+
+    alone = mfq.answer(lm, items, steer, **options)
+    assert found.loc["consequence", "score"].to_list() == pytest.approx(alone["score"].to_list())
+    assert found.loc["unsteered", "score"].to_list() == pytest.approx(mfq.answer(lm, items, **options)["score"])
+    apart = found.loc["duty", "score"].to_numpy() - found.loc["consequence", "score"].to_numpy()
+    assert np.abs(apart).max() > 1e-3
+    tests = mfq.compare_all(found.reset_index()).set_index("condition")
+    assert list(tests.index) == ["duty", "consequence"]
+    change = alone["score"].mean() - found.loc["unsteered", "score"].mean()
+    assert tests.loc["consequence", "difference"] == pytest.approx(change)
+
+
 def test_profile_and_tests_take_wordings_as_people() -> None:
     def people(values: dict[str, list[float]]) -> pd.DataFrame:
         rows = [
@@ -423,6 +538,33 @@ def test_profile_and_tests_take_wordings_as_people() -> None:
     assert tests.loc["purity", "p"] == pytest.approx(0.1)  # the least that three against three can give
     assert tests.loc["purity", "p_adjusted"] == pytest.approx(0.2)
     assert tests.loc["harm", "p_adjusted"] == tests.loc["harm", "p"]
+
+
+# --- at full size --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_keeps_every_table_and_goes_on(
+    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "load", lambda _: lm)
+    monkeypatch.setattr(command, "ANSWERS", {"temperature": 0.8, "top_p": 0.3, "max_new_tokens": 4})
+    few = pd.DataFrame({"id": ["clerk", "girl"], "prompt": [f"{a} {b}" for a, b in (PROMPTS, PROMPTS[::-1])]})
+    monkeypatch.setattr(command, "held_out_dilemmas", lambda: few)
+    given = ["study", "--out", str(tmp_path), "--repeats", "1"]
+    assert command.main(given) == 0
+    effects = results.find("sara_effects", tmp_path)
+    assert effects is not None
+    assert len(effects) == 8
+    assert set(effects["n"]) == {2 * lm.n_layers}
+    assert set(results.find("sara_layers", tmp_path)["layer"]) == {0, 1, 2}  # type: ignore[index]
+    assert set(results.find("sara_depths", tmp_path)["depth"]) == set(study.DEPTHS)  # type: ignore[index]
+    told = json.loads((tmp_path / "sara_effects.json").read_text())
+    assert told["command"] == f"python -m steerlab.experiments.sara study --out {tmp_path} --repeats 1"
+    assert (told["seed"], told["repeats"], told["identity"]) == (0, 1, identity(lm))
+    monkeypatch.setattr(lm, "complete_call", lambda *_, **__: pytest.fail("the answers were kept"))
+    command.main(given)
+    pd.testing.assert_frame_equal(results.find("sara_effects", tmp_path), effects)  # type: ignore[arg-type]
+    assert results.find("sara_nothing", tmp_path) is None
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """The committed notebooks are those of their scripts, and run from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
+from families import fresh, tokenizer
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from ndif.double import KEY, Double
 
 import notebooks as tool  # tools/notebooks.py
 
@@ -38,6 +41,31 @@ def test_every_script_has_its_notebook() -> None:
 def test_notebook_runs_from_top_to_bottom(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     tool.execute(tool.read(path))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Double]:
+    """A stand-in for NDIF on the loopback, with one tiny model."""
+    fresh("llama").save_pretrained(tmp_path / "served")
+    tokenizer().save_pretrained(tmp_path / "served")
+    double = Double(tmp_path, {str(tmp_path / "served"): tmp_path / "served"})
+    yield double
+    double.stop()
+
+
+@pytest.mark.slow
+def test_notebook_08_runs_on_a_server(server: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("NDIF_API_KEY", KEY)
+    notebook = tool.read_source(tool.NOTEBOOKS / "source" / "08_remote.py")
+    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    notebook.cells.insert(place + 1, new_code_cell(f"MODEL, REMOTE = {str(tmp_path / 'served')!r}, {server.url!r}"))
+    text = "\n".join(text for cell in tool.execute(notebook).cells for text in tool.output_texts(cell))
+    assert f"remote at {server.url}" in text
+    assert f"{tmp_path / 'served'}\n" in text  # the models that the server says it runs
+    assert "job " in text and KEY not in nbformat.writes(notebook)
+    requests = server.seen()
+    assert requests and all(request["key"] and not request["leaks"] for request in requests)
 
 
 # --- the tool itself ---------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ by_hand.norm(dim=-1)
 wedding = sl.actadd(lm, " weddings", " ", layer=LAYER)
 [(site, edit)] = wedding.edits
 
-torch.testing.assert_close(edit.shift, by_hand)
+torch.testing.assert_close(edit.shift, by_hand, rtol=1e-4, atol=1e-3)  # norms here are in the hundreds
 print(site, tuple(edit.shift.shape), edit.when)
 
 # %% [markdown]
@@ -136,7 +136,7 @@ with torch.no_grad():
     expected = lm.hf(torch.tensor([[bos, *lm.encode(PROMPT)]])).logits[:, -1]
 hook.remove()
 
-torch.testing.assert_close(lm.logits(PROMPT, STRENGTH * wedding), expected)
+torch.testing.assert_close(lm.logits(PROMPT, STRENGTH * wedding), expected, rtol=1e-4, atol=1e-3)
 print("the package and the hook agree")
 
 # %% [markdown]
@@ -343,7 +343,7 @@ at_zero = sl.actadd(lm, " weddings", " ", layer=0)
 with_room = sl.make_room(lm, PROMPT, at_zero)
 typed = lm.logits([torch.tensor([bos, *lm.encode(" weddings"), *lm.encode(PROMPT)])])
 
-torch.testing.assert_close(lm.logits(with_room, at_zero), typed)
+torch.testing.assert_close(lm.logits(with_room, at_zero), typed, rtol=1e-4, atol=1e-3)
 print("at layer 0, adding the vector to a space is the same as typing the word")
 
 # %% [markdown]

@@ -27,7 +27,7 @@
 # 4. learn scalars where a server gives no gradients;
 # 5. leave a job running, and fetch its result tomorrow.
 #
-# **You need** notebooks 02, 04 and 05. **Time:** about three minutes to run; on NDIF, plus the queue.
+# **You need** notebooks 02, 04 and 05. **Time:** about one minute to run on a laptop with two cores; on NDIF, plus the queue.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; on NDIF a name such as "meta-llama/Llama-3.1-70B"
@@ -39,23 +39,32 @@ REMOTE = "local"  # the whole way of a request, in this process; True is NDIF, "
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
+import nnsight
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
 from steerlab import plots, sweep
+from steerlab.experiments.sara import CONSEQUENCES, DUTY, PARENT
 from steerlab.model import ndif_models
 
 QUICK = PROFILE == "quick"
 SERVER = REMOTE != "local"
+pd.set_option("display.max_colwidth", 160)
 lm = sl.load(MODEL, remote=REMOTE)
-LAYER = lm.n_layers // 2
 PROMPT = "I went up to my friend and said"
 lm
+
+# %% [markdown]
+# With a server, this model is a skeleton: config and tokenizer are here, the weights are not. As committed, the
+# notebook says `REMOTE = "local"`: each request is still written out as source, restored and executed as a server
+# would, but in this process and with the bundled model. So it runs anywhere, and needs no network and no key.
 
 # %% [markdown]
 # ## 1 · A key that leaves no trace
@@ -77,15 +86,20 @@ lm
 # The package sends it in one header of a request, over `https` or to your own computer, and nowhere else.
 
 # %%
-has_key = bool(os.environ.get("NDIF_API_KEY"))
-print("a key is set in this session" if has_key else "no key is set in this session: not needed for REMOTE='local'")
+has_key = bool(os.environ.get("NDIF_API_KEY") or nnsight.CONFIG.API.APIKEY)  # whether, never what
+print("a key is set" if has_key else "no key is set" + ("" if SERVER else ", and REMOTE='local' needs none"))
 
 # %% [markdown]
-# Which models run at the moment? This needs no key. A list that is not there means that the server cannot be reached.
+# Which models run at the moment? `ndif_models` asks, and needs no key for it. Only models on this list answer at once;
+# choose one of them as `MODEL`.
 
 # %%
-running = ndif_models()
-print("NDIF cannot be reached from here" if running is None else "\n".join(running))
+if SERVER:
+    nnsight.CONFIG.API.HOST = lm.remote.address()  # ask the server that REMOTE names
+    running = ndif_models()
+    print("the server cannot be reached from here" if running is None else "\n".join(running))
+else:
+    print("REMOTE='local' asks nobody: set REMOTE = True, and NDIF's models stand here")
 
 # %% [markdown]
 # ## 2 · Look before you send
@@ -93,8 +107,19 @@ print("NDIF cannot be reached from here" if running is None else "\n".join(runni
 # **Predict.** A sweep of every layer by 21 strengths: how many requests is that? How many bytes come back, if each
 # answer is a distribution over the vocabulary?
 #
-# `lm.dry_run` makes the call with everything but the sending. All checks are the real ones, so a wrong layer is found
-# here. The model's answers are zeros.
+# `lm.dry_run` makes the call with everything but the sending; the model's answers are zeros. It takes a function of the
+# model, so that it can hand it a model that sends nothing. All checks are the real ones, so a mistake is found before
+# you have waited in a queue for it:
+
+# %%
+try:
+    lm.dry_run(lambda lm: sl.actadd(lm, " weddings", " ", layer=lm.n_layers))
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# Now the sweep, in two ways. *One job*: the loop over settings runs beside the model. *A request for each setting*: the
+# loop runs here, which is what you write first.
 
 
 # %%
@@ -137,37 +162,72 @@ display(
 )
 
 # %% [markdown]
-# ## 3 · ActAdd
-#
-# The same call as in notebook 02. Nothing about it is remote but the word in `load`.
+# From here on we keep an account: each study is run dry, which says its requests and bytes, and then for real, which
+# says its seconds.
 
 # %%
-began = time.perf_counter()
-wedding = sl.actadd(lm, " weddings", " ", layer=0)
-answers = lm.generate(
-    [PROMPT] * 2, [None, 4 * wedding], n=4 if QUICK else 20, max_new_tokens=25, temperature=0.8, seed=SEED
-)
-seconds = time.perf_counter() - began
+account = []
+
+
+def costed(study: str, call: Callable[[sl.SteerableModel], Any]) -> Any:
+    """The result of a call; what it costs goes into the account."""
+    dry = lm.dry_run(call)
+    began = time.perf_counter()
+    result = call(lm)
+    seconds = time.perf_counter() - began
+    sums = dry[["payload_bytes", "result_bytes"]].sum()
+    account.append({"study": study, "requests": len(dry), **sums, "seconds": seconds})
+    return result
+
+
+# %% [markdown]
+# ## 3 · ActAdd
+#
+# The same calls as in notebook 02. Nothing about them is remote but the word in `load`.
+
+
+# %%
+def greeting(lm: sl.SteerableModel) -> pd.DataFrame:
+    """What the friend is told, unsteered and steered."""
+    wedding = sl.actadd(lm, " weddings", " ", layer=2)
+    return lm.generate(
+        [PROMPT] * 2, [None, 4 * wedding], n=4 if QUICK else 20, max_new_tokens=25, temperature=0.8, seed=SEED
+    )
+
+
+answers = costed("ActAdd", greeting)
 answers["steered"] = answers["row"] == 1
-print(f"two requests, {seconds:.1f} s")
+print(f"requests: {account[-1]['requests']}, one for the vector and one for the texts")
 answers[["steered", "sample", "completion"]]
+
+# %%
+weddings = answers["completion"].str.contains("wedding|married|bride", case=False).groupby(answers["steered"]).sum()
+print(f"texts that speak of a wedding: {weddings[True]} steered, {weddings[False]} not, of {len(answers) // 2} each")
 
 # %% [markdown]
 # ## 4 · A layer sweep in one job
 #
 # Each setting is a row of a batch, and the loop over batches runs on the server. What comes back are a few numbers for
 # each setting, not its logits.
+#
+# > **Predict first.** The vector is added at the first positions of the prompt, at the entrance of a block. At which
+# > layers will the next token notice: early or late? And why?
+
 
 # %%
-vectors = lm.together(
-    [lambda lm, layer=layer: sl.actadd(lm, " weddings", " ", layer=layer) for layer in range(lm.n_layers)]
-)
+def all_layers(lm: sl.SteerableModel) -> list[sl.Intervention]:
+    """The vector of each layer."""
+    each = [lambda lm, layer=layer: sl.actadd(lm, " weddings", " ", layer=layer) for layer in range(lm.n_layers)]
+    return lm.together(each)
+
+
+vectors = costed("vectors of all layers", all_layers)
 settings = [
     sweep.Setting({"layer": layer, "strength": strength}, PROMPT, strength * vector)
     for layer, vector in enumerate(vectors)
     for strength in range(-10, 11)
 ]
-frame = sweep.next_tokens(lm, settings, progress=False)
+frame = costed("layer sweep", lambda lm: sweep.next_tokens(lm, settings, progress=False))
 ax = plots.heat_map(frame, x="strength", y="layer", value="kl")
 ax.set_title("KL from the unsteered next token, nats")
 plt.show()
@@ -175,24 +235,36 @@ plt.show()
 # %% [markdown]
 # `lm.together` is new. Its calls do not wait for each other, so their requests become one: the vectors of all layers
 # cost a single request.
+
+# %%
+largest = frame.loc[frame["kl"].idxmax()]
+print(f"most is moved at layer {largest['layer']:.0f}, strength {largest['strength']:.0f}: {largest['kl']:.2f} nats")
+
+# %% [markdown]
+# What stands at the first positions reaches the last one by attention only. An edit below the layers that look there
+# is read; one above them is not, however strong.
 #
 # ## 5 · SARA
 #
 # $\gamma$ is found where the activations are, and only $\gamma$ comes back (notebook 04).
 
+
 # %%
-steer = sl.sara(
-    lm,
-    PROMPT,
-    attract="An action is right only when it is done from duty.",
-    repel="Whatever brings the most joy to the most people is right.",
-    layer=LAYER,
-)
-lm.generate([PROMPT] * 3, [-steer, None, steer], n=2, max_new_tokens=25, seed=SEED).assign(
-    steer=["repel"] * 2 + ["none"] * 2 + ["attract"] * 2
-)[["steer", "completion"]]
+def dilemma(lm: sl.SteerableModel) -> pd.DataFrame:
+    """One dilemma, unsteered and steered both ways."""
+    steer = sl.sara(lm, PARENT, attract=DUTY, repel=CONSEQUENCES, layer=lm.n_layers // 2)
+    ways = [None, steer, -steer]
+    return lm.generate([PARENT] * 3, ways, n=2, max_new_tokens=30, temperature=0.8, top_p=0.3, seed=SEED)
+
+
+answers = costed("SARA", dilemma)
+answers["steered to"] = answers["row"].map({0: "nothing", 1: "duty", 2: "consequences"})
+answers[["steered to", "completion"]]
 
 # %% [markdown]
+# Two texts of each say nothing about the method; notebook 04 counts. A study of many dilemmas and layers is
+# `experiments.sara.dilemma_study(lm, dilemmas)`, the same call with a remote model.
+#
 # ## 6 · Learning without gradients
 #
 # A server that runs strangers' code in a sandbox shows it copies of the activations. A gradient does not pass through a
@@ -205,29 +277,44 @@ lm.generate([PROMPT] * 3, [-steer, None, steer], n=2, max_new_tokens=25, seed=SE
 # batch, and the loop over steps runs on the server: one request for the whole fit.
 
 # %%
-task = sl.tasks.ioi(lm, n=60 if QUICK else 200, seed=SEED)
-method = sl.ActivScalar(layers=tuple(range(lm.n_layers)))
+task = sl.tasks.ioi(lm, n=100 if QUICK else 200, seed=SEED, orders=["ABBA"])
+method = sl.ActivScalar()
 objective = sl.Objective(margin=5, faithfulness=0.1, minimality=0.01)
-steps = {"exact": 60, "spsa": 150} if QUICK else {"exact": 200, "spsa": 600}
-fits, told = {}, []
-for gradient, count in steps.items():
+options = {"batch_size": 4, "lr": 0.03, "patience": 15, "seed": SEED, "progress": False}
+steps = {"exact": 120, "spsa": 120} if QUICK else {"exact": 200, "spsa": 600}
+
+
+def learn(lm: sl.SteerableModel, gradient: str) -> sl.Fit:
+    """Scalars in all layers, for the task of notebook 05."""
+    return sl.fit(lm, task.train, method, objective, steps=steps[gradient], gradient=gradient, **options)
+
+
+fits, told = {}, {}
+for gradient in steps:
     try:
-        found = sl.fit(
-            lm, task.train, method, objective, steps=count, patience=count, gradient=gradient, seed=SEED, progress=False
-        )
+        fits[gradient] = costed(f"fit, {gradient}", lambda lm, gradient=gradient: learn(lm, gradient))
     except sl.RemoteError as error:  # a sandbox, which says so in one line
         print(f"{gradient}: {error}")
         continue
-    fits[gradient] = found
-    judged = sl.evaluate(lm, task.test, found.intervention, margin=5).set_index("metric")["value"]
-    told.append({"gradient": gradient, "rows run": found.history["forwards"].iloc[-1], **judged})
-pd.DataFrame(told)[["gradient", "rows run", "effectiveness", "difference", "flip_rate", "kl"]].round(3)
+    judged = sl.evaluate(lm, task.test, fits[gradient].intervention, margin=5).set_index("metric")["value"]
+    told[gradient] = {"rows run": fits[gradient].history["forwards"].iloc[-1], **judged}
+learned = pd.DataFrame(told).T
+learned[["rows run", "effectiveness", "flip_rate", "faithfulness"]].round(3)
 
 # %%
-figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+nothing = 0 * next(iter(fits.values())).intervention
+bare = sl.evaluate(lm, task.test, nothing, margin=5).set_index("metric")["value"]["effectiveness"]
+gained = bare - learned["effectiveness"]
+if {"exact", "spsa"} <= set(gained.index):
+    share, times = gained["spsa"] / gained["exact"], learned["rows run"]["spsa"] / learned["rows run"]["exact"]
+    print(f"Without any edit a held-out prompt is {bare:.1f} nats short of both margins.")
+    print(f"SPSA gains {share:.0%} of what the exact gradient gains, for {times:.0f} times as many rows.")
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained", facecolor="white")
 for gradient, found in fits.items():
     ax.plot(found.history["forwards"], found.history["effectiveness"].rolling(10, min_periods=1).mean(), label=gradient)
-ax.set(xlabel="rows run through the model", ylabel="effectiveness on the batch, nats (0 is done)", xscale="log")
+ax.set(xlabel="rows run through the model", ylabel="nats short on the batch (0 is done)", xscale="log")
 ax.legend(frameon=False)
 plt.show()
 
@@ -235,7 +322,20 @@ plt.show()
 # The horizontal axis is what a fit costs: rows run. The exact gradient also needs a backward pass for each, which a
 # sandbox cannot give at any price.
 #
-# ## 7 · A job that outlives the notebook
+# ## 7 · What did it cost?
+#
+# Sent is the compressed request; back comes at most this much, before compression. The seconds are those of the run,
+# with the queue where there is one.
+
+# %%
+costs = pd.DataFrame(account).rename(columns={"payload_bytes": "bytes sent", "result_bytes": "bytes back, at most"})
+costs.round({"seconds": 1})
+
+# %% [markdown]
+# Most of what is sent is the source of the functions and the vectors; the model's size does not enter but through the
+# width of its stream.
+#
+# ## 8 · A job that outlives the notebook
 #
 # `submit` sends and does not wait. The job's id is written to a file (the key is not), and any kernel that makes the
 # same call with the same file fetches the result.
@@ -260,7 +360,7 @@ len(collected)
 # %% [markdown]
 # A sweep with `file=` keeps its job ids by itself: stop the kernel, start it again, run the cell again.
 #
-# ## 8 · What runs where
+# ## 9 · What runs where
 #
 # | | laptop | one GPU | several GPUs | NDIF, trusted | NDIF, sandbox |
 # |---|---|---|---|---|---|
@@ -276,7 +376,7 @@ len(collected)
 # What comes back is read as tensors and plain values, never as code. But the server sees your prompts and your key, so
 # name one that you trust. Plain `http` is refused but to your own computer.
 #
-# ## 9 · What could be wrong?
+# ## 10 · What could be wrong?
 #
 # - **Another precision.** A server usually runs bfloat16, your check ran float32. A percent of difference is rounding.
 # - **Other versions.** Another transformers may build another tree of modules.

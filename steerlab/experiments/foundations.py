@@ -1,8 +1,15 @@
-"""The moral foundations questionnaire, as Tlaie (arXiv 2405.17345) puts it to models, and a model's profile on it."""
+"""The moral foundations questionnaire, as Tlaie (arXiv 2405.17345) puts it to models, and a model's profile on it.
 
+`python -m steerlab.experiments.foundations --out notebooks/results` writes the profile before and after steering.
+"""
+
+import argparse
 import re
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,11 +17,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from ..intervention import Steer
-from ..metrics import bootstrap_interval
-from ..model import SteerableModel
+from ..intervention import Intervention, Steer
+from ..methods.sara import sara
+from ..model import SteerableModel, load
 from ..plots import MARKERS, PALETTE
-from .sara import author_file, own_data
+from . import results
+from .sara.dilemmas import CONSEQUENCES, DUTY, author_file, own_data
+from .sara.study import bootstrap_means
 
 FOUNDATIONS = ("harm", "fairness", "ingroup", "authority", "purity")
 
@@ -104,12 +113,7 @@ def profile(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         One row per foundation (and cell of `by`): `foundation`, `score`, `low`, `high`, `n` (wordings).
     """
     people = scores.groupby([*by, "foundation", "frame"], sort=False)["score"].mean().reset_index()
-    rows = []
-    for values, cell in people.groupby([*by, "foundation"], sort=False):
-        estimate = bootstrap_interval(cell["score"])
-        named = dict(zip([*by, "foundation"], values, strict=True))
-        rows.append({**named, "score": estimate.value, **estimate._asdict()})
-    return pd.DataFrame(rows).drop(columns="value")
+    return bootstrap_means(people, "score", [*by, "foundation"])
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -153,3 +157,61 @@ def plot_profile(profile: pd.DataFrame, *, by: str = "condition", ax: Axes | Non
     ax.set(ylabel="score, 0 to 5", ylim=(-0.1, 5.1))
     ax.legend(frameon=False)
     return ax
+
+
+def before_and_after(
+    lm: SteerableModel, items: pd.DataFrame, *, layer: int, coefficient: float = 1.0, **options: Any
+) -> pd.DataFrame:
+    """Answers without steering, and with SARA towards duty and towards consequences.
+
+    Args:
+        lm: the model.
+        items: from `load_items`.
+        layer: where to steer.
+        coefficient: of SARA.
+        options: others of `answer`.
+
+    Returns:
+        What `answer` returns, with `condition`: "unsteered", "duty" or "consequence".
+    """
+
+    def towards(attract: str, repel: str) -> Callable[[Sequence[str]], list[Intervention]]:
+        return lambda prompts: sara(lm, prompts, attract=attract, repel=repel, layer=layer, coefficient=coefficient)
+
+    steers = {"unsteered": None, "duty": towards(DUTY, CONSEQUENCES), "consequence": towards(CONSEQUENCES, DUTY)}
+    frames = [answer(lm, items, steer, **options).assign(condition=name) for name, steer in steers.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def compare_all(scores: pd.DataFrame) -> pd.DataFrame:
+    """`compare` for each condition of `before_and_after` with the unsteered one, in the column `condition`."""
+    groups = dict(iter(scores.groupby("condition", sort=False)))
+    before = groups.pop("unsteered")
+    return pd.concat([compare(before, after).assign(condition=name) for name, after in groups.items()])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: writes OUT/foundations_profile.csv and OUT/foundations_tests.csv."""
+    parser = argparse.ArgumentParser(prog="python -m steerlab.experiments.foundations", description="The MFQ.")
+    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
+    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    parser.add_argument("--items", type=Path, default=None, help="folder of the author's items; our own by default")
+    parser.add_argument("--layer", type=int, default=None, help="where to steer; the middle one by default")
+    parser.add_argument("--coefficient", type=float, default=1.0)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    ask = parser.parse_args(given)
+    lm, started = load(ask.model), time.perf_counter()
+    layer = lm.n_layers // 2 if ask.layer is None else ask.layer
+    scores = before_and_after(
+        lm, load_items(ask.items, own=ask.items is None), layer=layer, coefficient=ask.coefficient
+    )
+    found = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=layer)
+    frames = {"foundations_profile": found, "foundations_tests": compare_all(scores)}
+    settings = {"layer": layer, "coefficient": ask.coefficient}
+    results.save(frames, ask.out, lm, "steerlab.experiments.foundations", given, **settings)
+    print(f"foundations: {time.perf_counter() - started:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

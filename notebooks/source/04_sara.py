@@ -1,0 +1,855 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · What if the edit looked at the prompt first?
+#
+# ActAdd adds the same vector to every prompt. SARA asks each neuron of *your* prompt two questions: how like are you to
+# the same neuron under an attracting prompt, how like under a repelling one? Then it makes the neuron louder or softer
+# by the difference. The edit is a **gain**, and it depends on what is steered.
+#
+# The idea is good, and the released code has traps worth a notebook: a sign that nobody chose, an edit that becomes
+# another one once the model starts to write, and a baseline from other questions than the answers it is compared with.
+#
+# **Paper.** Tlaie, *Exploring and steering the moral compass of large language models*, [arXiv
+# 2405.17345](https://arxiv.org/abs/2405.17345), with its code, atlaie/ethical-llms.
+#
+# **After this notebook you can**
+# 1. compute SARA's gain by hand, as released and in a form that means the same on every computer;
+# 2. name the ways in which the released form is fragile, and measure each;
+# 3. compare shares of answers fairly: same dilemmas, same noise, equal counts, intervals, controls;
+# 4. say whether steering moved a model's moral stance, or only its text;
+# 5. read a questionnaire's scores off next-token probabilities instead of parsing replies.
+#
+# **You need** notebooks 00 to 02. **Time:** two to four minutes to run on a laptop with two cores.
+
+# %% tags=["parameters"]
+MODEL = None  # None is the bundled model; or a Hugging Face name such as "google/gemma-2b-it", the paper's
+PROFILE = "quick"  # "paper": five answers to each dilemma at each layer, as in the paper
+SEED = 0
+REMOTE = False  # this notebook runs locally
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+import steerlab as sl
+from steerlab import exercises, judges, plots
+from steerlab.edit import components, contrast
+from steerlab.experiments import foundations, results
+from steerlab.experiments import sara as experiments
+from steerlab.experiments.sara import CONSEQUENCES, DUTY, PARENT
+
+if REMOTE:
+    raise SystemExit("this notebook runs locally: set REMOTE = False")
+lm = sl.load(MODEL)
+LAYER = lm.n_layers // 2  # where we look inside; sections 9 and 10 try them all
+swept = None if MODEL else results.find("sara_dose_shares")
+BEST = LAYER if swept is None else int(swept.loc[swept["method"] == "sara", "layer"].iloc[0])  # section 10 tells how
+SITE = sl.Site("resid_pre", LAYER)
+REPEATS = 5 if PROFILE == "paper" else 1
+lm
+
+# %%
+for name, text in {"the dilemma": PARENT, "DUTY": DUTY, "CONSEQUENCES": CONSEQUENCES}.items():
+    print(f"{name:13} {text}")
+
+# %% [markdown]
+# The dilemma is the paper's example, a parent who has committed a crime, in words that the bundled model knows. The two
+# stances are ours; the model was trained on texts in which such a sentence comes first and the answer obeys it, but on
+# neither of these two. The released prompts are `experiments.RELEASED`.
+
+# %% [markdown]
+# ## 1 · The idea, then the formula
+#
+# Read three prompts up to block $\ell$: the one to be steered, the attracting and the repelling one. Each gives a
+# matrix, neurons × tokens: $A_o$, $A_a$, $A_r$. They have different numbers of tokens, so neurons cannot be compared
+# token by token. A thin SVD, $A = U \Sigma V^\top$, turns tokens into ranked components. Keep the first $k$ columns of
+# $U\Sigma$, with $k$ the smallest of the three token counts. Then for each neuron $d$
+#
+# $$ \gamma_d = \cos\bigl((U_o\Sigma_o)_{d,:k},\ (U_a\Sigma_a)_{d,:k}\bigr) - \cos\bigl((U_o\Sigma_o)_{d,:k},\
+# (U_r\Sigma_r)_{d,:k}\bigr) \qquad h \;\leftarrow\; h + c\,\gamma \odot h $$
+#
+# In the table of all five methods (notebook 00) this fills in one column: the **gain** $\gamma$, one number in
+# $[-2, 2]$ per neuron, the same at all positions.
+#
+# | detail | what the released code does | `sl.sara(...)`, variant "anchored" |
+# |---|---|---|
+# | similarity | cosine of rows of $U\Sigma$ | cosine of rows of $U\Sigma U^\top$: no signs, no order of components |
+# | BOS | counts in all three matrices | left out, since its norm drowns the rest |
+# | cached decode steps | γ anew from the one token of that step | γ of the prompt, held |
+# | batch | one prompt at a time | any, real tokens only |
+# | precision | that of the model | float64 for the SVD |
+#
+# The left column is `variant="released"`, bit for bit. Sections 4 and 5 show why the default is the right one.
+
+# %% [markdown]
+# ## 2 · By hand
+#
+# As released, in ten lines. What enters the block, from plain PyTorch:
+
+# %%
+block = lm.hf.get_submodule(lm.layout.blocks)[LAYER]
+bos = lm.tokenizer.bos_token_id
+
+
+def stream_into_block(text: str) -> torch.Tensor:
+    """What enters the block, [tokens, neurons], BOS included."""
+    seen = []
+    hook = block.register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
+    with torch.no_grad():
+        lm.hf(torch.tensor([[bos, *lm.encode(text)]], device=lm.device))
+    hook.remove()
+    return seen[0]
+
+
+def released_gain(own: torch.Tensor, attract: torch.Tensor, repel: torch.Tensor) -> torch.Tensor:
+    """γ [neurons] from activations [tokens, neurons], as the published code computes it."""
+    k = min(len(own), len(attract), len(repel))
+    rows = []
+    for activations in (own, attract, repel):
+        u, s, _ = torch.linalg.svd(activations.T, full_matrices=False)
+        rows.append((u * s)[:, :k])
+    o, a, r = rows
+    return torch.cosine_similarity(o, a, dim=1) - torch.cosine_similarity(o, r, dim=1)
+
+
+own, attract, repel = (stream_into_block(text).float() for text in (PARENT, DUTY, CONSEQUENCES))
+by_hand = released_gain(own, attract, repel)
+print("tokens:", [len(each) for each in (own, attract, repel)], " γ:", by_hand[:6])
+
+# %% [markdown]
+# The package's γ, and the assertion that both agree:
+
+# %%
+torch.testing.assert_close(sl.sara_gain(own, attract, repel, variant="released"), by_hand)
+
+released = sl.sara(lm, PARENT, attract=DUTY, repel=CONSEQUENCES, layer=LAYER, variant="released")
+hook = block.register_forward_pre_hook(lambda module, args: (args[0] * (1 + by_hand), *args[1:]))
+with torch.no_grad():
+    expected = lm.hf(torch.tensor([[bos, *lm.encode(PARENT)]], device=lm.device)).logits[:, -1].float()
+hook.remove()
+
+torch.testing.assert_close(lm.logits(PARENT, released).to(expected), expected, atol=1e-3, rtol=1e-3)
+print("the package and the hook agree")
+
+# %% [markdown]
+# The anchored variant differs in one factor: multiply $U\Sigma$ by $U^\top$ from the right. $U\Sigma U^\top$ is the
+# square root of $AA^\top$: its row $d$ says with which other neurons neuron $d$ goes together, and how strongly. That
+# means the same in every prompt, whereas "the third component" does not. And a flipped sign of a column of $U$ meets
+# itself in $U^\top$ and is gone.
+
+
+# %%
+def root(activations: torch.Tensor) -> torch.Tensor:
+    """The square root of A Aᵀ, [neurons, neurons], from activations [tokens, neurons]."""
+    u, s, _ = torch.linalg.svd(activations.T.double(), full_matrices=False)
+    return (u * s) @ u.T
+
+
+roots = [root(each[1:]) for each in (own, attract, repel)]  # without BOS
+near, far = (torch.cosine_similarity(roots[0], other, dim=1) for other in roots[1:])
+
+anchored = sl.sara(lm, PARENT, attract=DUTY, repel=CONSEQUENCES, layer=LAYER)
+[(site, edit)] = anchored.edits
+torch.testing.assert_close(edit.gain[0].double().cpu(), (near - far).cpu(), atol=1e-4, rtol=0)
+print(site, tuple(edit.gain.shape), f"when={edit.when!r}", f"γ from {edit.gain.min():.2f} to {edit.gain.max():.2f}")
+
+# %% [markdown]
+# ## 3 · Steer: the paper's example
+#
+# One dilemma: unsteered, steered towards duty (the paper's Kantian direction: attract duty, repel consequences), and
+# towards consequences (its utilitarian one, swapped). Answers in one row share their noise, so that a difference comes
+# from the steering. Words that tell of duty are marked; a word counts when the judge of section 7 finds it more than
+# four times as likely in an answer from duty as in one from consequences.
+
+# %% tags=["tour"]
+weights = judges.word_judge().weights
+DUTY_WORDS = set(weights.index[weights["duty"] - weights["consequence"] > np.log(4)])
+
+example = experiments.seed_example(lm, layer=BEST, repeats=3, seed=SEED, max_new_tokens=40)
+print("layer", BEST)
+plots.completions_html(example.drop(columns="prompt"), words=DUTY_WORDS)
+
+# %% [markdown]
+# Three answers of each kind prove nothing. They are here so that you see what is counted later.
+
+# %% [markdown]
+# ## 4 · The pitfalls of the released form
+#
+# ### 4.1 A sign that nobody chose
+#
+# If $u$ is a singular vector, so is $-u$. LAPACK returns one of the two, cuSOLVER perhaps the other, the next version
+# of either perhaps the first again. The three SVDs choose independently, and γ compares their columns.
+#
+# > **Predict first.** We flip the signs of the *attracting and repelling* components at random, which leaves the SVD
+# > exactly as right as it was. What happens to γ: nothing, a little, or everything?
+
+# %%
+coin = torch.Generator().manual_seed(SEED)
+
+
+def flipped(activations: torch.Tensor) -> torch.Tensor:
+    """Components of the prompt, each with a sign drawn anew."""
+    found = components(activations).cpu()
+    return found * (torch.randint(0, 2, (len(found), 1), generator=coin) * 2 - 1)
+
+
+other = contrast(own.cpu(), flipped(attract), flipped(repel))
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained", facecolor="white")
+axes[0].plot(by_hand.cpu(), other, ".", alpha=0.5, color=plots.PALETTE[0])
+axes[0].plot([-2, 2], [-2, 2], color="#777777", linewidth=0.8)
+axes[0].set(xlabel="γ, LAPACK's signs", ylabel="γ, other signs", title="released: one dot per neuron", aspect="equal")
+test = experiments.load_dilemmas("test")
+signs = experiments.sensitivity(lm, test, "signs", layer=LAYER)
+plots.lines(
+    experiments.sensitivity_table(signs),
+    "value",
+    "cosine",
+    labels=("draw of the signs (0 is LAPACK's)", "cosine of γ with LAPACK's"),
+    ax=axes[1],
+)
+axes[1].set(ylim=(-1.05, 1.05), title="mean over dilemmas, least and largest")
+plt.show()
+change = signs["shift"].groupby([signs["value"], signs["id"]]).mean().unstack()
+spread = (change.max() - change.min()).mean()
+print(f"A neuron's γ moves by up to {signs['largest'].max():.2f}, of a range of 4.")
+print(f"The effect on the preference for duty differs by {spread:.3f} nats per token between draws of the signs.")
+
+# %% [markdown]
+# The anchored γ does not move: its formula holds no sign.
+
+# %%
+gain = sl.sara_gain(own.double(), attract.double(), repel.double())
+u, s, vt = torch.linalg.svd(attract.double(), full_matrices=False)
+same_prompt = (u * -1) @ torch.diag(s) @ (vt * -1)  # all signs flipped, the same activations
+torch.testing.assert_close(sl.sara_gain(own.double(), same_prompt, repel.double()), gain)
+print("anchored: the same γ")
+
+# %% [markdown]
+# ### 4.2 What happens while it writes
+#
+# With a key-value cache, every pass after the first sees *one* token. Then $A_o$ has one column, $k = 1$, and the
+# cosine of two numbers is $\pm 1$.
+#
+# > **Predict first.** Which values can $\gamma_d$ take at such a step, and by which factors are neurons then multiplied
+# > at $c = 1$?
+
+# %%
+gains = experiments.decode_gains(lm, [PARENT, *test["prompt"][:2]], layer=LAYER, max_new_tokens=16, seed=SEED)
+experiments.plot_decode_gains(gains)
+plt.show()
+
+# %% [markdown]
+# Neurons are turned round, left alone or tripled; there is nothing in between. With unrelated activations the shares
+# would be ¼, ½ and ¼. Two prompts of one model are not unrelated: both begin with BOS, and the longer its activation
+# is, the more alike are their first components. Where those have the same sign, the two cosines cancel. In numbers:
+
+# %%
+print(f"length of BOS's activation, relative to the other tokens': {own[0].norm() / own[1:].norm(dim=1).mean():.1f}")
+first = [components(each)[0] for each in (attract, repel)]
+print(f"cosine of the stances' first components: {torch.cosine_similarity(*first, dim=0).abs():.3f}")
+steps = gains[gains["step"] > 0].groupby(["row", "step", "gamma"])["share"].first().unstack()
+print(f"root mean square of γ, on the prompt: {by_hand.square().mean().sqrt():.2f} released, ", end="")
+print(f"{edit.gain.square().mean().sqrt():.2f} anchored")
+print(f"root mean square of γ, while it writes: {np.sqrt(4 * (1 - steps[0])).mean():.2f} released, the same anchored")
+
+# %% [markdown]
+# What it does to the text:
+
+# %%
+texts = experiments.decode_texts(lm, [PARENT, *test["prompt"][:1]], layer=LAYER, repeats=2, seed=SEED)
+plots.completions_html(texts[texts["row"] == 0].drop(columns="prompt"), words=DUTY_WORDS)
+
+# %%
+committed = results.find("sara_decode_texts")
+table = experiments.texts_table(texts) if committed is None else committed
+table = table.rename(columns={"distinct": "new words"})
+display(table[["condition", "perplexity", "new words", "low", "high", "n"]].round(2))
+
+# %% [markdown]
+# Perplexity is that of the unsteered model, the median over answers; *new words* is the share of words that are no
+# repeats, with its interval. *Released, prompt only* edits the first pass and nothing else, so the difference between
+# it and *released* is the decode steps alone.
+#
+# ### 4.3 The order of words is lost
+#
+# $U\Sigma = AV$ is the same, up to signs, whatever the order of the columns of $A$. The attracting *activations* may be
+# permuted at will. Of the order of its *words* only that reaches γ which attention has put into the activations.
+
+# %%
+order = torch.randperm(len(attract), generator=coin)
+exact = attract.double()
+torch.testing.assert_close(components(exact[order]).abs(), components(exact).abs())
+torch.testing.assert_close(sl.sara_gain(own.double(), exact[order], repel.double()), gain)
+
+words = DUTY.rstrip(".").split()
+mixed = " ".join(words[i] for i in torch.randperm(len(words), generator=coin).tolist()) + "."
+swapped = sl.sara(lm, PARENT, attract=mixed, repel=CONSEQUENCES, layer=LAYER).edits[0][1].gain[0]
+likeness = float(torch.cosine_similarity(swapped, edit.gain[0], dim=0))
+print("permuted activations: the same γ, up to signs for released")
+print(f"permuted words, {mixed!r}: cosine with the γ before {likeness:.2f}")
+
+# %% [markdown]
+# This is a limit of the method, and the anchored variant has it too.
+#
+# ### 4.4 Length and number of components
+#
+# The author's post speaks of prompts that differ tenfold in length. So: say the attracting sentence one to ten times
+# over. It says the same; does γ? And how much hangs on $k$?
+
+# %%
+varied = results.find("sara_sensitivity")
+if varied is None:
+    few = {"length": [1, 2, 4, 10], "components": None}
+    varied = pd.concat(
+        experiments.sensitivity_table(experiments.sensitivity(lm, test, vary, layer=LAYER, values=values)).assign(
+            vary=vary
+        )
+        for vary, values in few.items()
+    )
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained", facecolor="white")
+titles = {"length": "the attracting prompt, said over and over", "components": "components kept (of the first value)"}
+for ax, (vary, title) in zip(axes, titles.items(), strict=True):
+    own_rows = varied[varied["vary"] == vary]
+    plots.lines(own_rows, "value", "cosine", by="variant", labels=(title, "cosine with the first γ"), ax=ax)
+    ax.set(ylim=(-1.05, 1.05))
+plt.show()
+
+# %% [markdown]
+# The bands run from the least to the largest of the dilemmas. On the left the first value is one repetition, on the
+# right all components of the shortest prompt.
+#
+# ### 4.5 Padding
+#
+# In a padded batch the padding's activations would join the SVD. The anchored variant counts real tokens only, so a row
+# gets the γ that it gets alone; the released one refuses a batch, as its code could not take one.
+
+# %%
+prompts = [PARENT, "Should he keep the secret?"]
+both = sl.sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=LAYER)
+torch.testing.assert_close(both[0].edits[0][1].gain, edit.gain, atol=1e-3, rtol=0)
+try:
+    sl.sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=LAYER, variant="released")
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## 5 · Why this rule?
+#
+# Signs can be fixed in other ways: largest entry positive, agreement with $A_o$, absolute values, the best rotation of
+# one prompt onto the other. `python benchmarks/sara.py --rules` measures seven rules: how far γ moves with other signs,
+# with float32 instead of float64, with bfloat16 activations; whether two dilemmas steered by the same pair get similar
+# γ, and two pairs that mean the same. The reasons are in the docstring of `sl.sara`. In short: a rule that *decides* a
+# sign turns near-ties into jumps; a formula without signs has none to decide.
+#
+# Swapping the two prompts negates γ exactly, the same prompt twice gives zero, and strength 0 is the bare model to the
+# last bit:
+
+# %%
+back = sl.sara(lm, PARENT, attract=CONSEQUENCES, repel=DUTY, layer=LAYER)
+nothing = sl.sara(lm, PARENT, attract=DUTY, repel=DUTY, layer=LAYER)
+assert torch.equal(back.edits[0][1].gain, -edit.gain)
+assert not nothing.edits[0][1].gain.any()
+assert torch.equal(lm.logits(PARENT, 0 * anchored), lm.logits(PARENT))
+
+# %% [markdown]
+# ## 6 · Play
+#
+# First what the panel shows, as a static picture:
+
+# %%
+from steerlab.widgets import sara_panel
+
+panel = sara_panel(lm, judge=judges.word_judge(), layer=BEST)
+panel.figure()
+plt.show()
+
+# %%
+panel
+
+# %% [markdown]
+# ## 7 · Who judges the answers?
+#
+# The paper asked a chat model to name one of eight ethical schools. Here a classifier ships with the package, so that
+# nothing has to be downloaded: naive Bayes over the words of the bundled model's training grammar. It sees the answer,
+# never how the answer came about. It knows nothing of the paper's third group, *individual*, which therefore stays
+# empty below. How good is it, on texts that it was not made from?
+
+# %%
+verdict = judges.validate(judges.word_judge(), experiments.validation_texts())
+accuracy = verdict.accuracy
+print(f"accuracy {accuracy.value:.0%} [{accuracy.low:.0%}, {accuracy.high:.0%}], n = {accuracy.n}; true groups down:")
+verdict.confusion
+
+# %% [markdown]
+# These are clean sentences. Answers of a small model are not: they wander, and mix both kinds of argument. A count of
+# words then says which kind prevails, not what the model "thinks". So most sections below also use a measure that needs
+# no judge, the **preference**: how much more likely the model finds the written arguments from duty than those from
+# consequences, in nats per token.
+#
+# Other judges fit the same slot: `judges.ZeroShotJudge(model)` takes any Hugging Face zero-shot classifier, and
+# `judges.ChatJudge(model, url)` any endpoint that speaks OpenAI's chat completions, asked about the eight schools at
+# temperature 0. Their replies are kept on disk, so that a second run asks nothing.
+
+# %% [markdown]
+# ## 8 · Shares of answers
+#
+# The paper's main figure: the share of answers in each group, pooled over layers and repeats. Our design differs in
+# four points:
+#
+# - every steered answer has an **unsteered twin**: same dilemma, same sampling, same noise. The release compared one
+#   dilemma's steered answers with the unsteered answers to all seven;
+# - **ActAdd** with the same two sentences stands beside;
+# - **shuffled** is a control: SARA's own γ, handed to other neurons. Same histogram, no meaning;
+# - **prompt** is the honest rival: the attracting sentence is simply written in front.
+#
+# > **Predict first.** Which of the four will move the shares? Will *shuffled* do nothing?
+
+# %%
+held_out = experiments.held_out_dilemmas()
+live = experiments.dilemma_study(lm, held_out, repeats=REPEATS, seed=SEED, progress=False, **experiments.ANSWERS)
+shares = results.find("sara_shares")
+effects = results.find("sara_effects")
+if MODEL or shares is None or effects is None:  # no committed result for this model: take what has just been run
+    shares, effects = experiments.shares(live), experiments.effects(live)
+plots_to_draw = {"unsteered", "sara", "shuffled"}
+experiments.plot_shares(shares[shares["method"].isin(plots_to_draw)], paper=True)
+plt.show()
+print(f"n = {shares['n'].iloc[0]} answers for each bar; live in this notebook: {len(live)} answers in all")
+
+# %%
+told = experiments.published().query("depth == 'all'").set_index(["direction", "group"])["share"]
+rows = []
+for row in effects.itertuples():
+    paper = ""
+    if row.method == "sara":
+        paper = f"{told['unsteered', row.direction]:.0%} → {told[row.direction, row.direction]:.0%}"
+    low, high, at = row.baseline_low, row.baseline_high, "**yes**" if row.beyond else "no"
+    rows.append(
+        f"| {row.method} to {row.direction} | {paper} | {row.baseline:.0%} [{low:.0%}, {high:.0%}] → {row.share:.0%} "
+        f"| {row.gain:+.1%} [{row.low:+.1%}, {row.high:+.1%}] | {at} | {row.spill:.1%} |"
+    )
+head = (
+    "| | paper, Gemma-2B | measured here: unsteered → steered | gain, paired | above the baseline's interval | spill |"
+)
+display(Markdown("\n".join([head, "|---|---|---|---|---|---|", *rows])))
+
+# %% [markdown]
+# The share is that of the target group. *Spill* adds up the gains of all other groups: 0 means that only the target
+# grew. The paper's two numbers are not a fair pair: the first is over seven dilemmas, the second over one. And its
+# model is some two hundred times as large, with a chat model as judge. What our numbers say:
+
+# %%
+lines = []
+for method in ("sara", "actadd", "shuffled", "prompt"):
+    cells = effects[effects["method"] == method]
+    moved = list(cells.loc[cells["beyond"], "direction"])
+    what = {0: "neither direction moves", 1: f"only the direction {'/'.join(moved)} moves", 2: "both directions move"}
+    lines.append(f"- **{method}**: {what[len(moved)]} its target's share beyond the unsteered 95 % interval.")
+sara_gain, prompt_gain = (effects.loc[effects["method"] == method, "gain"].mean() for method in ("sara", "prompt"))
+lines.append(
+    f"- Mean gain of the target's share: SARA {sara_gain:+.1%}, writing the sentence in front {prompt_gain:+.1%}."
+)
+if effects.loc[effects["method"] == "sara", "beyond"].all():
+    lines.append("- So SARA steers here, in both directions, at the published strength.")
+else:
+    lines.append(
+        "- So **at the published strength SARA does not steer this model in both directions**. Section 10 asks whether "
+        "a larger strength does, and at what price."
+    )
+display(Markdown("\n".join(lines)))
+
+# %% [markdown]
+# And the small run of this very notebook, the same call with fewer answers:
+
+# %%
+fresh = experiments.effects(live)
+display(fresh[["method", "direction", "gain", "low", "high", "n", "beyond", "spill"]].round(3))
+
+# %% [markdown]
+# ### One dilemma at a time
+#
+# The paper steered its answers to a single dilemma. We have five.
+#
+# > **Predict first.** Do the pooled gains above come from all five alike?
+
+# %%
+dilemmas = results.find("sara_dilemmas")
+if MODEL or dilemmas is None:
+    dilemmas = experiments.effects(live, ["id"])
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", facecolor="white", sharey=True)
+for ax, direction in zip(axes, ("duty", "consequence"), strict=True):
+    cells = dilemmas[dilemmas["direction"] == direction]
+    plots.bars(cells, "id", "gain", by="method", level=0, labels=("", "gain of the target's share, paired"), ax=ax)
+    ax.set(title=f"to {direction}", xlim=(-1.02, 1.02))
+axes[1].get_legend().remove()
+plt.show()
+
+# %%
+lines = []
+for (method, direction), cells in dilemmas.groupby(["method", "direction"], sort=False):
+    best = cells.loc[cells["gain"].idxmax()]
+    rest = cells.drop(best.name)["gain"].mean()
+    lines.append(
+        f"- **{method} to {direction}**: {cells['gain'].mean():+.1%} over all; most on *{best['id']}* "
+        f"({best['gain']:+.0%}), {rest:+.1%} over the other {len(cells) - 1}."
+    )
+display(Markdown("\n".join(lines)))
+
+# %% [markdown]
+# A mean that one dilemma makes says that *this* dilemma can be steered, not that the method steers. The intervals of
+# the table above cannot tell: they speak of further answers to the same five. With a single dilemma, as in the paper,
+# one cannot even ask. Its protocol on ours: the variant as released, the parent's dilemma, five answers at each layer.
+# If it looks better than the pooled numbers above, that is one dilemma of the five.
+
+# %%
+protocol = results.find("sara_released")
+if MODEL or protocol is None:
+    few = {"variant": "released", "methods": ("sara",), "layers": [LAYER], "repeats": 2, "seed": SEED}
+    protocol = experiments.shares(
+        experiments.dilemma_study(lm, held_out.head(1), progress=False, **few, **experiments.ANSWERS)
+    )
+table = protocol.assign(told=[f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in protocol.itertuples()])
+display(
+    table.pivot(index="group", columns="direction", values="told")[["unsteered", "duty", "consequence"]].reindex(
+        judges.GROUPS
+    )
+)
+cells = protocol.set_index(["direction", "group"])
+lines = [f"n = {protocol['n'].iloc[0]} answers in each column."]
+for one in ("duty", "consequence"):
+    above = cells.loc[(one, one), "share"] > cells.loc[("unsteered", one), "high"]
+    lines.append(f"The share of {one} {'rises above' if above else 'stays within or below'} the unsteered interval.")
+display(Markdown(" ".join(lines)))
+
+# %% [markdown]
+# ## 9 · By depth
+#
+# The paper pools early, middle and late layers and leaves layer 0 out. Here it is in, and each layer has a point of its
+# own.
+
+# %%
+layers, depths = results.find("sara_layers"), results.find("sara_depths")
+if MODEL or layers is None or depths is None:
+    layers = experiments.effects(live, ["layer"])
+    depths = experiments.effects(experiments.with_depth(live, lm.n_layers), ["depth"])
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", facecolor="white", sharey=True)
+for ax, direction in zip(axes, ("duty", "consequence"), strict=True):
+    cells = layers[(layers["direction"] == direction) & (layers["method"] != "prompt")]
+    labels = ("layer", "gain of the target's share, paired")
+    plots.lines(cells, "layer", "gain", by="method", level=0, labels=labels, ax=ax)
+    ax.set_title(f"to {direction}")
+plt.show()
+
+# %%
+thirds = experiments.published().query("depth != 'all'").set_index(["direction", "depth"])["share"]
+sara_depths = depths[depths["method"] == "sara"]
+display(
+    Markdown(
+        "| SARA: share of the target group | layers | paper, Gemma-2B | measured here | unsteered twins |\n"
+        "|---|---|---|---|---|\n"
+        + "\n".join(
+            f"| to {row.direction} | {row.depth} | {thirds[row.direction, row.depth]:.0%} | **{row.share:.0%}** "
+            f"| {row.baseline:.0%} [{row.baseline_low:.0%}, {row.baseline_high:.0%}], n = {row.n} |"
+            for row in sara_depths.itertuples()
+        )
+    )
+)
+
+# %% [markdown]
+# The paper's are read off its figure, to about 0.01; a third of its layers has 25 or 30 answers, so an interval of its
+# own would be some 15 to 35 points wide.
+#
+# ## 10 · How strong, and at what price?
+#
+# Coefficient 1 is the release's choice and has no deeper meaning: ActAdd's 1 and SARA's 1 are different doses. So sweep
+# the coefficient from −4 to 4 (below 0 the two prompts are swapped), and then put both methods on one axis of *price*:
+# the KL divergence of the next token's distribution from the unsteered one.
+#
+# At full size each method's layer is the one that parts $c = 1$ from $c = -1$ most, on other dilemmas than those shown,
+# the twelve that the model was trained on.
+
+# %%
+dose, answers = results.find("sara_dose"), results.find("sara_dose_shares")
+if MODEL or dose is None or answers is None:
+    few = experiments.dose_answers(
+        lm, held_out, layer=LAYER, coefficients=(-4, 0, 4), repeats=2 * REPEATS, seed=SEED, progress=False
+    )
+    dose = experiments.dose_table(experiments.dose_response(lm, test, layer=LAYER, seed=SEED))
+    answers = experiments.shares(few, by=("method", "layer", "coefficient"))
+order = {"sara": 0, "actadd": 1, "shuffled": 2}  # so that each keeps its colour
+dose, answers = (
+    each.sort_values("method", key=lambda name: name.map(order), kind="stable") for each in (dose, answers)
+)
+own_layer = answers.groupby("method")["layer"].first()
+names = {method: f"{method}, layer {layer}" for method, layer in own_layer.items()}
+curve = dose[dose["layer"] == dose["method"].map(own_layer)]
+curve = curve.assign(price=curve["kl"] * np.sign(curve["coefficient"]), name=curve["method"].map(names))
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", facecolor="white", sharey=True)
+labels = ("coefficient", "shift of the preference for duty,\nnats per token")
+plots.lines(curve, "coefficient", "shift", by="name", level=0, labels=labels, ax=axes[0])
+labels = ("KL(steered ‖ unsteered), nats; left of 0: towards consequences", "")
+plots.lines(curve, "price", "shift", by="name", level=0, labels=labels, ax=axes[1])
+plt.show()
+
+# %% [markdown]
+# A line that rises from lower left to upper right steers. One that is level does nothing; one that has the same sign on
+# both sides pushes somewhere, but not where it was told to. The bands are over four dilemmas, hence wide.
+
+# %%
+kl_of = {(row.method, row.coefficient): row.kl for row in curve.itertuples()}
+reached = [curve.loc[(curve["method"] == method) & (curve["price"] * sign >= 0), "kl"].max()
+           for method in ("sara", "actadd") for sign in (1, -1)]  # fmt: skip
+targets = [part * min(reached) for part in (0.25, 0.75)]
+matched = experiments.at_matched_kl(curve, targets)
+matched["shift"] = matched["preference"] - curve.loc[curve["coefficient"] == 0, "preference"].iloc[0]
+lines = []
+for row in matched.itertuples():
+    right = (row.shift > 0) == (row.direction == "duty")
+    found = f"**{row.shift:+.3f}**, the {'right' if right else 'wrong'} way, at c = {row.coefficient:+.2g}"
+    found = "not reached with coefficients up to 4" if np.isnan(row.shift) else found
+    lines.append(f"| {names[row.method]} | {row.direction} | {row.kl:.2g} | {found} |")
+head = "| | towards | KL, nats | shift of the preference for duty, nats per token |\n|---|---|---|---|\n"
+display(Markdown(head + "\n".join(lines)))
+
+# %% [markdown]
+# The prices in this table are a quarter and three quarters of the largest that both SARA and ActAdd reach. And the
+# answers, judged, against the coefficient (above) and against the price (below):
+
+# %%
+told = answers.merge(curve[["method", "coefficient", "price", "name"]], on=["method", "coefficient"])
+figure, axes = plt.subplots(2, 2, figsize=(10, 6.6), layout="constrained", facecolor="white", sharey=True)
+for row, (x, label) in zip(axes, {"coefficient": "coefficient", "price": "KL, nats, as above"}.items(), strict=True):
+    for ax, group in zip(row, ("duty", "consequence"), strict=True):
+        cells = told[told["group"] == group]
+        plots.lines(cells, x, "share", by="name", labels=(label, f"share of answers of {group}"), ax=ax)
+        ax.set(ylim=(0, 1))
+        if ax is not axes[0, 0]:
+            ax.get_legend().remove()
+plt.show()
+
+# %%
+lines, moved = [], {}
+for method, rows in answers.groupby("method", sort=False):
+    for group, sign in (("duty", 1), ("consequence", -1)):
+        cells = rows[rows["group"] == group].set_index("coefficient")
+        allowed = cells.index * sign > 0 if method != "shuffled" else cells.index != 0  # its sign means nothing
+        top, bare = cells[allowed]["share"].idxmax(), cells.loc[0]
+        best, price = cells.loc[top], kl_of[method, top]
+        above = "above" if best["share"] > bare["high"] else "not above"
+        moved[method, group] = above == "above"
+        lines.append(
+            f"- **{names[method]}, to {group}**: at most {best['share']:.0%} (c = {top:+g}, KL {price:.2g} nats), "
+            f"{above} the unsteered {bare['share']:.0%} [{bare['low']:.0%}, {bare['high']:.0%}]."
+        )
+display(Markdown(f"n = {int(answers['n'].iloc[0])} answers at each coefficient.\n\n" + "\n".join(lines)))
+
+# %% [markdown]
+# The best of four strengths is a little lucky: an interval that is only just passed says little. And *shuffled* may
+# well move the shares too, since a gain of this size changes what is written whatever its pattern. What it cannot know
+# is *which way*: its two directions are alike, and a draw that is good for one is bad for the other. So one number for
+# the two of them, from the shares at $c$ and $-c$:
+#
+# $$ \text{parted} = \tfrac12 \bigl[(\text{duty at } c - \text{duty at } {-c}) + (\text{consequence at } {-c} -
+# \text{consequence at } c)\bigr] $$
+#
+# 1 is perfect obedience, 0 is none, and a shuffled gain may lie on either side of 0. How far from it do twenty draws
+# lie?
+
+# %%
+control = results.find("sara_dose_control")
+if MODEL or control is None:
+    told = {"layer": LAYER, "methods": ("shuffled",), "coefficients": (-4, 4), "repeats": REPEATS, "progress": False}
+    draws = [experiments.dose_answers(lm, held_out, seed=seed, **told).assign(draw=seed) for seed in range(4)]
+    control = experiments.parted(experiments.shares(pd.concat(draws), by=("draw", "coefficient")), by="draw")
+apart = experiments.parted(answers).set_index("method")["parted"]
+ax = plt.subplots(figsize=(7, 1.9), layout="constrained", facecolor="white")[1]
+ax.plot(control["parted"], np.zeros(len(control)), "D", color="#777777", alpha=0.5, label="shuffled, a dot per draw")
+for method, marker, colour in (("sara", "o", plots.PALETTE[0]), ("actadd", "s", plots.PALETTE[1])):
+    ax.plot(apart[method], 0, marker, color=colour, markersize=9, label=names[method])
+ax.axvline(0, color="#777777", linewidth=0.8)
+ax.set(xlabel="parted, at c = ±4", xlim=(-1, 1), yticks=[])
+ax.spines[["top", "right", "left"]].set_visible(False)
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+plt.show()
+
+# %%
+beaten, draws = int((control["parted"] >= apart["sara"]).sum()), len(control)
+both = [method for method in ("sara", "actadd") if moved[method, "duty"] and moved[method, "consequence"]]
+lines = [
+    f"- Beyond the unsteered interval in **both** directions at some strength: {' and '.join(both) or 'neither'}.",
+    f"- SARA parts its two directions by **{apart['sara']:+.2f}** at c = ±4, ActAdd by {apart['actadd']:+.2f}; of "
+    f"{draws} shuffled gains, {beaten} do as well as SARA (p = {(beaten + 1) / (draws + 1):.2g}).",
+]
+if "sara" in both and (beaten + 1) / (draws + 1) <= 0.05:
+    lines.append("- So **SARA does steer these answers, at a larger strength than the published one**, by its pattern.")
+elif "sara" in both:
+    lines.append("- So SARA's shares move, but chance gains do it too often to credit the pattern of γ.")
+else:
+    lines.append("- So **SARA does not move this model's answers both ways at any of these strengths**.")
+shift = {c: curve.loc[(curve["method"] == "sara") & (curve["coefficient"] == c), "shift"].iloc[0] for c in (-4, 4)}
+agrees = shift[4] > 0 > shift[-4]
+lines.append(
+    f"- The preference {'agrees' if agrees else 'does **not** agree'}: at the same layer it shifts by {shift[4]:+.2f} "
+    f"at c = 4 and by {shift[-4]:+.2f} at c = −4"
+    + ("." if agrees else ": what the model writes by itself and what it finds likely when it reads are two things.")
+)
+display(Markdown("\n".join(lines)))
+
+# %% [markdown]
+# ### The same at every layer
+
+# %%
+best = dose[(dose["method"] != "shuffled") & (dose["coefficient"].isin([-2, 2]))]
+side = best.assign(direction=np.where(best["coefficient"] > 0, "c = 2, duty", "c = −2, consequences"))
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", facecolor="white", sharey=True)
+for ax, method in zip(axes, ("sara", "actadd"), strict=True):
+    cells = side[side["method"] == method]
+    labels = ("layer", "shift of the preference, nats per token")
+    plots.lines(cells, "layer", "shift", by="direction", level=0, labels=labels, ax=ax)
+    ax.set_title(method)
+plt.show()
+
+# %% [markdown]
+# ## 11 · A questionnaire before and after
+#
+# The paper also gave its models the Moral Foundations Questionnaire and parsed their replies. A reply can go amiss; a
+# probability cannot. So the score of an item is the expected answer under the next-token probabilities of the scale
+# from 0 to 5, asked in six wordings, each of which stands for one person:
+#
+# $$ \text{score} = \frac{\sum_i i \, P(i \mid \text{item})}{\sum_j P(j \mid \text{item})} $$
+#
+# The items here are ours, four to a foundation. The author's thirty load with `foundations.load_items(folder)`.
+
+# %%
+profile, tests = results.find("foundations_profile"), results.find("foundations_tests")
+if MODEL or profile is None or tests is None:
+    scores = foundations.before_and_after(lm, foundations.load_items(own=True), layer=BEST)
+    profile = foundations.profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=BEST)
+    tests = foundations.compare_all(scores)
+foundations.plot_profile(profile, paper=True)
+plt.show()
+mass = profile["mass"].iloc[0]
+where = int(profile["layer"].iloc[0])
+print(f"steered at layer {where}, c = 1; median probability of the whole scale: {mass:.2g}")
+
+# %%
+display(tests[["condition", "foundation", "difference", "effect", "p", "p_adjusted"]].round(3))
+significant = tests[tests["p_adjusted"] < 0.05]
+spread = profile.loc[profile["condition"] == "unsteered", "score"]
+display(
+    Markdown(
+        f"After Benjamini-Hochberg, {len(significant)} of {len(tests)} differences are significant at 5 %. The model "
+        f"puts {mass:.2g} of its probability on the scale at all"
+        + (
+            ", so these scores are those of a model that does not answer the question: read them as an exercise in "
+            "method."
+            if mass < 0.1
+            else "."
+        )
+        + f" Unsteered, its five foundations span {spread.max() - spread.min():.2f} points of the scale; Gemma-2B's "
+        f"span {np.ptp(foundations.published()['score']):.2f}."
+    )
+)
+
+# %% [markdown]
+# Mann-Whitney's effect is $\max(U/n^2, 1 - U/n^2)$ as in the release: 0.5 is none, 1 is no overlap. Six wordings are
+# not six people. They show how much hangs on the wording, which is the least that an honest profile has to show.
+
+# %% [markdown]
+# ## 12 · Exercises
+#
+# **12.1 · The anchored gain.** ●●○ about 10 minutes. From activations `[tokens, neurons]` to γ `[neurons]`, by the
+# square roots of $AA^\top$.
+
+
+# %%
+def anchored_gain(own: torch.Tensor, attract: torch.Tensor, repel: torch.Tensor) -> torch.Tensor:
+    """γ from activations [tokens, neurons] of the prompt, the attracting and the repelling one."""
+    return torch.zeros(own.shape[1])  # your code here
+
+
+exercises.check_anchored_gain(anchored_gain)
+
+# %% [markdown]
+# <details><summary>Hint</summary>The function <code>root</code> of section 2 gives the square root; compare rows with
+# <code>torch.cosine_similarity(..., dim=1)</code>. You can also take it from
+# <code>torch.linalg.eigh(x.T @ x)</code>.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def anchored_gain(own, attract, repel):
+#     roots = []
+#     for x in (own, attract, repel):
+#         u, s, _ = torch.linalg.svd(x.T, full_matrices=False)
+#         roots.append((u * s) @ u.T)
+#     o, a, r = roots
+#     return torch.cosine_similarity(o, a, dim=1) - torch.cosine_similarity(o, r, dim=1)
+# ```
+#
+# </details>
+#
+# **12.2 · The same SVD, another edit.** ●○○ about 5 minutes. You get the attracting prompt's components `[K, neurons]`.
+# Return components that are exactly as right, with which the released γ of some neuron changes by at least 0.5.
+
+
+# %%
+def other_signs(found: torch.Tensor) -> torch.Tensor:
+    """Components as right as the ones given."""
+    return found  # your code here
+
+
+exercises.check_other_signs(other_signs)
+
+# %% [markdown]
+# <details><summary>Hint</summary>A row of <code>found</code> is $\sigma_i u_i$. What else could the library have
+# returned for $u_i$? Which row weighs most?</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def other_signs(found):
+#     signs = torch.ones(len(found), 1)
+#     signs[0] = -1
+#     return signs * found
+# ```
+#
+# </details>
+#
+# ## 13 · What could be wrong?
+#
+# - **The stance may not be in the model.** If writing the sentence in front moves little (row *prompt* in section 8),
+#   no edit made from that sentence can be expected to do more. A failed steering is then a fact about the model.
+# - **Any gain might do it.** That is what *shuffled* is for: if it moves a share as much as SARA, the *pattern* of γ
+#   did not matter.
+# - **The judge counts words.** Its accuracy on clean sentences is not its accuracy on rambling answers.
+# - **Few dilemmas.** The intervals speak of further answers to these five, not of a sixth. Section 8 shows how much
+#   hangs on one.
+# - **Many cells.** With this many layers, directions and methods some intervals miss zero by luck. The pooled rows, and
+#   the layer that was chosen on other dilemmas, are what to look at.
+# - **This model is small and was raised for the purpose**, on dilemmas with a heading that sets the answer
+#   (`steerlab/bundled/README.md`). Nothing here says what SARA does to Gemma-2B. Set `MODEL = "google/gemma-2b-it"`,
+#   with a judge that knows its language, and every cell runs unchanged.
+#
+# **At full size.** `python -m steerlab.experiments.sara all --out notebooks/results` and
+# `python -m steerlab.experiments.foundations --out notebooks/results` write the tables that sections 4 and 8 to 11
+# show, each with a line on how it was made; stopped, the first goes on where it was.
+#
+# **Next:** 05 learns gains by gradient instead of reading them off three prompts. **Open questions:** Is there a
+# similarity between prompts of different lengths that keeps the order of words? What if γ were found from many pairs of
+# stances instead of one?

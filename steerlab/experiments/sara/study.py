@@ -1,0 +1,311 @@
+"""Answers to dilemmas, steered and unsteered: each in a setting of its own, their shares, and what steering moved."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ...intervention import Intervention, When
+from ...judges import GROUPS, Judge, word_judge
+from ...methods.actadd import actadd
+from ...methods.sara import Variant, sara, shuffled
+from ...metrics import bootstrap_interval
+from ...model import SteerableModel
+from ...sweep import Setting, completions
+from .dilemmas import CONSEQUENCES, DUTY, PARENT
+
+Direction = Literal["duty", "consequence"]
+Method = Literal["sara", "actadd", "shuffled", "prompt"]
+METHODS: tuple[Method, ...] = ("sara", "actadd", "shuffled", "prompt")
+"""SARA; ActAdd with the same two prompts; SARA's own gains handed to other neurons; the attracting prompt written in
+front of the dilemma, and nothing steered."""
+
+ANSWERS: Mapping[str, Any] = MappingProxyType({"temperature": 0.8, "top_p": 0.3, "max_new_tokens": 40})
+"""How our answers are sampled: as released, but 40 tokens long, which is where the bundled model's sense ends."""
+
+
+RELEASED_SAMPLING = MappingProxyType({"temperature": 0.8, "top_p": 0.3, "max_new_tokens": 100})
+"""How the released notebook samples; it takes 5 answers at each layer, with coefficient 1."""
+
+DEPTHS = ("early", "middle", "late")
+
+
+def published() -> pd.DataFrame:
+    """The paper's shares for Gemma-2B: `direction`, `depth` ("all" or a third of the layers), `group`, `share`, `n`.
+
+    The unsteered ones are over all seven dilemmas, with their labels mended (the released figure swaps two); the
+    steered ones over one dilemma, 18 layers x 5 answers (counted from the bars of the released figure). Of the thirds
+    only the target group's share is given, read off the figure to about 0.01; layer 0 is in none of them.
+    """
+    pooled = {
+        "unsteered": (0.72, 0.227, 0.053, 75),
+        "duty": (0.833, 0.167, 0.0, 90),
+        "consequence": (0.322, 0.467, 0.211, 90),
+    }
+    thirds = {"duty": (0.83, 0.67, 1.0), "consequence": (0.60, 0.20, 0.60)}
+    rows: list[tuple[str, str, str, float, int]] = []
+    for direction, (*shares, n) in pooled.items():
+        rows += [(direction, "all", group, share, int(n)) for group, share in zip(GROUPS, shares, strict=False)]
+    for direction, own in thirds.items():
+        rows += [
+            (direction, depth, direction, share, 5 * layers)
+            for depth, share, layers in zip(DEPTHS, own, (6, 6, 5), strict=True)
+        ]
+    return pd.DataFrame(rows, columns=["direction", "depth", "group", "share", "n"])
+
+
+def dilemma_study(
+    lm: SteerableModel,
+    dilemmas: pd.DataFrame,
+    judge: Judge | None = None,
+    *,
+    duty: str = DUTY,
+    consequence: str = CONSEQUENCES,
+    layers: Iterable[int] | None = None,
+    repeats: int = 5,
+    directions: Sequence[Direction] = ("duty", "consequence"),
+    methods: Sequence[Method] = METHODS,
+    coefficient: float = 1.0,
+    actadd_coefficient: float = 1.0,
+    variant: Variant = "anchored",
+    when: When = "all",
+    temperature: float = 0.8,
+    top_p: float = 0.3,
+    max_new_tokens: int = 100,
+    seed: int = 0,
+    file: str | Path | None = None,
+    rows: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Answers to dilemmas at every layer, in both directions, by several methods, each beside its unsteered twin.
+
+    Each layer draws noise of its own, so that answers pooled over layers are independent; within a layer all conditions
+    share it, so that they compare pair by pair, and there are as many unsteered answers as steered ones.
+
+    Args:
+        lm: the model.
+        dilemmas: `id` and `prompt`.
+        judge: sorts the answers; the word judge by default, which knows the bundled model's language. It is shown the
+            dilemma and the answer, also where another text stood in front of the dilemma.
+        duty: the prompt that the direction "duty" attracts to, and "consequence" repels from.
+        consequence: the other prompt.
+        layers: all by default, one at a time.
+        repeats: answers at each layer.
+        directions: of the steering.
+        methods: of `METHODS`. For "prompt" a layer is only another draw of the noise.
+        coefficient: of SARA and of its control.
+        actadd_coefficient: of ActAdd.
+        variant: of SARA. "released" runs one row at a time.
+        when: passes that SARA edits.
+        temperature: of the sampling, and so on as released.
+        top_p: nucleus.
+        max_new_tokens: of an answer.
+        seed: of the sampling and of the control.
+        file: keeps results, so that a stopped run goes on where it was.
+        rows: of one batch; found from the free memory by default.
+        progress: whether to show a bar over layers.
+
+    Returns:
+        One row per answer: `id`, `method`, `direction` (both "unsteered" for the twin), `layer`, `coefficient`,
+        `prompt` (the dilemma), `sample`, `completion`, `n_tokens`, `seed` (of the layer), `label`, `group`,
+        `confidence`.
+
+    Raises:
+        ValueError: a method or direction is unknown, two dilemmas have the same id, or what `sara`, `actadd` and
+            `lm.generate` refuse.
+    """
+    need_known("direction", directions, ("duty", "consequence"))
+    need_known("method", methods, METHODS)
+    if variant == "released" and "shuffled" in methods:
+        raise ValueError('the released variant has no gain to shuffle: leave "shuffled" out of methods')
+    _need_own_ids(dilemmas)
+    chosen = list(range(lm.n_layers)) if layers is None else list(layers)
+    prompts = list(dilemmas["prompt"])
+    pairs: dict[Direction, tuple[str, str]] = {"duty": (duty, consequence), "consequence": (consequence, duty)}
+    conditions = [Condition("unsteered", "unsteered", 0.0)]
+    for direction in directions:
+        made = unit_steers(lm, prompts, *pairs[direction], chosen, methods, variant, when, seed)
+        for method in methods:
+            if method == "prompt":
+                conditions.append(Condition(method, direction, 0.0, heading=f"{pairs[direction][0]} "))
+            else:
+                strength = actadd_coefficient if method == "actadd" else coefficient
+                conditions.append(Condition(method, direction, strength, made[method]))
+    sampling: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    size = 1 if variant == "released" else rows
+    frames = []
+    for layer in tqdm(chosen, disable=not progress, unit="layer"):
+        settings = [setting for one in conditions for setting in one.settings(dilemmas, layer)]
+        noise = 1000 * seed + layer
+        frames.append(
+            completions(lm, settings, n=repeats, seed=noise, file=file, rows=size, progress=False, **sampling)
+        )
+    frame = pd.concat(frames, ignore_index=True)
+    return judge_answers(frame.assign(prompt=frame["id"].map(dilemmas.set_index("id")["prompt"])), judge)
+
+
+ByLayer = dict[int, Intervention]
+
+
+class Condition(NamedTuple):
+    """One way of putting the dilemmas to the model: steered at coefficient 1 by layer, or under a heading, or bare."""
+
+    method: str
+    direction: str
+    coefficient: float
+    steers: Sequence[ByLayer] | None = None
+    heading: str = ""
+
+    def settings(self, dilemmas: pd.DataFrame, layer: int) -> list[Setting]:
+        """A setting for each dilemma."""
+        columns = {"method": self.method, "direction": self.direction, "layer": layer, "coefficient": self.coefficient}
+        bare = [None] * len(dilemmas)
+        steers = bare if self.steers is None else [self.coefficient * each[layer] for each in self.steers]
+        return [
+            Setting({"id": name, **columns}, self.heading + str(prompt), steer)
+            for name, prompt, steer in zip(dilemmas["id"], dilemmas["prompt"], steers, strict=True)
+        ]
+
+
+def unit_steers(
+    lm: SteerableModel,
+    prompts: list[str],
+    attract: str,
+    repel: str,
+    layers: list[int],
+    methods: Sequence[Method],
+    variant: Variant,
+    when: When,
+    seed: int,
+) -> dict[str, list[ByLayer]]:
+    """What each method does to each prompt at each layer, at coefficient 1."""
+    found: dict[str, list[ByLayer]] = {}
+    if {"sara", "shuffled"} & set(methods):
+        options: dict[str, Any] = {"attract": attract, "repel": repel, "layer": layers, "when": when}
+        if variant == "released":
+            made = [sara(lm, prompt, variant=variant, **options) for prompt in prompts]
+        else:
+            made = sara(lm, prompts, **options)
+        found["sara"] = [{site.layer: Intervention(((site, edit),)) for site, edit in one.edits} for one in made]
+    if "shuffled" in methods:
+        found["shuffled"] = [
+            {layer: shuffled(one, 1000 * seed + layer) for layer, one in each.items()} for each in found["sara"]
+        ]
+    if "actadd" in methods:
+        found["actadd"] = [{layer: actadd(lm, attract, repel, layer=layer) for layer in layers}] * len(prompts)
+    return {method: found[method] for method in methods if method in found}
+
+
+def judge_answers(frame: pd.DataFrame, judge: Judge | None = None) -> pd.DataFrame:
+    """A frame of completions with a judge's `label`, `group` and `confidence`; the judge sees no other column."""
+    found = (judge or word_judge())(list(frame["completion"]), list(frame["prompt"]))
+    return pd.concat([frame.drop(columns=found.columns, errors="ignore"), found], axis=1)
+
+
+def seed_example(
+    lm: SteerableModel,
+    judge: Judge | None = None,
+    *,
+    prompt: str = PARENT,
+    layer: int,
+    repeats: int = 4,
+    **options: Any,
+) -> pd.DataFrame:
+    """The release's example: one dilemma unsteered, steered to duty and steered to consequences, side by side.
+
+    Args:
+        lm: the model.
+        judge: as in `dilemma_study`.
+        prompt: the dilemma.
+        layer: where to steer.
+        repeats: answers of each kind; those with the same `sample` share their noise.
+        options: others of `dilemma_study`.
+
+    Returns:
+        Its frame for SARA alone, with the direction as `condition`.
+    """
+    one = pd.DataFrame({"id": ["parent"], "prompt": [prompt]})
+    chosen: dict[str, Any] = {"methods": ("sara",), "progress": False} | options
+    frame = dilemma_study(lm, one, judge, layers=[layer], repeats=repeats, **chosen)
+    return frame.assign(condition=frame["direction"])
+
+
+def with_depth(frame: pd.DataFrame, n_layers: int) -> pd.DataFrame:
+    """A frame with `depth`: early, middle and late thirds of the layers, layer 0 included (the release left it out)."""
+    codes = (frame["layer"] * len(DEPTHS) // n_layers).to_numpy()
+    return frame.assign(depth=pd.Categorical.from_codes(codes, pd.Index(DEPTHS), ordered=True))
+
+
+def shares(frame: pd.DataFrame, by: Sequence[str] = ("method", "direction")) -> pd.DataFrame:
+    """Share of answers in each group, with its 95 % bootstrap interval over answers.
+
+    Args:
+        frame: from `dilemma_study`.
+        by: columns that make a cell, such as also "layer" or "depth".
+
+    Returns:
+        One row per cell and group: the columns of `by`, `group`, `share`, `low`, `high`, `n`.
+    """
+    judged = frame[[*by, "group"]].rename(columns={"group": "judged"})
+    each = judged.merge(pd.DataFrame({"group": GROUPS}), how="cross")
+    return bootstrap_means(each.assign(share=each["judged"] == each["group"]), "share", [*by, "group"])
+
+
+def effects(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """What steering moved, against the unsteered twins.
+
+    Args:
+        frame: from `dilemma_study`.
+        by: more columns that make a cell, such as "layer", "depth" or "id".
+
+    Returns:
+        One row per method, direction and cell: `gain` (change of the target group's share, with its 95 % bootstrap
+        interval over pairs `low`, `high`), `n` (pairs), `share` (of the target group, steered), `baseline` (unsteered,
+        with its 95 % bootstrap interval `baseline_low`, `baseline_high`), `beyond` (whether the steered share lies
+        above that interval), and `spill`, our measure of the spill-over to other groups: the sum of the increases in
+        the share of every group that was not the target. 0 means that only the target grew.
+
+        The intervals speak of further answers to these dilemmas, not of other dilemmas.
+    """
+    pair = ["id", "layer", "sample"]
+    twins = frame[frame["method"] == "unsteered"].set_index(pair)["group"]
+    steered = frame[frame["method"] != "unsteered"]
+    before = twins.loc[pd.MultiIndex.from_frame(steered[pair])].to_numpy()
+    steered = steered.assign(before=before)
+    rows = []
+    for values, cell in steered.groupby(["method", "direction", *by], sort=False, observed=True):
+        named: dict[str, Any] = dict(zip(["method", "direction", *by], values, strict=True))
+        moved = {group: (cell["group"] == group) * 1.0 - (cell["before"] == group) for group in GROUPS}
+        target = named["direction"]
+        gain, baseline = bootstrap_interval(moved[target]), bootstrap_interval(cell["before"] == target)
+        share = float((cell["group"] == target).mean())
+        spill = sum(max(0.0, float(moved[group].mean())) for group in GROUPS if group != target)
+        named |= {"gain": gain.value, "low": gain.low, "high": gain.high, "n": gain.n, "share": share}
+        named |= {"baseline": baseline.value, "baseline_low": baseline.low, "baseline_high": baseline.high}
+        rows.append({**named, "beyond": share > baseline.high, "spill": spill})
+    return pd.DataFrame(rows)
+
+
+def bootstrap_means(frame: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
+    """A column's mean in each cell of `by`, in its own place, with the 95 % bootstrap interval: `low`, `high`, `n`."""
+    rows = []
+    for values, cell in frame.groupby(list(by), sort=False, observed=True):
+        found = bootstrap_interval(cell[column])
+        rows.append((*values, *found))
+    return pd.DataFrame(rows, columns=[*by, column, "low", "high", "n"])
+
+
+def _need_own_ids(dilemmas: pd.DataFrame) -> None:
+    """Refuse dilemmas whose answers could not be told apart."""
+    for one in dilemmas["id"][dilemmas["id"].duplicated()]:
+        raise ValueError(f"two dilemmas have the id {one!r}: each needs one of its own")
+
+
+def need_known(what: str, given: Sequence[str], allowed: Sequence[str]) -> None:
+    """Refuse a name that there is not."""
+    for each in given:
+        if each not in allowed:
+            raise ValueError(f"{what} {each!r} is unknown: choose among {', '.join(allowed)}")
