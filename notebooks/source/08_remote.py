@@ -27,7 +27,7 @@
 # 4. learn scalars where a server gives no gradients;
 # 5. leave a job running, and fetch its result tomorrow.
 #
-# **You need** notebooks 02, 04 and 05. **Time:** about one minute to run on a laptop with two cores; on NDIF, plus the queue.
+# **You need** notebooks 02, 04 and 05. **Time:** about one minute on a laptop with two cores; on NDIF, plus the queue.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; on NDIF a name such as "meta-llama/Llama-3.1-70B"
