@@ -30,7 +30,7 @@
 # 4. say whether steering moved a model's moral stance, or only its text;
 # 5. read a questionnaire's scores off next-token probabilities instead of parsing replies.
 #
-# **You need** notebooks 00 to 02. **Time:** two to four minutes to run on a laptop with two cores.
+# **You need** notebooks 00 to 02. **Time:** about a minute to run on two quiet cores.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "google/gemma-2b-it", the paper's

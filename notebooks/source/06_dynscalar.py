@@ -27,7 +27,7 @@
 # 3. read a map that is different for every prompt;
 # 4. say what *held out* should mean for such a claim, and where it ends.
 #
-# **You need** notebook 05. **Time:** about four minutes to run on a laptop with two cores.
+# **You need** notebook 05. **Time:** about one minute to run on a laptop with two cores.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2"
