@@ -141,7 +141,7 @@ def tidy_output(output: NotebookNode) -> NotebookNode | None:
         if output.name == "stderr" and any(map(PROGRESS.search, lines)):
             output.text = "".join(f"{line}\n" for line in lines if line.strip() and not PROGRESS.search(line))
         output.text = ADDRESS.sub("at 0x0", output.text)
-        return output if output.text else None
+        return output if output.text.strip() else None
     data = output.get("data", {})
     if "application/vnd.jupyter.widget-view+json" in data:
         if PROGRESS.search(data.get("text/plain", "")):

@@ -594,6 +594,9 @@ DYNAMIC = Objective(margin=10, faithfulness=1, minimality=0.01)
 SOFT = Objective(margin=10, faithfulness=0.1, minimality=0.01)
 """Of the table: capitals don't flip where faithfulness weighs as much as effectiveness."""
 
+FREE = Objective(margin=10, faithfulness=1, minimality=0)
+"""Of vectors that are compared with each other: the l1 norm of so many components would keep them where they began."""
+
 THOROUGH = {"batch_size": 16, "steps": 400, "patience": 30, "lr": 0.02}
 CHEAP = {"batch_size": 4, "steps": 120, "patience": 15, "lr": 0.05}
 
@@ -633,7 +636,8 @@ def _run_options(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
 def _run_maps(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
     task, options = ioi(lm, ask.n, ask.seeds[0], orders=["ABBA"]), _options(ask)
     scalars, vectors = (
-        [_kept(lm, task.train, method, None, seed, ask.fits, options) for seed in ask.seeds] for method in STREAM
+        [_kept(lm, task.train, method, objective, seed, ask.fits, options) for seed in ask.seeds]
+        for method, objective in zip(STREAM, (Objective(10, 1, 1), FREE), strict=True)
     )
     sweep = beta_sweep(lm, task.test, scalars[0].intervention)
     maps = patching(lm, task.test.head(20))
@@ -666,7 +670,8 @@ def _run_table(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
 
 def _run_choices(lm: SteerableModel, ask: argparse.Namespace) -> Frames:
     task, told = ioi(lm, ask.n, orders=["ABBA"]), {"folder": ask.fits, **_options(ask)}
-    return {"choices": choices(lm, task, **told), "gradients": gradients(lm, task, **told)}
+    both = gradients(lm, task, objective=SOFT, **told | {"lr": 0.03})  # an estimated slope wants smaller steps
+    return {"choices": choices(lm, task, **told), "gradients": both}
 
 
 def _tasks(lm: SteerableModel, ask: argparse.Namespace) -> list[Task]:
