@@ -22,6 +22,7 @@ from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips, minimality
 from .passes import Call, Plain, Tap, like, logits
 from .search import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
+from .sweep import identity
 from .tasks import COLUMNS, answer_tokens
 
 
@@ -132,8 +133,8 @@ def fit_grid(
     if len({objective.reverse for objective, _ in settings}) > 1:
         raise ValueError("the divergences of a grid point one way: fit objectives with reverse=True apart")
     chosen, problem = FitOptions(**options), Problem.of(lm, frame, method)
-    identity = _identity(problem, frame, chosen)
-    files = [None if folder is None else _file(folder, identity, setting) for setting in settings]
+    common = _identity(problem, frame, chosen)
+    files = [None if folder is None else _file(folder, common, setting) for setting in settings]
     found = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
     missing = [i for i in range(len(settings)) if i not in found]
 
@@ -168,17 +169,13 @@ def _result(problem: Problem, setting: Setting, found: Learnt, options: FitOptio
 
 
 def _identity(problem: Problem, frame: pd.DataFrame, options: FitOptions) -> list[Any]:
-    """What all settings of a grid depend on; of the weights, the first numbers of each parameter."""
-    lm, weights = problem.lm, hashlib.sha256()
-    for parameter in () if lm.hf.device.type == "meta" else lm.hf.parameters():
-        weights.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
-    model = [lm.name, lm.revision, lm.tokenizer_hash, str(lm.dtype), weights.hexdigest()]
-    return [model, frame[list(COLUMNS)].to_numpy().tolist(), repr(problem.method), asdict(options)]
+    """What all settings of a grid depend on."""
+    return [identity(problem.lm), frame[list(COLUMNS)].to_numpy().tolist(), repr(problem.method), asdict(options)]
 
 
-def _file(folder: str | Path, identity: list[Any], setting: Setting) -> Path:
+def _file(folder: str | Path, common: list[Any], setting: Setting) -> Path:
     """Where a setting is kept."""
-    name = hashlib.sha256(json.dumps([*identity, repr(setting)]).encode()).hexdigest()[:20]
+    name = hashlib.sha256(json.dumps([*common, repr(setting)]).encode()).hexdigest()[:20]
     return Path(folder) / f"{name}.safetensors"
 
 
