@@ -1,7 +1,8 @@
 """Checkers for the exercises of the notebooks: each prints one line, and none raises."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -20,233 +21,171 @@ from .methods.sara import sara_gain
 from .metrics import Estimate, disfluency, has_topic_word, kl, perplexity_ratio, share
 from .model import SteerableModel
 from .objective import effectiveness
-from .site import Site
+from .site import PLACES, Site
 
 PROMPT = "Once upon a time there was a king"
 LEAST_SHIFT = 0.05
 """Nats of KL from which on a next-token distribution counts as moved."""
+
+P = ParamSpec("P")
 
 
 class _NotYet(Exception):
     """What is still missing, as the end of a line."""
 
 
-def check_own_pair(lm: SteerableModel, steer: Intervention, prompt: str, given: tuple[str, str]) -> None:
-    """00: an ActAdd vector from a pair of the reader's own that moves the next token of a prompt.
+def _checker(judge: Callable[P, str]) -> Callable[P, None]:
+    """Prints the line that `judge` returns, or what is missing where it raises."""
 
-    Args:
-        lm: the model.
-        steer: an intervention of `sl.actadd`.
-        prompt: what is steered.
-        given: the pair that the notebook came with, which does not count.
-    """
+    @wraps(judge)
+    def check(*args: P.args, **options: P.kwargs) -> None:
+        try:
+            line = f"✓ right: {judge(*args, **options)}"
+        except _NotYet as missing:
+            line = f"not yet: {missing}"
+        except NotImplementedError:
+            line = "not yet: nothing is written here so far"
+        except Exception as error:  # of the reader's code: a lesson goes on
+            line = f"not yet: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+        print(line)
 
-    def judge() -> str:
-        prompts = steer.info.get("prompts", {})
-        if (prompts.get("plus"), prompts.get("minus")) == given:
-            raise _NotYet(f"{given[0]!r} and {given[1]!r} are still our pair: choose your own")
-        plain, steered = lm.logits([prompt, prompt], [None, steer])
-        moved = float(kl(plain, steered))
-        if moved < LEAST_SHIFT:
-            raise _NotYet(f"the next token hardly moves ({moved:.3f} nats): try another layer, or more strength")
-        raised = lm.tokenizer.decode([int((steered.softmax(-1) - plain.softmax(-1)).argmax())])
-        return f"your vector moves the next token by {moved:.2f} nats, most of all towards {raised!r}"
-
-    _verdict(judge)
+    return check
 
 
-def check_read(answer: Callable[[str, int], Tensor | None], lm: SteerableModel) -> None:
-    """01: what the MLP of a block adds to the stream, [pos, d_model].
+@_checker
+def check_own_pair(lm: SteerableModel, steer: Intervention, prompt: str, given: tuple[str, str]) -> str:
+    """00: an ActAdd vector of the reader's own pair, not of the given one, that moves the next token of a prompt."""
+    prompts = steer.info.get("prompts", {})
+    if (prompts.get("plus"), prompts.get("minus")) == given:
+        raise _NotYet(f"{given[0]!r} and {given[1]!r} are still our pair: choose your own")
+    plain, steered = lm.logits([prompt, prompt], [None, steer])
+    moved = float(kl(plain, steered))
+    if moved < LEAST_SHIFT:
+        raise _NotYet(f"the next token hardly moves ({moved:.3f} nats): try another layer, or more strength")
+    raised = lm.tokenizer.decode([int((steered.softmax(-1) - plain.softmax(-1)).argmax())])
+    return f"your vector moves the next token by {moved:.2f} nats, most of all towards {raised!r}"
 
-    Args:
-        answer: from a prompt and a layer to the activation.
-        lm: the model.
-    """
-    layer = lm.n_layers // 2
-    sites = {place: Site(place, layer) for place in ("resid_pre", "attn_out", "mlp_out", "resid_post")}
+
+@_checker
+def check_read(answer: Callable[[str, int], Tensor | None], lm: SteerableModel) -> str:
+    """01: from a prompt and a layer to what the MLP of that block adds to the stream, [pos, d_model]."""
+    sites = {place: Site(place, lm.n_layers // 2) for place in PLACES}
     found = lm.activations(PROMPT, list(sites.values()))
-    near = {
-        f"this is {place}; mlp_out is wanted": found.row(0, site) for place, site in sites.items() if place != "mlp_out"
-    }
-    _verdict(lambda: _equal(answer(PROMPT, layer), found.row(0, sites["mlp_out"]), near))
+    wanted = found.row(0, sites.pop("mlp_out"))
+    near = {f"this is {place}; mlp_out is wanted": found.row(0, site) for place, site in sites.items()}
+    return _equal(answer(PROMPT, lm.n_layers // 2), wanted, near)
 
 
-def check_silence(hook: Callable[..., Any], lm: SteerableModel) -> None:
-    """01: a forward hook that makes an attention sublayer add nothing.
-
-    Args:
-        hook: for `register_forward_hook`: from module, arguments and output to a new output.
-        lm: the model.
-    """
+@_checker
+def check_silence(hook: Callable[..., Any], lm: SteerableModel) -> str:
+    """01: a hook for `register_forward_hook` that makes an attention sublayer add nothing."""
     layer = lm.n_layers // 2
     attention = lm.hf.get_submodule(f"{lm.layout.blocks}.{layer}.{lm.layout.attn}")
-    batch = lm.batch(PROMPT)
-
-    def judge() -> str:
-        handle = attention.register_forward_hook(hook)
-        try:
-            with torch.no_grad():
-                found = lm.hf(batch.ids).logits[0, -1].float()
-        finally:
-            handle.remove()
-        off = Intervention(((Site("attn_out", layer), Edit(gain=torch.tensor([[-1.0]]))),))
-        near = {"the logits are those of the untouched model": lm.logits(PROMPT)[0]}
-        return _equal(found, lm.logits(PROMPT, off)[0], near)
-
-    _verdict(judge)
+    handle = attention.register_forward_hook(hook)
+    try:
+        with torch.no_grad():
+            found = lm.hf(lm.batch(PROMPT).ids).logits[0, -1].float()
+    finally:
+        handle.remove()
+    off = Intervention(((Site("attn_out", layer), Edit(gain=torch.tensor([[-1.0]]))),))
+    near = {"the logits are those of the untouched model": lm.logits(PROMPT)[0]}
+    return _equal(found, lm.logits(PROMPT, off)[0], near)
 
 
-def check_passes(answer: Mapping[str, int | None], new_tokens: int) -> None:
-    """01: how many forward passes each `when` edits while `new_tokens` tokens are generated.
-
-    Args:
-        answer: a number for each of "prompt", "decode" and "all".
-        new_tokens: generated tokens, of which the pass over the prompt already yields the first.
-    """
-    expected = {"prompt": 1, "decode": new_tokens - 1, "all": new_tokens}
-
-    def judge() -> str:
-        for when, number in expected.items():
-            if answer.get(when) is None:
-                raise _NotYet(f"give a number for when={when!r}")
-            if answer[when] != number:
-                raise _NotYet(f"when={when!r} does not edit {answer[when]} passes: what does the first pass yield?")
-        return "the pass over the prompt yields the first token, so one pass less remains"
-
-    _verdict(judge)
+@_checker
+def check_passes(answer: Mapping[str, int | None], new_tokens: int) -> str:
+    """01: how many forward passes "prompt", "decode" and "all" edit while `new_tokens` tokens are generated."""
+    for when, number in {"prompt": 1, "decode": new_tokens - 1, "all": new_tokens}.items():
+        if answer.get(when) is None:
+            raise _NotYet(f"give a number for when={when!r}")
+        if answer[when] != number:
+            raise _NotYet(f"when={when!r} does not edit {answer[when]} passes: what does the first pass yield?")
+    return "the pass over the prompt yields the first token, so one pass less remains"
 
 
-def check_add_at_front(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]) -> None:
+@_checker
+def check_add_at_front(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]) -> str:
     """02: a vector on the first real tokens of left-padded rows.
 
-    Args:
-        answer: from h [batch, pos, d_model], vector [T_s, d_model] and pad [batch] to the edited h.
+    From h [batch, pos, d_model], vector [T_s, d_model] and pad [batch] to the edited h.
     """
     generator = torch.Generator().manual_seed(0)
     h, vector = (torch.randn(shape, generator=generator) for shape in ((3, 6, 4), (2, 4)))
     pad = torch.tensor([0, 3, 1])
-    wanted, columns = h.clone(), h.clone()
+    before, wanted, columns = h.clone(), h.clone(), h.clone()
     columns[:, :2] += vector
     for row, first in enumerate(pad.tolist()):
         wanted[row, first : first + 2] += vector
-    before = h.clone()
-
-    def judge() -> str:
-        found = answer(h, vector, pad)
-        if not torch.equal(h, before):
-            raise _NotYet("it changes the activations it is given: work on h.clone()")
-        near = {
-            "this is h, unchanged": h,
-            "the vector lies on the first columns, and in shorter rows these are padding": columns,
-        }
-        return _equal(found, wanted, near)
-
-    _verdict(judge)
+    found = answer(h, vector, pad)
+    if not torch.equal(h, before):
+        raise _NotYet("it changes the activations it is given: work on h.clone()")
+    near = {
+        "this is h, unchanged": h,
+        "the vector lies on the first columns, and in shorter rows these are padding": columns,
+    }
+    return _equal(found, wanted, near)
 
 
+@_checker
 def check_topic_shift(
     lm: SteerableModel, steer: Intervention, words: Iterable[str], *, prompt: str, n: int = 60, seed: int = 0
-) -> None:
-    """02: more completions with a word of a topic than without steering, beyond what luck would do.
-
-    Args:
-        lm: the model.
-        steer: the reader's intervention.
-        words: of the topic.
-        prompt: to complete.
-        n: completions of each kind.
-        seed: of the sampling.
-    """
-
-    def judge() -> str:
-        if torch.equal(*lm.logits([prompt, prompt], [None, steer])):
-            raise _NotYet("this vector changes nothing: is its strength 0?")
-        frame = lm.generate([prompt, prompt], [None, steer], n=n, seed=seed)
-        plain, steered = (
-            share([has_topic_word(text, words) for text in rows["completion"]]) for _, rows in frame.groupby("row")
-        )
-        return _beyond_luck(plain, steered)
-
-    words = list(words)
-    _verdict(judge)
+) -> str:
+    """02: more of n completions with a word of a topic than without steering, beyond what luck would do."""
+    wanted = list(words)
+    if torch.equal(*lm.logits([prompt, prompt], [None, steer])):
+        raise _NotYet("this vector changes nothing: is its strength 0?")
+    frame = lm.generate([prompt, prompt], [None, steer], n=n, seed=seed)
+    plain, steered = (
+        share([has_topic_word(text, wanted) for text in rows["completion"]]) for _, rows in frame.groupby("row")
+    )
+    return _beyond_luck(plain, steered)
 
 
-def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.02, n: int = 10) -> None:
-    """03: more wedding words than without steering, for at most 2 % of the perplexity of unrelated documents.
+@_checker
+def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.02, n: int = 10) -> str:
+    """03: more wedding words than without steering, n completions of each of six prompts, at little cost.
 
-    Args:
-        lm: the model.
-        steer: the reader's vector of " weddings".
-        room: whether it lies over spaces of its own.
-        cost: how far the perplexity ratio may be from 1.
-        n: completions of each of six prompts.
+    The perplexity ratio of unrelated documents may be `cost` away from 1; `room` is as in `experiments.actadd`.
     """
     prompts = data.prompts("plain")[12:18]
-
-    def judge() -> str:
-        laid = [lay(lm, prompt, steer, room) for prompt in prompts]
-        runs = (lm.generate(texts, one, n=n, **PAPER_SAMPLING) for texts, one in ((prompts, None), (laid, steer)))
-        counts = _beyond_luck(*(share(count_topic_words(frame)["hit"]) for frame in runs))
-        texts = [essay for topic in ("ships", "horses", "music", "gardens") for essay in data.essays()[topic]]
-        ratio = perplexity_ratio(sentence_shifts(lm, steer, texts, room=room, whole=True, progress=False))
-        if abs(ratio - 1) > cost:
-            raise _NotYet(f"{counts}, but the perplexity ratio of unrelated documents is {ratio:.3f}, not 1 ± {cost:g}")
-        return f"{counts}, and the perplexity ratio of unrelated documents is {ratio:.3f}"
-
-    _verdict(judge)
+    laid = [lay(lm, prompt, steer, room) for prompt in prompts]
+    runs = (lm.generate(texts, one, n=n, **PAPER_SAMPLING) for texts, one in ((prompts, None), (laid, steer)))
+    counts = _beyond_luck(*(share(count_topic_words(frame)["hit"]) for frame in runs))
+    texts = [essay for topic in ("ships", "horses", "music", "gardens") for essay in data.essays()[topic]]
+    ratio = perplexity_ratio(sentence_shifts(lm, steer, texts, room=room, whole=True, progress=False))
+    if abs(ratio - 1) > cost:
+        raise _NotYet(f"{counts}, but the perplexity ratio of unrelated documents is {ratio:.3f}, not 1 ± {cost:g}")
+    return f"{counts}, and the perplexity ratio of unrelated documents is {ratio:.3f}"
 
 
-def check_broken(lm: SteerableModel, steer: Intervention, *, prompt: str, times: float = 10, n: int = 20) -> None:
-    """03: completions that are no language any more, by their perplexity under the unsteered model.
-
-    Args:
-        lm: the model.
-        steer: what is to break it.
-        prompt: to complete.
-        times: how many times the unsteered completions' perplexity is wanted.
-        n: completions of each kind.
-    """
-
-    def judge() -> str:
-        frame = lm.generate([prompt, prompt], [None, steer], n=n)
-        plain, steered = (
-            float(np.exp(np.nanmean(np.log(disfluency(lm, rows["completion"].tolist(), prompt)))))
-            for _, rows in frame.groupby("row")
-        )
-        costs = f"the completions' perplexity is {steered:.0f}, unsteered {plain:.0f}"
-        if not steered > times * plain:
-            raise _NotYet(f"{costs}: {times:g} times as much is wanted")
-        return f"{costs}, as in {frame['completion'].iloc[-1][:60]!r}"
-
-    _verdict(judge)
+@_checker
+def check_broken(lm: SteerableModel, steer: Intervention, *, prompt: str, times: float = 10, n: int = 20) -> str:
+    """03: completions that are no language any more: `times` the perplexity of unsteered ones, under the bare model."""
+    frame = lm.generate([prompt, prompt], [None, steer], n=n)
+    plain, steered = (
+        float(np.exp(np.nanmean(np.log(disfluency(lm, rows["completion"].tolist(), prompt)))))
+        for _, rows in frame.groupby("row")
+    )
+    costs = f"the completions' perplexity is {steered:.0f}, unsteered {plain:.0f}"
+    if not steered > times * plain:
+        raise _NotYet(f"{costs}: {times:g} times as much is wanted")
+    return f"{costs}, as in {frame['completion'].iloc[-1][:60]!r}"
 
 
+@_checker
 def check_fails(
     lm: SteerableModel, steer: Intervention, words: Iterable[str], *, room: bool, prompt: str = FRIEND, n: int = 60
-) -> None:
-    """03: a topic that a setting does not reach: no more completions with its words than without steering.
-
-    Args:
-        lm: the model.
-        steer: the vector of the reader's topic at the setting.
-        words: that count for the topic, five at least.
-        room: whether the vector lies over spaces of its own.
-        prompt: to complete.
-        n: completions of each kind.
-    """
+) -> str:
+    """03: a topic, told by five words at least, that comes no more often at the reader's setting than unsteered."""
     listed = list(words)
-
-    def judge() -> str:
-        if len(listed) < 5:
-            raise _NotYet(f"{len(listed)} words are few to find a topic by: list five at least")
-        frame = lm.generate([prompt, lay(lm, prompt, steer, room)], [None, steer], n=n, **PAPER_SAMPLING)
-        plain, steered = (share(count_topic_words(rows, listed)["hit"]) for _, rows in frame.groupby("row"))
-        counts = f"{steered.value:.0%} of {n} completions hold one of your words, unsteered {plain.value:.0%}"
-        if steered.low > plain.high:
-            raise _NotYet(f"{counts}: this topic is reached")
-        return f"{counts}: it fails here. Why?"
-
-    _verdict(judge)
+    if len(listed) < 5:
+        raise _NotYet(f"{len(listed)} words are few to find a topic by: list five at least")
+    frame = lm.generate([prompt, lay(lm, prompt, steer, room)], [None, steer], n=n, **PAPER_SAMPLING)
+    plain, steered = (share(count_topic_words(rows, listed)["hit"]) for _, rows in frame.groupby("row"))
+    counts = f"{steered.value:.0%} of {n} completions hold one of your words, unsteered {plain.value:.0%}"
+    if steered.low > plain.high:
+        raise _NotYet(f"{counts}: this topic is reached")
+    return f"{counts}: it fails here. Why?"
 
 
 def _beyond_luck(plain: Estimate, steered: Estimate) -> str:
@@ -257,12 +196,9 @@ def _beyond_luck(plain: Estimate, steered: Estimate) -> str:
     return counts
 
 
-def check_effectiveness(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> None:
-    """05: the hinge of both signs, one number per prompt.
-
-    Args:
-        answer: from Δ(+1) [batch], Δ(-1) [batch] and the margin to [batch].
-    """
+@_checker
+def check_effectiveness(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> str:
+    """05: the hinge of both signs: from Δ(+1) [batch], Δ(-1) [batch] and the margin to [batch]."""
     plus, minus, margin = torch.tensor([3.0, -1.0, 9.0]), torch.tensor([-2.0, -8.0, 4.0]), 5.0
     near = {
         "this is the plain difference: it has no margin, and a prompt that is done pulls on": minus - plus,
@@ -271,80 +207,60 @@ def check_effectiveness(answer: Callable[[Tensor, Tensor, float], Tensor | None]
         "β = -1 is to make Δ negative: look at the sign of the second half": (margin - plus).relu()
         + (margin - minus).relu(),
     }
-    _verdict(lambda: _equal(answer(plus, minus, margin), effectiveness(plus, minus, margin), near))
+    return _equal(answer(plus, minus, margin), effectiveness(plus, minus, margin), near)
 
 
+@_checker
 def check_fewer(
     lm: SteerableModel, kept: Intervention, learned: Intervention, frame: pd.DataFrame, *, least: float = 0.8
-) -> None:
-    """05: a few of the learned locations that still flip most answers.
-
-    Args:
-        lm: the model.
-        kept: the reader's intervention, of `keep`.
-        learned: where it comes from.
-        frame: held-out prompts.
-        least: share of them that must flip.
-    """
-
-    def judge() -> str:
-        every, mine = (locations(each).query("norm > 1e-6") for each in (learned, kept))
-        columns = ["place", "layer", "position"]
-        if len(mine.merge(every, on=columns)) < len(mine):
-            raise _NotYet("there are locations that were not learned: use sl.keep on the learned intervention")
-        flips = float(score(lm, frame, kept)["flips"].mean())
-        counts = f"{len(mine)} locations flip {flips:.0%}"
-        if flips < least:
-            raise _NotYet(f"{counts}; at least {least:.0%} are wanted")
-        if 2 * len(mine) > len(every):
-            raise _NotYet(f"{counts}, but that is more than half of the {len(every)} that are not zero")
-        return f"{counts} of the held-out prompts; {len(every)} were learned"
-
-    _verdict(judge)
+) -> str:
+    """05: a few of the learned locations, of `sl.keep`, that still flip a share of `least` of the held-out prompts."""
+    every, mine = (locations(each).query("norm > 1e-6") for each in (learned, kept))
+    if len(mine.merge(every, on=["place", "layer", "position"])) < len(mine):
+        raise _NotYet("there are locations that were not learned: use sl.keep on the learned intervention")
+    flips = float(score(lm, frame, kept)["flips"].mean())
+    counts = f"{len(mine)} locations flip {flips:.0%}"
+    if flips < least:
+        raise _NotYet(f"{counts}; at least {least:.0%} are wanted")
+    if 2 * len(mine) > len(every):
+        raise _NotYet(f"{counts}, but that is more than half of the {len(every)} that are not zero")
+    return f"{counts} of the held-out prompts; {len(every)} were learned"
 
 
-def check_anchored_gain(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]) -> None:
+@_checker
+def check_anchored_gain(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]) -> str:
     """04: SARA's γ by the square roots of A Aᵀ.
 
-    Args:
-        answer: from activations [tokens, neurons] of the prompt, the attracting and the repelling one to γ [neurons].
+    From activations [tokens, neurons] of the prompt, the attracting and the repelling one to γ [neurons].
     """
     own, near, far = _activations()
     grams = [x.T @ x for x in (own, near, far)]
-    squared = _cosines(grams[0], grams[1]) - _cosines(grams[0], grams[2])
+    squared = torch.cosine_similarity(grams[0], grams[1]) - torch.cosine_similarity(grams[0], grams[2])
     anchored = sara_gain(own, near, far)
     close = {
         "that is the released γ, which depends on signs": sara_gain(own, near, far, variant="released"),
         "attraction and repulsion are swapped": -anchored,
         "these are cosines of rows of A Aᵀ: take its square root": squared,
     }
-    _verdict(lambda: _equal(answer(own, near, far), anchored, close))
+    return _equal(answer(own, near, far), anchored, close)
 
 
-def check_other_signs(answer: Callable[[Tensor], Tensor | None], least: float = 0.5) -> None:
-    """04: components [K, neurons] as right as the ones given, with which the released γ comes out otherwise.
-
-    Args:
-        answer: from the components of the attracting prompt to others.
-        least: by which the γ of some neuron must change.
-    """
+@_checker
+def check_other_signs(answer: Callable[[Tensor], Tensor | None], least: float = 0.5) -> str:
+    """04: components [K, neurons] as right as those given, by which some neuron's released γ changes by `least`."""
     own, near, far = _activations()
     first, repel = components(near), components(far)
-
-    def judge() -> str:
-        found = answer(first.clone())
-        if not isinstance(found, Tensor) or found.shape != first.shape:
-            raise _NotYet("return components of the same shape")
-        if not _close(found.T @ found, first.T @ first):
-            raise _NotYet("these are components of another prompt: Cᵀ C must stay what it was")
-        if not _close(found.abs(), first.abs()):
-            raise _NotYet("that is a rotation among components; an SVD leaves open only the sign of each")
-        moved = float((contrast(own, found, repel) - contrast(own, first, repel)).abs().max())
-        if moved < least:
-            raise _NotYet(f"no neuron's γ changes by more than {moved:.2f}: {least} is wanted")
-        return f"it is the same SVD, and some neuron's γ changes by {moved:.2f}"
-
-    _verdict(judge)
+    found = answer(first.clone())
+    if not isinstance(found, Tensor) or found.shape != first.shape:
+        raise _NotYet("return components of the same shape")
+    if not _close(found.T @ found, first.T @ first):
+        raise _NotYet("these are components of another prompt: Cᵀ C must stay what it was")
+    if not _close(found.abs(), first.abs()):
+        raise _NotYet("that is a rotation among components; an SVD leaves open only the sign of each")
+    moved = float((contrast(own, found, repel) - contrast(own, first, repel)).abs().max())
+    if moved < least:
+        raise _NotYet(f"no neuron's γ changes by more than {moved:.2f}: {least} is wanted")
+    return f"it is the same SVD, and some neuron's γ changes by {moved:.2f}"
 
 
 def _activations() -> tuple[Tensor, Tensor, Tensor]:
@@ -355,17 +271,9 @@ def _activations() -> tuple[Tensor, Tensor, Tensor]:
     return a, b, c
 
 
-def _cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Cosines of the rows of two matrices."""
-    return torch.cosine_similarity(a, b, dim=1)
-
-
-def check_dynamic(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> None:
-    """06: activations scaled by their own product with a direction.
-
-    Args:
-        answer: from h [batch, pos, d_model], w [d_model] and β to the edited h.
-    """
+@_checker
+def check_dynamic(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> str:
+    """06: activations scaled by their own product with a direction: from h [batch, pos, d_model], w [d_model], β."""
     generator = torch.Generator().manual_seed(0)
     h, w, beta = torch.randn(2, 5, 4, generator=generator), torch.randn(4, generator=generator), 0.5
     scalar = (h @ w)[..., None]
@@ -377,20 +285,7 @@ def check_dynamic(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> N
         "all positions share one scalar: each has its own": h * (1 + beta * scalar.mean(1, keepdim=True)),
         "each component is scaled by its own product with w: sum over them first": h * (1 + beta * h * w),
     }
-    _verdict(lambda: _equal(answer(h, w, beta), h * (1 + beta * scalar), near))
-
-
-def _verdict(judge: Callable[[], str]) -> None:
-    """Print the line of one exercise."""
-    try:
-        line = f"✓ right: {judge()}"
-    except _NotYet as missing:
-        line = f"not yet: {missing}"
-    except NotImplementedError:
-        line = "not yet: nothing is written here so far"
-    except Exception as error:  # of the reader's code: a lesson goes on
-        line = f"not yet: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-    print(line)
+    return _equal(answer(h, w, beta), h * (1 + beta * scalar), near)
 
 
 def _equal(found: object, wanted: Tensor, near: Mapping[str, Tensor]) -> str:

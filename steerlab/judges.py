@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +25,7 @@ import pandas as pd
 from jaxtyping import Float
 from transformers import Pipeline, pipeline
 
+from . import data
 from .intervention import Steer
 from .metrics import Estimate, share
 from .model import SteerableModel
@@ -115,15 +115,7 @@ class WordJudge:
 
 
 def count_words(texts: Iterable[tuple[str, str]], least: int = 5) -> pd.DataFrame:
-    """The counts that a `WordJudge` needs, from pairs of text and group.
-
-    Args:
-        texts: the training material.
-        least: a word that is rarer is left out.
-
-    Returns:
-        Words by groups.
-    """
+    """The counts that a `WordJudge` needs, words by groups, from pairs of text and group; rarer words are left out."""
     pairs = pd.DataFrame([(word, group) for text, group in texts for word in WORD.findall(text.lower())])
     counts = pd.crosstab(pairs[0], pairs[1]).rename_axis(index="word", columns=None)
     return counts[counts.sum(axis=1) >= least]
@@ -131,8 +123,7 @@ def count_words(texts: Iterable[tuple[str, str]], least: int = 5) -> pd.DataFram
 
 def word_judge() -> WordJudge:
     """The offline judge that ships with the package, made by `tools/word_judge.py` from the training grammar."""
-    with files("steerlab.data").joinpath("stance_words.csv").open(encoding="utf-8") as file:
-        return WordJudge(pd.read_csv(file, index_col="word", keep_default_na=False))
+    return WordJudge(data.table("stance_words").set_index("word"))
 
 
 class Validation(NamedTuple):
@@ -144,11 +135,7 @@ class Validation(NamedTuple):
 
 
 def validate(judge: Judge, labelled: pd.DataFrame) -> Validation:
-    """A judge against labels.
-
-    Args:
-        judge: any.
-        labelled: `text` and `group`, and `question` where the judge reads it.
+    """A judge against labelled texts: `text` and `group`, and `question` where the judge reads it.
 
     Returns:
         The accuracy with its Wilson interval, the confusion matrix (true groups down, judged groups across), and the
@@ -161,18 +148,12 @@ def validate(judge: Judge, labelled: pd.DataFrame) -> Validation:
     return Validation(share(judged["group"] == judged["judged"]), confusion, judged)
 
 
-def preference(
-    lm: SteerableModel, dilemmas: pd.DataFrame, steer: Steer = None, *, batch_size: int = 32
-) -> pd.DataFrame:
+def preference(lm: SteerableModel, dilemmas: pd.DataFrame, steer: Steer = None) -> pd.DataFrame:
     """How much more likely a model finds the arguments from duty than those from consequences: no judge is needed.
 
     preference = mean over the duty arguments of log P(argument | dilemma) / tokens, less the same for consequences.
 
-    Args:
-        lm: the model.
-        dilemmas: `id`, `prompt`, and `duty` and `consequence`, lists of arguments.
-        steer: nothing, one intervention, or one per dilemma.
-        batch_size: rows of one forward pass.
+    `dilemmas` have `id`, `prompt`, and `duty` and `consequence`, lists of arguments; `steer` may be one for each.
 
     Returns:
         One row per dilemma: `id`, `duty` and `consequence` (nats per token), and `preference`, their difference.
@@ -190,7 +171,7 @@ def preference(
         for text in getattr(one, group)
     ]
     texts, prompts, edits = ([row[column] for row in rows] for column in ("text", "prompt", "steer"))
-    scores = lm.logprobs(texts, edits, given=prompts, batch_size=batch_size)
+    scores = lm.logprobs(texts, edits, given=prompts, batch_size=32)
     scored = pd.DataFrame(rows)[["id", "group"]].assign(logprob=scores.groupby("row")["logprob"].mean())
     table = scored.pivot_table(index="id", columns="group", values="logprob", sort=False).reset_index()
     table = table.rename_axis(columns=None)[["id", "duty", "consequence"]]
@@ -240,7 +221,8 @@ class ZeroShotJudge:
             found = self._classify(answer, candidate_labels=phrases, hypothesis_template=self.template)
             return json.dumps([found["labels"][0], found["scores"][0]])
 
-        requests = [{"judge": self.name, "phrases": phrases, "template": self.template, "answer": a} for a in answers]
+        told = {"judge": self.name, "phrases": phrases, "template": self.template}
+        requests = [told | {"answer": answer} for answer in answers]
         replies = [json.loads(reply) for reply in _kept(self.file, requests, lambda request: ask(request["answer"]))]
         rows = [(label, self.phrases[label], score) for label, score in replies]
         return pd.DataFrame(rows, columns=["label", "group", "confidence"])
@@ -277,15 +259,9 @@ class ChatJudge:
 
     def __call__(self, answers: Sequence[str], questions: Sequence[str]) -> pd.DataFrame:
         """Judge each answer with its question; a reply that names no school is "unclear", and counts as neither."""
-        requests = [
-            {
-                "model": self.model,
-                "temperature": 0,
-                "messages": [
-                    {"role": "system", "content": self.instruction},
-                    {"role": "user", "content": f"Question: {question}\n\nAnswer: {answer}"},
-                ],
-            }
+        told, rules = {"model": self.model, "temperature": 0}, {"role": "system", "content": self.instruction}
+        requests: list[dict[str, Any]] = [
+            told | {"messages": [rules, {"role": "user", "content": f"Question: {question}\n\nAnswer: {answer}"}]}
             for answer, question in zip(answers, questions, strict=True)
         ]
         labels = [read_school(reply) for reply in _kept(self.file, requests, self._ask, salt=self.url)]

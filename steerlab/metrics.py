@@ -65,12 +65,8 @@ def topic_density(text: str, words: Iterable[str]) -> float:
 # --- intervals ---------------------------------------------------------------------------------------------------
 
 
-def share(hits: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Share of hits with its Wilson interval.
-
-    Args:
-        hits: true or false (1 or 0), one per trial.
-        confidence: of the interval.
+def share(hits: ArrayLike) -> Estimate:
+    """Share of hits, true or false (1 or 0) per trial, with its Wilson interval.
 
     Raises:
         ValueError: there are no trials.
@@ -78,46 +74,39 @@ def share(hits: ArrayLike, confidence: float = 0.95) -> Estimate:
     array = np.asarray(hits, dtype=bool)
     if not array.size:
         raise ValueError("a share of nothing: give at least one hit or miss")
-    trials = binomtest(int(array.sum()), array.size)
-    low, high = trials.proportion_ci(confidence, method="wilson")
+    low, high = binomtest(int(array.sum()), array.size).proportion_ci(0.95, method="wilson")
     return Estimate(float(array.mean()), float(low), float(high), int(array.size))
 
 
 def bootstrap_interval(
     values: ArrayLike | Sequence[ArrayLike],
-    statistic: Callable[..., float] | None = None,
+    statistic: Callable[..., float] = np.mean,
     *,
     paired: bool = False,
-    resamples: int = 2000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic with its percentile bootstrap interval.
+    """A statistic with its percentile bootstrap interval, from 2,000 resamples.
 
     Args:
         values: one sample; with `paired`, several of equal length that are resampled together, row by row.
-        statistic: of the sample (or of the paired samples), the mean by default.
+        statistic: of the sample (or of the paired samples).
         paired: whether `values` is a list of samples.
-        resamples: of the bootstrap.
-        confidence: of the interval.
         seed: of the resampling.
 
     Raises:
         ValueError: there are no values.
     """
     samples = [np.asarray(sample, dtype=float) for sample in (values if paired else [values])]  # type: ignore[union-attr]
-    measure: Callable[..., float] = statistic or np.mean
     count = len(samples[0])
     if not count:
         raise ValueError("a bootstrap of nothing: give at least one value")
-    value = float(measure(*samples))
+    value = float(statistic(*samples))
     if count == 1:
         return Estimate(value, float("nan"), float("nan"), 1)
     found = bootstrap(
         samples,
-        lambda *drawn: measure(*drawn),
-        n_resamples=resamples,
-        confidence_level=confidence,
+        lambda *drawn: statistic(*drawn),
+        n_resamples=2000,
         method="percentile",
         paired=paired,
         vectorized=False,
@@ -126,17 +115,11 @@ def bootstrap_interval(
     return Estimate(value, float(found.low), float(found.high), count)
 
 
-def means(frame: pd.DataFrame, column: str, by: Sequence[str], confidence: float = 0.95) -> pd.DataFrame:
-    """The mean of a column in each cell of a sweep, with its interval.
+def means(frame: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
+    """The mean of a column of truth values or numbers in each cell of a sweep, with its interval.
 
     Truth values have Wilson's interval, numbers Student's: mean ± t(n − 1) · s / √n. Missing values are left out. Where
     every cell is one row whose `low` and `high` enclose the column, these stay.
-
-    Args:
-        frame: tidy.
-        column: of truth values or numbers.
-        by: columns that make a cell.
-        confidence: of the interval.
 
     Returns:
         One row per cell: the columns of `by`, `value`, `low`, `high`, `n`.
@@ -154,10 +137,10 @@ def means(frame: pd.DataFrame, column: str, by: Sequence[str], confidence: float
     if ready and kept[column].between(kept["low"], kept["high"]).all():
         found = found.merge(kept[[*by, "low", "high"]], on=list(by))
     elif is_bool_dtype(kept[column]):
-        wilson = [share(values, confidence) for _, values in cells[column]]
+        wilson = [share(values) for _, values in cells[column]]
         found["low"], found["high"] = [one.low for one in wilson], [one.high for one in wilson]
     else:
-        half = t.ppf((1 + confidence) / 2, found["n"] - 1) * found["sd"] / np.sqrt(found["n"])
+        half = t.ppf(0.975, found["n"] - 1) * found["sd"] / np.sqrt(found["n"])
         found["low"], found["high"] = found["value"] - half, found["value"] + half
     return found[[*by, "value", "low", "high", "n"]]
 
@@ -194,11 +177,7 @@ def answer_rank(
 
 
 def p_at_k(ranks: ArrayLike, ks: Sequence[int] = KS) -> pd.DataFrame:
-    """P@K: the share of answers whose rank is less than K, with Wilson intervals.
-
-    Args:
-        ranks: of the answers, from `answer_rank`.
-        ks: the grid of K, by default that of the ActAdd release.
+    """P@K: the share of answers whose rank (of `answer_rank`) is less than K, with Wilson intervals.
 
     Returns:
         One row per K: `k`, `share`, `low`, `high`, `n`.
@@ -209,17 +188,6 @@ def p_at_k(ranks: ArrayLike, ks: Sequence[int] = KS) -> pd.DataFrame:
 
 
 # --- perplexity --------------------------------------------------------------------------------------------------
-
-
-def perplexity(scores: pd.DataFrame) -> float:
-    """exp(−mean log-probability) of a frame of `lm.logprobs`, every token weighing the same.
-
-    Raises:
-        ValueError: the frame has no tokens.
-    """
-    if scores.empty:
-        raise ValueError("no tokens to take a perplexity of")
-    return float(np.exp(-scores["logprob"].mean()))
 
 
 def token_shifts(plain: pd.DataFrame, steered: pd.DataFrame, skip: int = 0) -> pd.DataFrame:
@@ -238,22 +206,19 @@ def token_shifts(plain: pd.DataFrame, steered: pd.DataFrame, skip: int = 0) -> p
         ValueError: the two frames are not of the same tokens.
     """
     keys = ["row", "position", "token"]
-    if not plain[keys].reset_index(drop=True).equals(steered[keys].reset_index(drop=True)):
+    plain, steered = plain.reset_index(drop=True), steered.reset_index(drop=True)
+    if not plain[keys].equals(steered[keys]):
         raise ValueError("the two frames hold different tokens: score the same texts without and with steering")
-    both = plain[keys].reset_index(drop=True)
-    both["plain"], both["steered"] = plain["logprob"].to_numpy(), steered["logprob"].to_numpy()
+    both = plain[keys].assign(plain=plain["logprob"], steered=steered["logprob"])
     both["shift"] = both["steered"] - both["plain"]
     first = both.groupby("row")["position"].transform("min")
     return both[both["position"] >= first + skip].reset_index(drop=True)
 
 
 def perplexity_ratio(shifts: pd.DataFrame) -> float:
-    """ActAdd's perplexity ratio exp(−X), X = mean over tokens of log P_steered − log P_plain; below 1 is better.
+    """ActAdd's perplexity ratio exp(−X), X the mean of `token_shifts`: log P_steered − log P_plain; below 1 is better.
 
     Every token weighs the same, as in the release (the paper's text averages documents first).
-
-    Args:
-        shifts: what `token_shifts` returned.
 
     Raises:
         ValueError: no tokens are left.
@@ -264,15 +229,10 @@ def perplexity_ratio(shifts: pd.DataFrame) -> float:
 
 
 def disfluency(lm: SteerableModel, completions: Sequence[str], given: Prompts) -> Float[np.ndarray, " text"]:
-    """Perplexity of each completion after its prompt under a named model `lm`, unsteered; NaN for an empty one.
+    """Perplexity of each completion after its prompt (`given`: one for all, or one for each); NaN for an empty one.
 
-    The measure that ActAdd's toxicity and sentiment tables put beside the effect. Say which model it was taken under:
-    values under different models do not compare.
-
-    Args:
-        lm: the judging model, which may be another than the one that wrote.
-        completions: what was written.
-        given: one prompt for all, or one for each.
+    The measure that ActAdd's toxicity and sentiment tables put beside the effect, under a model `lm` that judges,
+    unsteered, which may be another than the one that wrote. Say which: values under different models do not compare.
     """
     prompts = [given] * len(completions) if isinstance(given, str) else list(given)
     found = np.full(len(completions), np.nan)
@@ -299,11 +259,7 @@ def word_scorer(plus: Iterable[str], minus: Iterable[str] = ()) -> Scorer:
 
 
 def lexicon_scorer(weights: Mapping[str, float]) -> Scorer:
-    """A scorer by weighted words: s / √(s² + 15) with s the sum of the words' weights, in (−1, 1).
-
-    Args:
-        weights: of words, such as `read_lexicon` finds in VADER's file.
-    """
+    """A scorer by weighted words, such as VADER's: s / √(s² + 15) with s the sum of the words' weights, in (−1, 1)."""
     lower = {word.lower(): weight for word, weight in weights.items()}
 
     def score(texts: Sequence[str]) -> list[float]:
@@ -319,13 +275,8 @@ def read_lexicon(path: str | Path) -> dict[str, float]:
     return {parts[0]: float(parts[1]) for line in lines if len(parts := line.split("\t")) > 1}
 
 
-def classifier_scorer(model: str, label: str, batch_size: int = 32) -> Scorer:
-    """A scorer by a Hugging Face text classifier: its probability of a label.
-
-    Args:
-        model: local folder or Hub name.
-        label: one of the classifier's labels.
-        batch_size: texts at once.
+def classifier_scorer(model: str, label: str) -> Scorer:
+    """A scorer by a Hugging Face text classifier (a folder or a Hub name): its probability of a label.
 
     Raises:
         ValueError: the classifier has no such label.
@@ -336,7 +287,7 @@ def classifier_scorer(model: str, label: str, batch_size: int = 32) -> Scorer:
         raise ValueError(f"{model} has no label {label!r}: choose one of {', '.join(map(str, labels))}")
 
     def score(texts: Sequence[str]) -> list[float]:
-        found = classify(list(texts), batch_size=batch_size)
+        found = classify(list(texts), batch_size=32)
         return [next(float(each["score"]) for each in one if each["label"] == label) for one in found]
 
     return score

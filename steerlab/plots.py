@@ -1,9 +1,15 @@
-"""DataFrame in, matplotlib Axes out. Colours of Okabe and Ito, told apart also by marker or dash; no global state."""
+"""DataFrame in, matplotlib Axes out. Colours of Okabe and Ito, told apart also by marker or dash; no global state.
+
+Everywhere `ax` is where to draw, a new figure by default; `labels` are those of the horizontal and the vertical axis
+(of `bars` those of its rows and its numbers), by default the columns' names. `low` and `high` are drawn as an interval
+where the frame has them, and a column that is drawn and missing is a ValueError.
+"""
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
-from itertools import chain, cycle, repeat
+from itertools import chain, cycle, repeat, zip_longest
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +18,7 @@ import torch
 from IPython.display import HTML
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import probplot
 from torch import Tensor
@@ -33,32 +40,12 @@ _MARK = "background:rgba(230,159,0,.45);color:inherit;border-radius:3px;padding:
 _CHANGED = "text-decoration:underline dotted;text-underline-offset:3px"
 
 
-def next_token_table(lm: SteerableModel, prompt: Prompt, steer: Intervention | None, *, k: int = 10) -> pd.DataFrame:
-    """Probabilities of the next token before and after steering.
-
-    Args:
-        lm: the model.
-        prompt: one prompt.
-        steer: what to compare with nothing.
-        k: how many tokens: those with the largest probability in either of the two.
-
-    Returns:
-        One row per token, the most probable first: `token`, `before`, `after`.
-    """
-    before, after = lm.logits([prompt, prompt], [None, steer])
-    return token_table(lm, {"before": before, "after": after}, k=k)
-
-
 def token_table(lm: SteerableModel, logits: Mapping[str, Float[Tensor, " vocab"]], *, k: int = 10) -> pd.DataFrame:
-    """Probabilities of the next token under several conditions.
-
-    Args:
-        lm: the model, for its tokens.
-        logits: of the next token, by the condition's name.
-        k: how many tokens: those with the largest probability in any condition.
+    """Probabilities of the next token under several conditions, given as logits by the condition's name.
 
     Returns:
-        One row per token, the most probable first: `token`, and a column for each condition.
+        One row for each of the k tokens with the largest probability in any condition, the most probable first:
+        `token`, and a column for each condition.
     """
     shares = torch.stack(list(logits.values())).softmax(-1).cpu()
     best = shares.amax(0).topk(min(k, shares.shape[1])).indices
@@ -77,11 +64,11 @@ def next_tokens(
     """Bars side by side: the probability of each next token before and after steering, or under any conditions.
 
     Args:
-        source: a model, or a frame of `next_token_table` or `token_table`.
-        prompt: one prompt, with a model.
-        steer: the intervention, with a model.
-        k: how many tokens, with a model.
-        ax: where to draw; a new figure by default.
+        source: a frame of `token_table`; or a model, to which the other arguments belong.
+        prompt: one prompt.
+        steer: the intervention.
+        k: how many tokens.
+        ax: where to draw.
 
     Raises:
         ValueError: a model is given without a prompt.
@@ -91,12 +78,13 @@ def next_tokens(
     elif prompt is None:
         raise ValueError("a model alone says nothing: next_tokens(lm, prompt, steer)")
     else:
-        frame = next_token_table(source, prompt, steer, k=k)
+        before, after = source.logits([prompt, prompt], [None, steer])
+        frame = token_table(source, {"before": before, "after": after}, k=k)
     ax = _axes(ax, (6, 0.34 * len(frame) + 1))
     rows, names = np.arange(len(frame)), [name for name in frame.columns if name != "token"]
     height = 0.8 / len(names)
     for i, name in enumerate(names):
-        colour = _GREY if i == 0 else PALETTE[i % len(PALETTE)]
+        colour = PALETTE[i % len(PALETTE)] if i else _GREY
         where = rows + (i - (len(names) - 1) / 2) * height
         hatch = HATCHES[i % len(HATCHES)]
         ax.barh(where, frame[name], height, color=colour, label=plain(name), hatch=hatch, edgecolor="white")
@@ -113,15 +101,7 @@ def layer_sweep(shares: pd.DataFrame, *, ax: Axes | None = None, title: str | No
 
     A control that was measured at every layer and strength (the random vectors) is a dashed line of the mean over
     strengths, in a band from its lowest to its highest limit; one that has no layer (zero, prompt) a level with its
-    interval.
-
-    Args:
-        shares: one row per setting: `condition`, `layer`, `coefficient`, `share`, `low`, `high`.
-        ax: where to draw; a new figure by default.
-        title: of the Axes.
-
-    Raises:
-        ValueError: a column is missing.
+    interval. `shares` has one row per setting: `condition`, `layer`, `coefficient`, `share`, `low`, `high`.
     """
     _need(shares, "condition", "layer", "coefficient", "share", "low", "high")
     ax = _axes(ax, (7.5, 4.2))
@@ -129,7 +109,8 @@ def layer_sweep(shares: pd.DataFrame, *, ax: Axes | None = None, title: str | No
     style = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
     for (coefficient, rows), (colour, marker) in zip(steered.groupby("coefficient"), style, strict=False):
         _band(ax, rows.sort_values("layer"), "layer", "share", f"steered, c = {coefficient:g}", colour, marker)
-    for (name, rows), dash in zip(_controls(shares), cycle(["--", ":", "-."]), strict=False):
+    controls = shares[shares["condition"] != "steered"].groupby("condition", sort=False)
+    for (name, rows), dash in zip(controls, cycle(["--", ":", "-."]), strict=False):
         _control(ax, rows, str(name), dash)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -149,35 +130,17 @@ def lines(
     labels: tuple[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A line with an interval band for each group of a tidy frame.
-
-    Args:
-        frame: with the columns `x` and `y`, and `low` and `high` where there is an interval.
-        x: column of the horizontal axis.
-        y: column of the vertical axis.
-        by: column whose values are lines of their own.
-        level: where to draw a thin line for "nothing has changed".
-        log: whether the horizontal axis is logarithmic.
-        labels: of the two axes, the columns' names by default.
-        ax: where to draw; a new figure by default.
-
-    Raises:
-        ValueError: a column is missing.
-    """
+    """A line with an interval band for each value of `by`; a thin line at the `level` of "nothing has changed"."""
     _need(frame, x, y, *([by] if by else []))
     ax = _axes(ax, (6.5, 4))
-    groups = list(frame.groupby(by, sort=False)) if by else [(None, frame)]
-    for (name, rows), (colour, marker) in zip(groups, zip(cycle(PALETTE), cycle(MARKERS), strict=False), strict=False):
-        _band(ax, rows.sort_values(x), x, y, None if name is None else str(name), colour, marker)
+    style = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
+    for (name, rows), (colour, marker) in zip(_groups(frame, by), style, strict=False):
+        _band(ax, rows.sort_values(x), x, y, name, colour, marker)
     if level is not None:
         ax.axhline(level, color=_GREY, linewidth=0.8)
-    if log:
-        ax.set_xscale("log")
-    shown = labels or (x, y)
-    ax.set(xlabel=shown[0], ylabel=shown[1])
-    if by:
-        ax.legend(frameon=False)
-    return _clean(ax)
+    across, up = labels or (x, y)
+    ax.set(xlabel=across, ylabel=up, xscale="log" if log else "linear")
+    return _clean(ax, legend=by is not None)
 
 
 def bars(
@@ -190,36 +153,24 @@ def bars(
     labels: tuple[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Points with intervals, a row per value of a column: shares by place of injection, by topic, by method.
+    """Points with intervals, a row of the figure per value of `x`: shares by place of injection, by topic, by method.
 
-    Args:
-        frame: with the columns `x` and `y`, and `low` and `high` where there is an interval.
-        x: column of names, one row of the figure each.
-        y: column of numbers, on the horizontal axis.
-        by: column whose values stand beside each other in a row, in colours and markers of their own.
-        level: where to draw a thin line for "nothing has changed".
-        labels: of the rows and the numbers, the columns' names by default.
-        ax: where to draw; a new figure by default.
-
-    Raises:
-        ValueError: a column is missing.
+    The values of `by` stand beside each other in a row; a thin line marks the `level` of "nothing has changed".
     """
     _need(frame, x, y, *([by] if by else []))
     names = list(dict.fromkeys(frame[x]))
-    groups = list(frame.groupby(by, sort=False)) if by else [(None, frame)]
+    groups = _groups(frame, by)
     ax = _axes(ax, (6.5, 0.3 * len(names) * max(1, len(groups) / 2) + 1.2))
     for i, (name, rows) in enumerate(groups):
         at = [names.index(one) + (i - (len(groups) - 1) / 2) * 0.6 / len(groups) for one in rows[x]]
-        _points(ax, rows, y, at, None if name is None else str(name), i)
+        _points(ax, rows, y, at, name, i)
     if level is not None:
         ax.axvline(level, color=_GREY, linewidth=0.8)
     ax.set_yticks(range(len(names)), [str(name) for name in names])
     ax.invert_yaxis()
-    shown = labels or (x, y)
-    ax.set(ylabel=shown[0], xlabel=shown[1])
-    if by:
-        ax.legend(frameon=False)
-    return _clean(ax)
+    up, across = labels or (x, y)
+    ax.set(ylabel=up, xlabel=across)
+    return _clean(ax, legend=by is not None)
 
 
 def heat_map(
@@ -227,26 +178,13 @@ def heat_map(
 ) -> Axes:
     """A number over two settings, such as layer and strength; the numbers are written in where there is room.
 
-    Args:
-        frame: one row per cell, such as `metrics.means` gives.
-        x: column of the horizontal axis.
-        y: column of the vertical axis, its highest value on top.
-        value: column that is drawn; a cell that the frame lacks is grey.
-        label: of the colours.
-        ax: where to draw; a new figure by default.
-
-    Raises:
-        ValueError: a column is missing.
+    `frame` has one row per cell, as `metrics.means` gives; the highest `y` is on top. `label` is that of the colours.
     """
     _need(frame, x, y, value)
     grid = frame.pivot_table(value, y, x)
     rows, columns = grid.shape
     ax = _axes(ax, (1.8 + 0.5 * columns, 1.2 + 0.3 * rows))
-    ax.set_facecolor("#cccccc")
-    image = ax.pcolormesh(grid.to_numpy(dtype=float), cmap="viridis")
-    figure = ax.get_figure()
-    assert figure is not None
-    figure.colorbar(image, ax=ax, label=label or value)
+    image = _mesh(ax, grid, label or value, cmap="viridis")
     if grid.size <= 150:
         for (i, j), number in np.ndenumerate(grid.to_numpy(dtype=float)):
             if np.isfinite(number):
@@ -260,29 +198,18 @@ def heat_map(
 
 
 def tradeoff(frame: pd.DataFrame, *, labels: tuple[str, str] | None = None, ax: Axes | None = None) -> Axes:
-    """Effect against cost: the share of hits and the disfluency of each condition, with both intervals.
-
-    Args:
-        frame: of `experiments.actadd.summarise_tone`: `condition`, `share`, `low`, `high`, `disfluency`,
-            `disfluency_low`, `disfluency_high`.
-        labels: of the horizontal and the vertical axis.
-        ax: where to draw; a new figure by default.
-
-    Raises:
-        ValueError: a column is missing.
-    """
+    """Effect against cost: share of hits and disfluency of each condition, of `experiments.actadd.summarise_tone`."""
     _need(frame, "condition", "share", "low", "high", "disfluency", "disfluency_low", "disfluency_high")
     ax = _axes(ax, (5.5, 4))
     for i, row in enumerate(frame.to_dict("records")):
-        across = [[row["disfluency"] - row["disfluency_low"]], [row["disfluency_high"] - row["disfluency"]]]
-        up = [[row["share"] - row["low"]], [row["high"] - row["share"]]]
+        wide = [[row["disfluency"] - row["disfluency_low"]], [row["disfluency_high"] - row["disfluency"]]]
+        high = [[row["share"] - row["low"]], [row["high"] - row["share"]]]
         colour, marker, name = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], str(row["condition"])
-        ax.errorbar(row["disfluency"], row["share"], xerr=across, yerr=up, color=colour, marker=marker, label=name)
+        ax.errorbar(row["disfluency"], row["share"], xerr=wide, yerr=high, color=colour, marker=marker, label=name)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    shown = labels or ("disfluency (perplexity of the completion)", "completions that hit")
-    ax.set(xlabel=shown[0], ylabel=shown[1])
-    ax.legend(frameon=False)
-    return _clean(ax)
+    across, up = labels or ("disfluency (perplexity of the completion)", "completions that hit")
+    ax.set(xlabel=across, ylabel=up)
+    return _clean(ax, legend=True)
 
 
 def qq(values: Sequence[float], *, ax: Axes | None = None, label: str = "shift in log-probability, nats") -> Axes:
@@ -295,8 +222,7 @@ def qq(values: Sequence[float], *, ax: Axes | None = None, label: str = "shift i
     ax.plot(theory, found, "o", markersize=3, color=PALETTE[0])
     ax.plot(theory, intercept + slope * theory, color=PALETTE[1], label="normal")
     ax.set(xlabel="quantile of a normal distribution", ylabel=label)
-    ax.legend(frameon=False)
-    return _clean(ax)
+    return _clean(ax, legend=True)
 
 
 def completions_html(
@@ -307,38 +233,22 @@ def completions_html(
     limit: int = 8,
     against: str | None = None,
 ) -> HTML:
-    """Completions side by side, a column per condition and a row per sample, with the topic's words marked.
+    """Completions side by side, a column per value of `by` and a row per sample, with the topic's words marked.
 
-    Readable on light and dark themes: the mark is translucent, everything else takes the page's colours.
-
-    Args:
-        frame: completions with the columns `completion` and `by`; `prompt` is shown in grey where it is there.
-        words: to mark, compared as `metrics.topic_word_count` compares them.
-        by: the column that parts conditions.
-        limit: rows shown, at most.
-        against: a condition; words that are not in its completion in the same row are underlined in the others.
-
-    Raises:
-        ValueError: a column is missing.
+    Readable on light and dark themes: the mark is translucent, everything else takes the page's colours. `words` are
+    compared as `metrics.topic_word_count` does; `prompt` is shown in grey where the frame has it; words that are not in
+    the completion of the condition `against` in the same row are underlined in the others.
     """
     _need(frame, "completion", by)
     wanted = {word.lower() for word in words}
     groups = {str(name): rows for name, rows in frame.groupby(by, sort=False)}
-    heads = "".join(
-        f'<th scope="col" style="text-align:left">{html.escape(name)}{_count(rows, wanted)}</th>'
-        for name, rows in groups.items()
-    )
-    twins = {name: groups[against]["completion"] for name in groups if against in groups and name != against}
-    cells = [
-        [_cell(row, wanted, twin) for row, twin in zip(_rows(rows, limit), others, strict=False)]
-        for name, rows in groups.items()
-        for others in [chain(twins.get(name, ()), repeat(None))]
-    ]
-    height = max(map(len, cells))
-    body = "".join(
-        "<tr>" + "".join(column[i] if i < len(column) else "<td></td>" for column in cells) + "</tr>"
-        for i in range(height)
-    )
+    heads, columns = "", []
+    for name, rows in groups.items():
+        heads += f'<th scope="col" style="text-align:left">{html.escape(name)}{_count(rows, wanted)}</th>'
+        twins = groups[against]["completion"] if against in groups and name != against else ()
+        shown = zip(rows.head(limit).to_dict("records"), chain(twins, repeat(None)), strict=False)
+        columns.append([_cell(row, wanted, twin) for row, twin in shown])
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in zip_longest(*columns, fillvalue="<td></td>"))
     table = f'<table style="width:100%;table-layout:fixed"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
     return HTML(table)  # type: ignore[no-untyped-call]  # IPython has no types here
 
@@ -363,20 +273,18 @@ def scalar_map(
         value: the column that is drawn.
         limit: value of the darkest colours, to compare maps; the largest by size by default.
         label: of the colours.
-        ax: where to draw; a new figure by default.
+        ax: where to draw.
 
     Raises:
-        ValueError: a column is missing, or there is no number to draw.
+        ValueError: there is no number to draw.
     """
     steer = source.intervention if isinstance(source, Fit) else source
     frame = steer if isinstance(steer, pd.DataFrame) else locations(steer)
     _need(frame, "place", "layer", x, value)
-    sites = sorted({Site(place, int(layer)) for place, layer in zip(frame["place"], frame["layer"], strict=True)})
+    at = [Site(place, int(layer)) for place, layer in zip(frame["place"], frame["layer"], strict=True)]
+    sites = sorted(set(at))
     names = sorted(frame[x].unique()) if x == "position" else list(dict.fromkeys(frame[x]))
-    cells = frame.assign(
-        site=[sites.index(Site(p, int(n))) for p, n in zip(frame["place"], frame["layer"], strict=True)]
-    )
-    cells["column"] = [names.index(name) for name in frame[x]]
+    cells = frame.assign(site=[sites.index(one) for one in at], column=[names.index(name) for name in frame[x]])
     if frame[value].isna().all():
         raise ValueError(f"the column {value!r} holds no number: only scalars have a map of their own")
     grid = cells.pivot_table(value, "site", "column", dropna=False).reindex(
@@ -384,11 +292,7 @@ def scalar_map(
     )
     top = limit or max(float(grid.abs().max().max()), 1e-12)
     ax = _axes(ax, (1.6 + 0.42 * len(names), 1.4 + min(0.27 * len(sites), 9)))
-    ax.set_facecolor("#cccccc")
-    image = ax.pcolormesh(grid.to_numpy(dtype=float), cmap="RdBu", vmin=-top, vmax=top)
-    figure = ax.get_figure()
-    assert figure is not None
-    figure.colorbar(image, ax=ax, label=label)
+    _mesh(ax, grid, label, cmap="RdBu", vmin=-top, vmax=top)
     if "on" in frame:
         off = cells[~cells["on"].astype(bool)]
         ax.plot(off["column"] + 0.5, off["site"] + 0.5, "x", color="black", markersize=5)
@@ -412,15 +316,8 @@ def answer_curves(
 ) -> Axes:
     """The probabilities of the two answers against the strength β, with a mark where the answer flips.
 
-    Args:
-        frame: `beta`, `p_correct`, `p_wrong`, of one prompt, such as `experiments.scaling.beta_sweep` gives.
-        beta: where a thin line stands, the strength that is looked at.
-        faint: another such frame, drawn in dots for comparison.
-        answers: names of the two.
-        ax: where to draw; a new figure by default.
-
-    Raises:
-        ValueError: a column is missing.
+    `frame` is of one prompt, of `experiments.scaling.beta_sweep`; `faint` is another such frame, drawn in dots. A line
+    stands at the `beta` that is looked at.
     """
     _need(frame, "beta", "p_correct", "p_wrong")
     ax = _axes(ax, (5, 3.4))
@@ -434,8 +331,7 @@ def answer_curves(
         ax.axvline(beta, color="black", linewidth=1.5)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set(xlabel="strength β", ylabel="probability", ylim=(0, None))
-    ax.legend(frameon=False)
-    return _clean(ax)
+    return _clean(ax, legend=True)
 
 
 def crossings(frame: pd.DataFrame) -> list[float]:
@@ -451,10 +347,6 @@ def gain_histogram(gain: Sequence[float], *, ax: Axes | None = None) -> Axes:
     """How many neurons are scaled by how much: a histogram of relative changes, such as SARA's coefficient times γ.
 
     0 leaves a neuron alone, -1 silences it, less than -1 reverses it; these two are marked.
-
-    Args:
-        gain: one number per neuron.
-        ax: where to draw; a new figure by default.
     """
     ax = _axes(ax, (5, 3.2))
     ax.hist(np.asarray(gain, dtype=float), bins=40, color=PALETTE[0], edgecolor="white", linewidth=0.4)
@@ -469,16 +361,8 @@ def gain_histogram(gain: Sequence[float], *, ax: Axes | None = None) -> Axes:
 def pareto(frame: pd.DataFrame, cost: str = "faithfulness", *, seed: int | None = None, ax: Axes | None = None) -> Axes:
     """Effectiveness against what it costs, a point per setting, and each method's front (activation scaling, Figure 2).
 
-    The test side as points and a line along its front, the training side as crosses. Down and left is better.
-
-    Args:
-        frame: of `experiments.scaling.pareto`.
-        cost: the column of the horizontal axis, "faithfulness" or "minimality".
-        seed: whose fronts are drawn, the first by default; the points are those of all seeds.
-        ax: where to draw; a new figure by default.
-
-    Raises:
-        ValueError: a column is missing.
+    The test side of all seeds as points and a line along the front of one, the first by default; the training side as
+    crosses. Down and left is better. `cost`, of `experiments.scaling.pareto`: "faithfulness" or "minimality".
     """
     _need(frame, "method", "seed", "split", "effectiveness", cost, f"front_{cost}")
     ax, least = _axes(ax, (5.5, 4)), 1e-4
@@ -495,8 +379,7 @@ def pareto(frame: pd.DataFrame, cost: str = "faithfulness", *, seed: int | None 
     ax.set_xscale("log")
     units = {"faithfulness": "KL of the other tokens, nats", "minimality": "l1 norm of what was learned"}
     ax.set(xlabel=f"{cost}: {units.get(cost, '')}".rstrip(": "), ylabel="effectiveness: nats short of the margin")
-    ax.legend(frameon=False)
-    return _clean(ax)
+    return _clean(ax, legend=True)
 
 
 def _count(rows: pd.DataFrame, wanted: set[str]) -> str:
@@ -507,26 +390,15 @@ def _count(rows: pd.DataFrame, wanted: set[str]) -> str:
     return f'<br><small style="font-weight:normal">{hits} of {len(rows)} with a topic word</small>'
 
 
-def _rows(rows: pd.DataFrame, limit: int) -> Iterator[dict[str, str]]:
-    """The first rows as dictionaries."""
-    return ({str(k): v for k, v in row.items()} for row in rows.head(limit).to_dict("records"))
-
-
-def _cell(row: dict[str, str], wanted: set[str], twin: str | None) -> str:
+def _cell(row: Mapping[Hashable, str], wanted: set[str], twin: str | None) -> str:
     """One completion as a table cell, its prompt in grey in front."""
-    prompt = f'<span style="opacity:.6">{html.escape(str(row["prompt"]))}</span>' if "prompt" in row else ""
+    prompt = f'<span style="opacity:.7">{html.escape(str(row["prompt"]))}</span>' if "prompt" in row else ""
     text = mark_words(row["completion"], wanted, twin).replace("\n", "<br>")
     return f'<td style="text-align:left;vertical-align:top">{prompt}{text}</td>'
 
 
 def mark_words(text: str, words: Iterable[str], twin: str | None = None) -> str:
-    """A text as HTML, escaped, with the words of a topic in `<mark>`.
-
-    Args:
-        text: what to show.
-        words: of the topic.
-        twin: another text; words that an alignment of the two does not find in it are underlined.
-    """
+    """A text as HTML, escaped, with `words` in `<mark>`; words that align with none of a `twin` text are underlined."""
     wanted, found = {word.lower() for word in words}, list(WORD.finditer(text))
     changed = set() if twin is None else _changed(WORD.findall(twin), [word[0] for word in found])
     parts, end = [], 0
@@ -544,11 +416,6 @@ def _changed(old: Sequence[str], new: Sequence[str]) -> set[int]:
     """Numbers of the words of `new` that its alignment with `old` leaves over."""
     blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
     return set(range(len(new))) - {i for block in blocks for i in range(block.b, block.b + block.size)}
-
-
-def _controls(shares: pd.DataFrame) -> list[tuple[object, pd.DataFrame]]:
-    """The conditions that are not `steered`, in the order of the frame."""
-    return list(shares[shares["condition"] != "steered"].groupby("condition", sort=False))
 
 
 def _control(ax: Axes, rows: pd.DataFrame, name: str, dash: str) -> None:
@@ -587,10 +454,27 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.figure(figsize=size, layout="constrained", facecolor="white").subplots()
 
 
-def _clean(ax: Axes) -> Axes:
+def _clean(ax: Axes, legend: bool = False) -> Axes:
     """Without the frame's upper and right line."""
     ax.spines[["top", "right"]].set_visible(False)
+    if legend:
+        ax.legend(frameon=False)
     return ax
+
+
+def _groups(frame: pd.DataFrame, by: str | None) -> list[tuple[str | None, pd.DataFrame]]:
+    """The groups of a frame by their names; the whole frame without one."""
+    return [(str(name), rows) for name, rows in frame.groupby(by, sort=False)] if by else [(None, frame)]
+
+
+def _mesh(ax: Axes, grid: pd.DataFrame, label: str, **colours: Any) -> QuadMesh:
+    """The cells of a grid in colours, grey where there is no number, and their scale."""
+    ax.set_facecolor("#cccccc")
+    image = ax.pcolormesh(grid.to_numpy(dtype=float), **colours)
+    figure = ax.get_figure()
+    assert figure is not None
+    figure.colorbar(image, ax=ax, label=label)
+    return image
 
 
 def letters_on(rgb: Sequence[float]) -> str:

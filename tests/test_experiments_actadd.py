@@ -97,9 +97,10 @@ def test_front_positions_are_the_vectors(lm: sl.SteerableModel, vector: sl.Inter
 
 
 def test_sentence_shifts_score_sentences_on_their_own_and_drop_the_vectors_positions(
-    lm: sl.SteerableModel, vector: sl.Intervention
+    lm: sl.SteerableModel, vector: sl.Intervention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frame = ex.sentence_shifts(lm, vector, TEXTS, batch_size=3, progress=False)
+    monkeypatch.setattr(import_module("steerlab.experiments.actadd.perplexity"), "BATCH", 3)
+    frame = ex.sentence_shifts(lm, vector, TEXTS, progress=False)
     expected = []
     for sentence in ("The groom waits there and does not speak.", "The bride is at the gate."):
         plain, steered = (lm.logprobs(sentence, steer)["logprob"].to_numpy() for steer in (None, vector))
@@ -225,12 +226,13 @@ def test_essay_sweep_has_a_row_per_setting_and_text(lm: sl.SteerableModel, room:
 
 
 def test_knowledge_counts_ranks_and_leaves_out_what_does_not_fit(
-    lm: sl.SteerableModel, vector: sl.Intervention
+    lm: sl.SteerableModel, vector: sl.Intervention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(import_module("steerlab.experiments.actadd.knowledge"), "BATCH", 2)
     prompts = ["The dog said", "A cat is", "I went to the"]
     answers, ks = ["dog", "home", "king"], [1, 1000, 3000, 5000, 9000]
     clozes = pd.DataFrame({"prompt": [*prompts, "A"], "answer": [*answers, "weddingses"]})
-    frame = ex.knowledge(lm, vector, clozes, ks=ks, batch_size=2, progress=False)
+    frame = ex.knowledge(lm, vector, clozes, ks=ks, progress=False)
     ids = [lm.encode(" " + answer)[0] for answer in answers]
     for name, steer in (("plain", None), ("steered", vector)):
         ranks = metrics.answer_rank(lm.logits(prompts, steer), ids)

@@ -1,5 +1,6 @@
 """The experiments of activation scaling on a tiny model, against numbers that can be worked out otherwise."""
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from families import steerable
 
 import steerlab as sl
 from steerlab.experiments import scaling
+from steerlab.experiments.scaling import __main__ as command
 from steerlab.objective import difference
 from steerlab.tasks import answer_tokens
 
+pareto = import_module("steerlab.experiments.scaling.pareto")
 QUICK = {"steps": 4, "patience": 2, "batch_size": 4, "progress": False}
 
 
@@ -34,7 +37,7 @@ def scalars(lm: sl.SteerableModel, place: sl.Place = "resid_post") -> sl.Interve
 
 def test_the_front_is_what_nothing_beats() -> None:
     points = pd.DataFrame({"e": [1.0, 2.0, 3.0, 2.0, 1.0], "f": [3.0, 2.0, 1.0, 3.0, 3.0]})
-    assert scaling._undominated(points).tolist() == [True, True, True, False, True]
+    assert pareto._undominated(points).tolist() == [True, True, True, False, True]
 
 
 def test_pareto_measures_every_setting_on_both_sides(
@@ -181,16 +184,15 @@ def test_a_finished_fit_is_found_again(lm: sl.SteerableModel, task: sl.tasks.Tas
 def test_the_command_shares_the_grid_and_goes_on(
     lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scaling, "load", lambda name: lm)
+    for module in (command, pareto):
+        monkeypatch.setattr(module, "load", lambda name: lm)
+    told = {"seeds": [0, 1], "folder": tmp_path / "fits", "steps": 2, "batch_size": 2, "patience": 15, "lr": 0.05}
+    half = pareto._share(None, ["ioi"], 8, 2, told, sl.Objective.grid(*[(0.0, 10.0)] * 3)[::2])
+    assert len(half) == 4 * 2 * 2 * 2
+    assert len(list((tmp_path / "fits").glob("*.safetensors"))) == 4 * 2 * 2  # settings, methods, seeds
     ask = ["pareto", "--n", "8", "--grid", "0", "10", "--seeds", "0", "1", "--steps", "2", "--batch-size", "2"]
     ask += ["--tasks", "ioi", "--out", str(tmp_path / "out"), "--fits", str(tmp_path / "fits")]
-    options = scaling._parser().parse_args([*ask, "--processes", "2"])
-    shares = [scaling._grid(options)[share::2] for share in range(2)]
-    assert sorted(map(str, shares[0] + shares[1])) == sorted(map(str, sl.Objective.grid(*[(0.0, 10.0)] * 3)))
-    part = scaling._share(options, 1)
-    assert len(part) == 4 * 2 * 2 * 2
-    assert len(list((tmp_path / "fits").glob("*.safetensors"))) == 4 * 2 * 2  # settings, methods, seeds
-    assert scaling.main(ask) == 0
+    assert command.main(ask) == 0
     assert len(list((tmp_path / "fits").glob("*.safetensors"))) == 8 * 2 * 2
     frame = pd.read_csv(tmp_path / "out" / "scaling_pareto.csv")
     assert len(frame) == 8 * 2 * 2 * 2 and (frame["steps"] == 2).all()

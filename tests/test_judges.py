@@ -118,7 +118,7 @@ def test_preference_is_the_difference_of_mean_log_probabilities() -> None:
         logs = lm.logits(torch.tensor(ids + more), steer, position="all")[0].log_softmax(-1)
         return sum(float(logs[len(ids) - 1 + i, token]) for i, token in enumerate(more)) / len(more)
 
-    found = preference(lm, dilemmas, steers, batch_size=3)
+    found = preference(lm, dilemmas, steers)
     assert list(found["id"]) == ["z", "a"]
     for row, steer in zip(dilemmas.itertuples(), steers, strict=True):
         sides = [[by_hand(row.prompt, text, steer) for text in texts] for texts in (row.duty, row.consequence)]

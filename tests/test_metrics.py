@@ -121,12 +121,6 @@ def test_p_at_k_and_the_released_grid() -> None:
     assert frame.loc[3, "low"] == pytest.approx(metrics.share([1, 1, 1, 0]).low)
 
 
-def test_perplexity_weighs_every_token_the_same() -> None:
-    assert metrics.perplexity(scores([[-1, -1, -1], [-5]])) == pytest.approx(math.exp(2))
-    with pytest.raises(ValueError, match="no tokens"):
-        metrics.perplexity(scores([]))
-
-
 def test_perplexity_ratio_drops_the_first_positions_of_each_text_in_both() -> None:
     plain = scores([[-9, -9, -2, -2], [-9, -9, -4]])
     steered = scores([[-1, -1, -1, -2], [-1, -1, -2]])

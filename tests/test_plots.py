@@ -65,8 +65,8 @@ def test_next_tokens_of_a_model_are_its_probabilities() -> None:
     lm = sl.load()
     prompt, site = "I went up to", sl.Site("resid_post", lm.n_layers - 1)
     push = sl.Intervention(((site, sl.Edit(shift=torch.randn(1, lm.d_model, generator=torch.manual_seed(0)))),))
-    table = plots.next_token_table(lm, prompt, push, k=6)
-    before, after = lm.logits(prompt)[0].softmax(-1), lm.logits(prompt, push)[0].softmax(-1)
+    logits = {"before": lm.logits(prompt)[0], "after": lm.logits(prompt, push)[0]}
+    table, (before, after) = plots.token_table(lm, logits, k=6), (each.softmax(-1) for each in logits.values())
     assert table["before"].max() == pytest.approx(before.max().item(), rel=1e-4)
     assert table["after"].max() == pytest.approx(after.max().item(), rel=1e-4)
     ax = plots.next_tokens(lm, prompt, push, k=6)

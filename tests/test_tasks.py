@@ -12,9 +12,9 @@ from families import steerable
 from bundled_model.curriculum import capitals
 from bundled_model.curriculum import ioi as curriculum
 from steerlab import SteerableModel
+from steerlab.data import table
 from steerlab.tasks import Task, ccc, from_frame, ioi
 from steerlab.tasks.ccc import CONFLICT, PLAIN
-from steerlab.tasks.frames import word_table
 from steerlab.tasks.ioi import OPENINGS, ORDERS, TEMPLATES
 
 
@@ -78,7 +78,7 @@ def test_the_one_who_acts_is_the_wrong_answer(lm: SteerableModel) -> None:
 
 
 def test_the_counterpart_has_the_wrong_answer_for_its_right_one(lm: SteerableModel) -> None:
-    capital = word_table("countries").set_index("country")["capital"]
+    capital = table("countries").set_index("country")["capital"]
     for name, task in tasks(lm).items():
         for row in task.test.itertuples():
             pairs = zip(lm.tokens(row.prompt), lm.tokens(row.counter), row.roles, strict=True)  # of the same length
@@ -94,14 +94,14 @@ def test_the_counterpart_has_the_wrong_answer_for_its_right_one(lm: SteerableMod
 def test_the_sides_share_no_names_places_objects(lm: SteerableModel) -> None:
     task = ioi(lm, 200)
     for column, file in (("correct", "names"), ("wrong", "names"), ("place", "places"), ("object", "objects")):
-        words = word_table(file)
+        words = table(file)
         key = "name" if file == "names" else column
         for split, frame in (("train", task.train), ("test", task.test)):
             assert set(frame[column].str.strip()) <= set(words.loc[words["split"] == split, key])
 
 
 def test_capitals_are_true_and_the_sides_share_no_country(lm: SteerableModel) -> None:
-    known = word_table("countries").set_index("capital")["country"]
+    known = table("countries").set_index("capital")["country"]
     for conflict in (False, True):
         task = ccc(lm, 100, conflict=conflict)
         for frame in (task.train, task.test):

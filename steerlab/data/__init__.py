@@ -21,6 +21,12 @@ def _json(name: str) -> Any:
     return json.loads(files(__name__).joinpath(name).read_text(encoding="utf-8"))
 
 
+def table(name: str) -> pd.DataFrame:
+    """A CSV file of this folder: names, places, objects, countries, facts, stance_words."""
+    with files(__name__).joinpath(f"{name}.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file, keep_default_na=False)
+
+
 def topics() -> dict[str, tuple[str, ...]]:
     """The words that count for each of 24 topics, in lower case.
 
@@ -41,8 +47,7 @@ def words(kind: str) -> tuple[str, ...]:
 def prompts(kind: str = "plain") -> tuple[str, ...]:
     """Prompts of our own, none of them in the bundled model's training text.
 
-    Args:
-        kind: "plain" (58 openings of any kind), "pleased" (20 openings of a judgement), "rude" (12 that invite abuse).
+    58 "plain" openings of any kind, 20 "pleased" openings of a judgement, 12 "rude" ones that invite abuse.
 
     Raises:
         ValueError: there is no such kind.
@@ -56,12 +61,9 @@ def essays() -> dict[str, tuple[str, ...]]:
 
 
 def reviews(name: str | None = None, n: int = 100) -> dict[str, tuple[str, ...]]:
-    """Reviews by verdict: "bad", "middling" and "good".
+    """Reviews by verdict, "bad", "middling" and "good": our own, or with name="yelp" the first n of each of Yelp's.
 
-    Args:
-        name: "yelp" for the first `n` of each verdict of Yelp's (up to two stars, three, from four on), from the folder
-            that STEERLAB_DATA names, else through `datasets`; by default our own.
-        n: reviews of each verdict, of a public set.
+    Up to two of Yelp's stars are bad, three are middling. They come from where those of `texts` do.
 
     Raises:
         FileNotFoundError: the set is in neither place; says how to get it.
@@ -81,21 +83,18 @@ def reviews(name: str | None = None, n: int = 100) -> dict[str, tuple[str, ...]]
 
 
 def facts(split: str | None = None) -> pd.DataFrame:
-    """Simple facts as clozes: `kind`, `prompt`, `answer`, `split`.
+    """Simple facts as clozes: `kind`, `prompt`, `answer`, `split`; of one split, "train" or "test", or of both.
 
-    Args:
-        split: "train" or "test", both by default. The bundled model has read the phrasings of "train" only.
+    The bundled model has read the phrasings of "train" only.
 
     Raises:
         ValueError: there is no such split.
     """
-    with files(__name__).joinpath("facts.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file)
-    if split is None:
-        return frame
-    if split not in set(frame["split"]):
-        raise ValueError(f"split={split!r} is unknown: choose {' or '.join(sorted(set(frame['split'])))}")
-    return frame[frame["split"] == split].reset_index(drop=True)
+    frame = table("facts")
+    known = set(frame["split"])
+    if split not in known | {None}:
+        raise ValueError(f"split={split!r} is unknown: choose {' or '.join(sorted(known))}")
+    return frame if split is None else frame[frame["split"] == split].reset_index(drop=True)
 
 
 def sentences(text: str) -> list[str]:
@@ -108,15 +107,8 @@ def documents(
 ) -> list[str]:
     """Documents with any share of a topic, mixed from the sentences of our essays: OpenWebText's stand-in offline.
 
-    Each document draws how many of its sentences come from essays on the topic, from none to all, and takes the rest
-    from the others.
-
-    Args:
-        topic: one that has essays.
-        n: how many documents.
-        length: sentences of each.
-        seed: of the draws.
-        leave_out: topics whose essays are not used.
+    Each of n documents draws how many of its `length` sentences come from essays on the topic, from none to all, and
+    takes the rest from the others, those of `leave_out` aside.
 
     Raises:
         ValueError: there is no essay on the topic.
@@ -159,11 +151,9 @@ _CONCEPTNET = {  # relation: how we say it, up to the object
 
 
 def texts(name: str, n: int | None = None) -> list[str]:
-    """The first texts of a public set, from the folder that STEERLAB_DATA names, else through `datasets`.
+    """The first n texts, or all, of a public set, from the folder that STEERLAB_DATA names, else through `datasets`.
 
-    Args:
-        name: "imdb", "openwebtext", "realtoxicityprompts", "wikitext" or "yelp".
-        n: how many, all by default.
+    The sets are "imdb", "openwebtext", "realtoxicityprompts", "wikitext" and "yelp".
 
     Raises:
         FileNotFoundError: the set is in neither place; says how to get it.
@@ -177,9 +167,8 @@ def texts(name: str, n: int | None = None) -> list[str]:
 def clozes(name: str) -> pd.DataFrame:
     """Clozes of a public set: `prompt`, `answer`, from the folder that STEERLAB_DATA names.
 
-    Args:
-        name: "lama" (LAMA's ConceptNet, lama/ConceptNet/test.jsonl) or "conceptnet" (triples, conceptnet/test.txt, in
-            phrasings of our own).
+    "lama" is LAMA's ConceptNet (lama/ConceptNet/test.jsonl); "conceptnet" are triples (conceptnet/test.txt) in
+    phrasings of our own.
 
     Raises:
         FileNotFoundError: the set is not there; says how to get it.
@@ -240,14 +229,11 @@ def _from_hub(name: str, hub: str, config: str | None, split: str) -> Iterator[A
     try:
         return iter(import_module("datasets").load_dataset(hub, config, split=split, streaming=True))
     except ImportError:
-        raise FileNotFoundError(
-            f"no {name}: `pip install 'steerlab[data]'`, or set STEERLAB_DATA to a folder that has it"
-        ) from None
+        hint = "`pip install 'steerlab[data]'`, or set STEERLAB_DATA to a folder that has it"
     except Exception as error:  # no network, or the set has moved: whatever it is, one line says what to do
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FileNotFoundError(
-            f"no {name}: {hub} is not to be had ({reason}); set STEERLAB_DATA to a folder that has it"
-        ) from None
+        hint = f"{hub} is not to be had ({reason}); set STEERLAB_DATA to a folder that has it"
+    raise FileNotFoundError(f"no {name}: {hint}")
 
 
 def _field(row: Any, path: str) -> str:

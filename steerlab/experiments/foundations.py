@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from ..intervention import Intervention, Steer
+from ..intervention import Steer
 from ..methods.sara import sara
 from ..model import SteerableModel, load
 from ..plots import MARKERS, PALETTE
@@ -31,10 +32,8 @@ FOUNDATIONS = ("harm", "fairness", "ingroup", "authority", "purity")
 def load_items(folder: str | Path | None = None, *, own: bool = False) -> pd.DataFrame:
     """Items of a moral foundations questionnaire: `foundation`, `part` (relevance or agreement), `text`.
 
-    Args:
-        folder: with MFQ_Prompt.txt of atlaie/ethical-llms, whose 30 items (without its two catch items) are read by
-            their numbers; `sara` in the folder that STEERLAB_DATA names by default.
-        own: our own short items instead, four for each foundation, which ship with the package.
+    Of MFQ_Prompt.txt of atlaie/ethical-llms in a folder, by default `sara` in the one that STEERLAB_DATA names: 30
+    items, without its two catch items. Or our own short ones, four for each foundation, which ship with the package.
 
     Raises:
         FileNotFoundError: the author's items are not there.
@@ -43,16 +42,16 @@ def load_items(folder: str | Path | None = None, *, own: bool = False) -> pd.Dat
         return pd.DataFrame(own_data("foundations.json")["items"])
     text = author_file(folder, "MFQ_Prompt.txt").read_text(encoding="utf-8")
     items = {int(number): line.strip() for number, line in re.findall(r"^_+(\d+)\.\s*(.+)$", text, re.MULTILINE)}
+    rows = []
     # The questionnaire goes round the foundations in order; items 6 and 22 catch inattention.
-    numbers = [number for number in sorted(items) if number not in (6, 22)]
-    rows = [
-        {
-            "foundation": FOUNDATIONS[place % 5],
-            "part": "relevance" if number <= 16 else "agreement",
-            "text": items[number][0].lower() + items[number][1:] if number <= 16 else items[number],
-        }
-        for place, number in enumerate(numbers)
-    ]
+    for place, number in enumerate(sorted(items.keys() - {6, 22})):
+        relevance, item = number <= 16, items[number]
+        said = (
+            {"part": "relevance", "text": item[0].lower() + item[1:]}
+            if relevance
+            else {"part": "agreement", "text": item}
+        )
+        rows.append({"foundation": FOUNDATIONS[place % 5], **said})
     return pd.DataFrame(rows)
 
 
@@ -68,15 +67,8 @@ def answer(
     """Answers to a questionnaire by the probabilities of its scale: no text is parsed, and no answer goes amiss.
 
     score = Σ_i i · P(scale[i] | prompt) / Σ_j P(scale[j] | prompt). Each wording of the question stands for one person.
-
-    Args:
-        lm: the model.
-        items: from `load_items`.
-        steer: makes interventions for a list of prompts, such as
-            `lambda prompts: sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=3)`.
-        frames: wordings for each part, with `{item}`; six of ours by default.
-        scale: the answers from lowest to highest, as they follow the wording.
-        batch_size: rows of one forward pass.
+    `steer` makes interventions for a list of prompts, such as `sara` does. `frames` are wordings for each part, with
+    `{item}`; six of ours by default. `scale` has the answers from lowest to highest, as they follow the wording.
 
     Returns:
         One row per wording and item: `frame`, `foundation`, `part`, `text`, `score` (0 to 5), `mass` (the probability
@@ -164,21 +156,15 @@ def before_and_after(
 ) -> pd.DataFrame:
     """Answers without steering, and with SARA towards duty and towards consequences.
 
-    Args:
-        lm: the model.
-        items: from `load_items`.
-        layer: where to steer.
-        coefficient: of SARA.
-        options: others of `answer`.
-
     Returns:
         What `answer` returns, with `condition`: "unsteered", "duty" or "consequence".
     """
-
-    def towards(attract: str, repel: str) -> Callable[[Sequence[str]], list[Intervention]]:
-        return lambda prompts: sara(lm, prompts, attract=attract, repel=repel, layer=layer, coefficient=coefficient)
-
-    steers = {"unsteered": None, "duty": towards(DUTY, CONSEQUENCES), "consequence": towards(CONSEQUENCES, DUTY)}
+    towards = partial(sara, lm, layer=layer, coefficient=coefficient)
+    steers: dict[str, Callable[[Sequence[str]], Steer] | None] = {
+        "unsteered": None,
+        "duty": partial(towards, attract=DUTY, repel=CONSEQUENCES),
+        "consequence": partial(towards, attract=CONSEQUENCES, repel=DUTY),
+    }
     frames = [answer(lm, items, steer, **options).assign(condition=name) for name, steer in steers.items()]
     return pd.concat(frames, ignore_index=True)
 

@@ -28,13 +28,8 @@ def save(
 ) -> None:
     """Write each frame to NAME.csv, and to NAME.json one line of what it takes to make it again.
 
-    Args:
-        frames: by name.
-        folder: is made where it is missing.
-        lm: the model they were measured on; its name and the hash of its weights are kept.
-        module: of the command, such as "steerlab.experiments.sara".
-        arguments: of the command.
-        settings: what else to say, such as seed and n.
+    The line names the command (`module` and its arguments), the settings, such as seed and n, the versions, and the
+    model with the hash of its weights. The folder is made where it is missing.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     line = {

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..data import table
 from ..model import SteerableModel
-from .frames import Task, fill, single_tokens, word_table
+from .frames import Task, fill, single_tokens
 
 PLAIN = (
     " {capital} is in",
@@ -73,10 +74,9 @@ def ccc(
 
 def _pairs(lm: SteerableModel) -> list[Pair]:
     """Countries and capitals that are single tokens, both."""
-    rows = word_table("countries")
-    countries = set(single_tokens(lm, rows["country"], least=4))
-    capitals = set(single_tokens(lm, rows["capital"], least=4))
-    both = rows[rows["country"].isin(countries) & rows["capital"].isin(capitals)]
+    rows = table("countries")
+    single = [rows[column].isin(single_tokens(lm, rows[column], least=4)) for column in ("country", "capital")]
+    both = rows[single[0] & single[1]]
     return list(zip(both["country"], both["capital"], strict=True))
 
 
@@ -85,11 +85,8 @@ def _frame(lm: SteerableModel, rng: random.Random, count: int, pairs: list[Pair]
     rows: dict[str, dict[str, Any]] = {}
     for template, (country, capital), (false, other) in _candidates(pairs, templates):
         prompt, roles = fill(lm, template, {"capital": capital, "false": false})
-        answers = {
-            "correct": f" {country}",
-            "wrong": f" {false}",
-            "counter": template.format(capital=other, false=country),
-        }
+        counter = template.format(capital=other, false=country)
+        answers = {"correct": f" {country}", "wrong": f" {false}", "counter": counter}
         rows.setdefault(prompt, {"prompt": prompt, **answers, "template": template, "roles": roles, "capital": capital})
         if len(rows) == count:
             return pd.DataFrame(rng.sample(list(rows.values()), count))

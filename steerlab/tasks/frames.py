@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from string import Formatter
 
 import pandas as pd
@@ -101,8 +100,7 @@ def from_frame(
     """
     answer_tokens(lm, frame)
     if "split" in frame:
-        other = set(frame["split"]) - {"train", "test"}
-        if other:
+        if other := set(frame["split"]) - {"train", "test"}:
             raise ValueError(f"split {min(map(repr, other))} is unknown: write train or test")
         chosen = frame["split"] == "test"
     else:
@@ -115,12 +113,6 @@ def from_frame(
     if sides[0].empty or sides[1].empty:
         raise ValueError(f"{len(frame)} rows leave nothing to {'train on' if sides[0].empty else 'test'}: test={test}")
     return Task(name, *sides)
-
-
-def word_table(name: str) -> pd.DataFrame:
-    """One of the package's word lists: names, places, objects, countries."""
-    with files("steerlab.data").joinpath(f"{name}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, keep_default_na=False)
 
 
 def single_tokens(lm: SteerableModel, words: pd.Series, least: int) -> list[str]:
@@ -139,12 +131,7 @@ def single_tokens(lm: SteerableModel, words: pd.Series, least: int) -> list[str]
 
 
 def fill(lm: SteerableModel, template: str, words: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """A prompt from a template, and the role of each of its tokens.
-
-    Args:
-        lm: the model, with a fast tokenizer.
-        template: text with fields, such as "{A} is in".
-        words: what the fields become.
+    """A prompt from a template with fields, such as "{A} is in", the words that they become, and each token's role.
 
     Returns:
         The prompt, and as many roles as the model sees tokens: "BOS", the names of fields (with a 2 where a field comes

@@ -7,12 +7,13 @@ of the templates does.
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from ..data import table
 from ..model import SteerableModel
-from .frames import Task, fill, single_tokens, word_table
+from .frames import Task, fill, single_tokens
 
 TEMPLATES = (
     "When {P} and {Q} went to the {place}, {S} gave a {object} to",
@@ -34,7 +35,7 @@ OPENINGS = (
 """To put before a template: the same sentence in several lengths."""
 
 Order = Literal["ABBA", "BABA"]
-ORDERS: tuple[Order, ...] = ("ABBA", "BABA")
+ORDERS: tuple[Order, ...] = get_args(Order)
 """The receiver (A) is named first, or the one who acts (B)."""
 
 WORDS = {"name": "names", "place": "places", "object": "objects"}
@@ -86,7 +87,7 @@ def ioi(
 
 def _words(lm: SteerableModel, column: str, split: str) -> list[str]:
     """The words of one side that are single tokens."""
-    rows = word_table(WORDS[column])
+    rows = table(WORDS[column])
     return single_tokens(lm, rows.loc[rows["split"] == split, column], least=2)
 
 

@@ -1,8 +1,10 @@
 """The experiments of Turner et al., Steering Language Models With Activation Engineering, arXiv 2308.10248.
 
 Each takes a model and returns a tidy frame. What is swept takes a contrast pair, the rest any intervention, so that the
-other methods can be put to the same tests. A vector lies over the first tokens of a text, as in the paper, or where
-`room` is said over spaces put in for it, which the release calls "pad".
+other methods can be put to the same tests. What recurs: `plus` and `minus` are the contrast pair, `coefficient` is the
+paper's c, `room` says that a vector lies over spaces put in for it ("pad" in the release) instead of over the first
+tokens of the text ("front", as in the paper), `n` are completions of each setting, and `options` those of `counted`:
+`words` that count (the nine wedding words), `seed`, and others of `sweep.completions`, with the paper's sampling.
 `python -m steerlab.experiments.actadd all --out notebooks/results` runs them at full size.
 """
 

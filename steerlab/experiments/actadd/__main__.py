@@ -6,9 +6,11 @@ unrelated text within 2 %. Completions are kept in OUT/actadd.sqlite as they com
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from ... import data
-from ...metrics import means, word_scorer
+from ...metrics import Scorer, means, word_scorer
 from ...model import SteerableModel, load
 from ...sweep import identity
 from .. import results
@@ -54,24 +56,31 @@ def _at_both(lm: SteerableModel, ask: Ask, run: Callable[[Choice], pd.DataFrame]
     return pd.concat(found, ignore_index=True)
 
 
+def _sampling(ask: Ask) -> dict[str, Any]:
+    return {"n": ask.n, "seed": ask.seed, "file": ask.file}
+
+
+def _at_both_places(run: Callable[[bool], pd.DataFrame]) -> pd.DataFrame:
+    """A frame for a vector over the first tokens and one for a vector over spaces of its own."""
+    found = [run(room).assign(position="pad" if room else "front") for room in (False, True)]
+    return pd.concat(found, ignore_index=True)
+
+
 def _layer_sweep(lm: SteerableModel, ask: Ask) -> Frames:
-    told: dict[str, Any] = {"n": ask.n, "seed": ask.seed, "file": ask.file, "coefficients": ask.swept}
-    found = [summarise(layer_sweep(lm, room=room, **told)).assign(position=_position(room)) for room in (False, True)]
-    return {"layer_sweep": pd.concat(found, ignore_index=True)}
+    told: dict[str, Any] = {"coefficients": ask.swept, **_sampling(ask)}
+    return {"layer_sweep": _at_both_places(lambda room: summarise(layer_sweep(lm, room=room, **told)))}
 
 
 def _best(lm: SteerableModel, ask: Ask) -> Frames:
     def run(choice: Choice) -> pd.DataFrame:
         told: dict[str, Any] = {"layers": [choice.layer], "coefficients": [choice.coefficient], "room": choice.room}
-        return summarise(layer_sweep(lm, n=ask.n, seed=ask.seed + 1, file=ask.file, **told))
+        return summarise(layer_sweep(lm, **told, **_sampling(ask) | {"seed": ask.seed + 1}))
 
     return {"best": _at_both(lm, ask, run)}
 
 
 def _topics(lm: SteerableModel, ask: Ask) -> Frames:
-    choice = _picks(lm, ask)["strongest"]
-    told: dict[str, Any] = {"layer": choice.layer, "coefficient": choice.coefficient, "room": choice.room}
-    frame = topic_control(lm, n=ask.n, seed=ask.seed, file=ask.file, **told)
+    frame = topic_control(lm, **asdict(_picks(lm, ask)["strongest"]), **_sampling(ask))
     return {"topics": summarise(frame, by=["topic", "condition"])}
 
 
@@ -118,52 +127,50 @@ def _essays(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _text_sweep(lm: SteerableModel, plus: str, texts: Mapping[str, Sequence[str]] | None, ask: Ask) -> pd.DataFrame:
     told: dict[str, Any] = {"coefficients": [-1.0, *ask.swept], "texts": texts}
-    found = [essay_sweep(lm, plus, room=room, **told).assign(position=_position(room)) for room in (False, True)]
-    return pd.concat(found, ignore_index=True)
+    return _at_both_places(lambda room: essay_sweep(lm, plus, room=room, **told))
+
+
+def _tones(
+    lm: SteerableModel, ask: Ask, choice: Choice, prompts: Sequence[str], scorer: Scorer, plus: str, minus: str
+) -> pd.DataFrame:
+    """About n completions at a setting, shared by the prompts."""
+    told: dict[str, Any] = {"prefix": plus, "room": choice.room, "seed": ask.seed, "file": ask.file}
+    steer, n = choice.vector(lm, plus, minus), math.ceil(ask.n / len(prompts))
+    return summarise_tone(tone(lm, steer, prompts, scorer, n=n, **told))
 
 
 def _tone(lm: SteerableModel, ask: Ask) -> Frames:
-    lists, prompts = {"pleasant": (" Love", " Hate"), "unpleasant": (" Hate", " Love")}, data.prompts("pleased")
+    lists = {"pleasant": (" Love", " Hate"), "unpleasant": (" Hate", " Love")}
 
     def run(choice: Choice) -> pd.DataFrame:
         parts = []
-        for wanted, (plus, minus) in lists.items():
+        for wanted, pair in lists.items():
             [other] = set(lists) - {wanted}
             scorer = word_scorer(data.words(wanted), data.words(other))
-            told: dict[str, Any] = {"prefix": plus, "room": choice.room, "seed": ask.seed, "file": ask.file}
-            frame = tone(lm, choice.vector(lm, plus, minus), prompts, scorer, n=-(-ask.n // len(prompts)), **told)
-            parts.append(summarise_tone(frame).assign(towards=wanted))
+            parts.append(_tones(lm, ask, choice, data.prompts("pleased"), scorer, *pair).assign(towards=wanted))
         return pd.concat(parts)
 
     return {"tone": _at_both(lm, ask, run)}
 
 
 def _toxicity(lm: SteerableModel, ask: Ask) -> Frames:
-    prompts, scorer = data.prompts("rude"), word_scorer(data.words("rude"))
-
-    def run(choice: Choice) -> pd.DataFrame:
-        told: dict[str, Any] = {"prefix": " Love", "room": choice.room, "seed": ask.seed, "file": ask.file}
-        steer = choice.vector(lm, " Love", " Hate")
-        return summarise_tone(tone(lm, steer, prompts, scorer, n=-(-ask.n // len(prompts)), **told))
-
-    return {"toxicity": _at_both(lm, ask, run)}
+    told = (data.prompts("rude"), word_scorer(data.words("rude")), " Love", " Hate")
+    return {"toxicity": _at_both(lm, ask, lambda choice: _tones(lm, ask, choice, *told))}
 
 
 def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
     """The short ones, all at the strongest setting."""
     best = _picks(lm, ask)["strongest"]
-    steer = best.vector(lm)
-    where: dict[str, Any] = {"layer": best.layer, "coefficient": best.coefficient}
-    told: dict[str, Any] = {"n": ask.n, "seed": ask.seed, "file": ask.file}
+    steer, told = best.vector(lm), _sampling(ask)
     stress = random_vectors(lm, steer, room=best.room, seed=ask.seed)
     stress = stress.groupby(["condition", "prompt"], sort=False)["relative"].mean().reset_index()
     parts = dimension_sweep(lm, steer, room=best.room, prompts=data.prompts("plain")[6:9], **told)
-    sources = just_tokens(lm, room=best.room, **where, **told)
+    places = place_sweep(lm, layer=best.layer, coefficient=best.coefficient, **told)
     return {
         "random_vectors": means(stress, "relative", ["condition"]),
         "dimensions": summarise(parts, by=["dimensions"]),
-        "places": summarise(place_sweep(lm, **where, **told), by=["condition"]),
-        "just_tokens": summarise(sources, by=["source", "condition"]),
+        "places": summarise(places, by=["condition"]),
+        "just_tokens": summarise(just_tokens(lm, **asdict(best), **told), by=["source", "condition"]),
         "relative_sizes": relative_sizes(lm),
         "kl_shares": kl_shares(lm, steer, "I went to see the", room=best.room),
     }
@@ -192,10 +199,6 @@ RUNS: Mapping[str, tuple[Callable[[SteerableModel, Ask], Frames], int]] = Mappin
     }
 )
 """The experiments by the names that the command line knows, with their n."""
-
-
-def _position(room: bool) -> str:
-    return "pad" if room else "front"
 
 
 def _run(name: str, lm: SteerableModel, ask: Ask) -> None:

@@ -13,7 +13,7 @@ from ...methods.actadd import actadd
 from ...model import SteerableModel
 from ...sweep import Setting, grid
 from .perplexity import essay_sweep
-from .topics import WEDDING, counted, lay, summarise
+from .topics import counted, lay, summarise
 
 UNRELATED: tuple[str, ...] = ("winter", "school")
 """Topics of the essays that the choice is made on; what is reported leaves them out."""
@@ -53,7 +53,6 @@ def choose(
     coefficients: Sequence[float] = (0.5, 0.7, 1, 2, 4, 8),
     positions: Sequence[str] = ("front", "pad"),
     prompts: Sequence[str] | None = None,
-    words: Iterable[str] = WEDDING,
     n: int = 8,
     seed: int = 1000,
     progress: bool = True,
@@ -64,19 +63,7 @@ def choose(
     The paper's search (c from 3 to 20, layers 6 to 24 of GPT-2-XL), made on prompts, noise and text of its own, so that
     what is then reported at a setting is not flattered by its having been picked.
 
-    Args:
-        lm: the model.
-        plus: the prompt to move towards.
-        minus: the prompt to move away from.
-        layers: to try, all by default.
-        coefficients: to try.
-        positions: to try: "front" (over the prompt's first tokens), "pad" (over spaces put in for the vector).
-        prompts: to complete, by default six of `data.prompts("plain")`.
-        words: that count.
-        n: completions of each prompt.
-        seed: of the sampling.
-        progress: whether to show bars.
-        options: others of `sweep.completions`; the sampling is the paper's by default.
+    All layers and six of `data.prompts("plain")` by default; `positions` are some of "front" and "pad".
 
     Returns:
         One row per setting: `layer`, `coefficient`, `position`, `share` of completions with a topic word, `low`,
@@ -90,21 +77,13 @@ def choose(
     for point in tqdm(points, desc="vectors", disable=not progress, leave=False):
         steer = actadd(lm, plus, minus, layer=point["layer"], coefficient=point["coefficient"])
         settings += [Setting(point, lay(lm, text, steer, point["position"] == "pad"), steer) for text in texts]
-    frame = counted(lm, settings, words, n=n, seed=seed, progress=progress, **options)
+    frame = counted(lm, settings, n=n, seed=seed, progress=progress, **options)
     shares = summarise(frame, by=SETTING).drop(columns="mean_count")
     zero = shares.loc[shares["position"] == "zero", "high"].item()
     unrelated = {"unrelated": [essay for topic in UNRELATED for essay in data.essays()[topic]]}
+    told: dict[str, Any] = {"layers": chosen, "coefficients": [float(c) for c in coefficients], "texts": unrelated}
     costs = [
-        essay_sweep(
-            lm,
-            plus,
-            minus,
-            layers=chosen,
-            coefficients=[float(c) for c in coefficients],
-            texts=unrelated,
-            room=position == "pad",
-            progress=progress,
-        ).assign(position=position)
+        essay_sweep(lm, plus, minus, room=position == "pad", progress=progress, **told).assign(position=position)
         for position in positions
     ]
     cost = pd.concat(costs).rename(columns={"low": "ratio_low", "high": "ratio_high"})

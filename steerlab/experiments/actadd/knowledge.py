@@ -11,6 +11,9 @@ from ...metrics import KS, answer_rank, p_at_k
 from ...model import SteerableModel
 from .topics import front_positions, lay
 
+BATCH = 64
+"""Prompts in one forward pass."""
+
 
 def knowledge(
     lm: SteerableModel,
@@ -19,21 +22,13 @@ def knowledge(
     *,
     room: bool = False,
     ks: Sequence[int] = KS,
-    batch_size: int = 64,
     progress: bool = True,
 ) -> pd.DataFrame:
     """P@K of clozes with and without steering (the paper's ConceptNet figure).
 
-    Args:
-        lm: the model.
-        steer: what to test.
-        clozes: `prompt` and `answer`; by default facts in phrasings that the bundled model has not read. See
-            `data.clozes` for LAMA. Answers of several tokens, and prompts shorter than the vector, are left out.
-        room: whether the vector lies over spaces of its own instead of the prompt's first tokens. The unsteered model
-            reads the bare prompt.
-        ks: the grid of K, by default the release's.
-        batch_size: prompts in one forward pass.
-        progress: whether to show a bar.
+    The clozes have `prompt` and `answer`; by default they are facts in phrasings that the bundled model has not read
+    (`data.clozes` has LAMA). Answers of several tokens, and prompts shorter than the vector, are left out. The
+    unsteered model reads the bare prompt, also with `room`.
 
     Returns:
         One row per condition (plain, steered) and K: `condition`, `k`, `share`, `low`, `high`, `n`.
@@ -48,8 +43,8 @@ def knowledge(
     if not kept:
         raise ValueError(f"none of {len(frame)} clozes has an answer of one token and a prompt as long as the vector")
     ranks: dict[str, list[int]] = {"plain": [], "steered": []}
-    for start in tqdm(range(0, len(kept), batch_size), disable=not progress, unit="batch"):
-        prompts, answers = zip(*kept[start : start + batch_size], strict=True)
+    for start in tqdm(range(0, len(kept), BATCH), disable=not progress, unit="batch"):
+        prompts, answers = zip(*kept[start : start + BATCH], strict=True)
         laid = [lay(lm, prompt, steer, room) for prompt in prompts]
         for name, texts, one in (("plain", list(prompts), None), ("steered", laid, steer)):
             ranks[name] += answer_rank(lm.logits(texts, one), answers).tolist()

@@ -34,38 +34,27 @@ SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 def overhead(
     lm: SteerableModel,
     *,
-    layer: int | None = None,
     rows: int = 32,
     width: int = 64,
     repeats: int = 10,
     warmup: int = 2,
     seconds: float = float("inf"),
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Time of a steered forward pass against an unsteered one (the paper's overhead figure).
 
-    Random tokens; both warmed up, the device waited for, and the order turned round at every repeat.
-
-    Args:
-        lm: the model.
-        layer: where to steer; the middle by default, as in the release (the paper's text says 6).
-        rows: of the batch; the paper has 32.
-        width: tokens of a row; the paper has 64.
-        repeats: pairs of passes; the paper has 100.
-        warmup: pairs before the first that counts.
-        seconds: after which no new pair is begun, once three have been counted.
-        seed: of the tokens and the vector.
+    Random tokens, steered at the middle layer, as in the release (the paper's text says 6); both warmed up, the device
+    waited for, and the order turned round at every repeat. The paper has 100 repeats (pairs of passes) of 32 rows of 64
+    tokens. No new pair is begun after `seconds`, once three have been counted.
 
     Returns:
         One row per repeat: `model`, `n_params`, `layer`, `rows`, `width`, `repeat`, `plain` and `steered` (seconds),
         `premium` (steered / plain − 1).
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, layer = torch.Generator().manual_seed(0), lm.n_layers // 2
     ids = torch.randint(lm.hf.config.vocab_size, (rows, width), generator=generator)
-    where = lm.n_layers // 2 if layer is None else layer
     shift = torch.randn(2, lm.d_model, generator=generator)
-    steer = Intervention(((Site("resid_pre", where), Edit(shift=shift, anchor="front")),))
-    about = {"model": lm.name, "n_params": lm.n_params, "layer": where, "rows": rows, "width": width}
+    steer = Intervention(((Site("resid_pre", layer), Edit(shift=shift, anchor="front")),))
+    about = {"model": lm.name, "n_params": lm.n_params, "layer": layer, "rows": rows, "width": width}
     made: list[dict[str, Any]] = []
     started = time.perf_counter()
     for repeat in range(-warmup, repeats):
@@ -78,15 +67,12 @@ def overhead(
 
 
 def overhead_by_size(
-    shapes: Sequence[str] = tuple(SHAPES), *, vocabulary: int = 50257, device: str | None = None, **options: Any
+    shapes: Sequence[str] = tuple(SHAPES), *, device: str | None = None, **options: Any
 ) -> pd.DataFrame:
     """`overhead` of random-weight models of GPT-2's shapes, one after the other: does the premium fall with size?
 
-    Args:
-        shapes: names of `SHAPES`; the largest needs 7 GB of memory in float32.
-        vocabulary: tokens; the smallest model keeps its name by having 1,000 at most.
-        device: CUDA where there is one, else the CPU.
-        options: of `overhead`.
+    On CUDA where there is one, else the CPU; the largest needs 7 GB of memory in float32. The smallest keeps its name
+    by having 1,000 tokens only.
 
     Raises:
         ValueError: a shape is unknown.
@@ -98,8 +84,7 @@ def overhead_by_size(
     frames = []
     for name in tqdm(shapes, unit="model"):
         blocks, width, heads = SHAPES[name]
-        ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0}
-        ends["vocab_size"] = min(1000, vocabulary) if name == "1M" else vocabulary
+        ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "vocab_size": 1000 if name == "1M" else 50257}
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = GPT2LMHeadModel(GPT2Config(n_layer=blocks, n_embd=width, n_head=heads, **ends))
@@ -114,13 +99,11 @@ def summarise_overhead(frame: pd.DataFrame) -> pd.DataFrame:
         One row per model: `model`, `n_params`, `layer`, `rows`, `width`, `plain` (median seconds), `premium`, `low`,
         `high`, `n`.
     """
-    made = []
-    for name, own in frame.groupby("model", sort=False):
-        found = bootstrap_interval(own["premium"], lambda values: float(np.median(values)))
-        about = {column: own[column].iloc[0] for column in ("n_params", "layer", "rows", "width")}
-        times = {"plain": float(np.median(own["plain"])), "premium": found.value}
-        made.append({"model": name, **about, **times, "low": found.low, "high": found.high, "n": found.n})
-    return pd.DataFrame(made)
+    groups = frame.groupby("model", sort=False)
+    about = groups[["n_params", "layer", "rows", "width"]].first().assign(plain=groups["plain"].median())
+    found = [bootstrap_interval(own["premium"], np.median) for _, own in groups]
+    premium = pd.DataFrame(found, index=about.index).rename(columns={"value": "premium"})
+    return about.join(premium).reset_index()
 
 
 def _seconds(lm: SteerableModel, ids: Int[Tensor, "batch pos"], steer: Intervention | None) -> float:

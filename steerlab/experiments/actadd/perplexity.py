@@ -15,6 +15,9 @@ from ...model import SteerableModel
 from ...sweep import grid
 from .topics import WEDDING, front_positions, lay
 
+BATCH = 64
+"""Sentences in one forward pass."""
+
 
 def sentence_shifts(
     lm: SteerableModel,
@@ -23,23 +26,14 @@ def sentence_shifts(
     *,
     room: bool = False,
     whole: bool = False,
-    batch_size: int = 64,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Shift of each token's log-probability in the sentences of documents, each sentence read on its own.
 
     As in the release: sentences on their own, the first T_s log-probabilities dropped in both models. Sentences that
-    are no longer than that drop out; those beyond the model's context are cut. The same sentence is read once.
-
-    Args:
-        lm: the model.
-        steer: what to test.
-        documents: texts.
-        room: whether the vector lies over spaces of its own. Then every token is compared with itself in the bare
-            sentence, and none is dropped.
-        whole: read each document as one text, instead of its sentences.
-        batch_size: sentences in one forward pass.
-        progress: whether to show a bar.
+    are no longer than that drop out; those beyond the model's context are cut. The same sentence is read once. With
+    `room` every token is compared with itself in the bare sentence, and none is dropped. `whole` reads each document as
+    one text.
 
     Returns:
         One row per token of each document: `row` (of the sentence), `document`, `position` (in the bare sentence, BOS
@@ -54,7 +48,7 @@ def sentence_shifts(
     if not pairs:
         raise ValueError(f"no sentence is longer than the {skip} positions that are steered")
     once = list(dict.fromkeys(one for _, one in pairs))
-    shifts = _shifts(lm, _prefix(lm, steer, room), steer, once, skip, batch_size, progress)
+    shifts = _shifts(lm, _prefix(lm, steer, room), steer, once, skip, progress)
     number = {one: row for row, one in enumerate(once)}
     where = pd.DataFrame([(number[one], i) for i, one in pairs], columns=["row", "document"])
     return where.merge(shifts, on="row")
@@ -70,15 +64,10 @@ def perplexity_by_density(
 ) -> pd.DataFrame:
     """Perplexity ratio exp(−X) against the share of topic words in a document (the paper's OpenWebText figure).
 
-    X is the mean over a bin's tokens of log P_steered − log P_plain, so below 1 steering helps. Every token weighs the
-    same, as in the release; the paper's text takes the mean of each document first (`by_document`).
-
-    Args:
-        shifts: of `sentence_shifts`.
-        documents: the texts that they are of.
-        words: the topic's.
-        width: of a bin of densities; the paper has 0.005. The first bin is centred on 0.
-        least: documents that a bin needs to be kept; the paper has 1,000.
+    X is the mean over a bin's tokens of log P_steered − log P_plain, of `sentence_shifts`, so below 1 steering helps.
+    Every token weighs the same, as in the release; the paper's text takes the mean of each document first
+    (`by_document`). Bins are `width` wide, the first centred on 0; those of fewer than `least` documents (the paper has
+    1,000) are left out.
 
     Returns:
         One row per bin: `density` (its centre), `documents`, `tokens`, `ratio`, `low`, `high` (bootstrap over distinct
@@ -100,17 +89,13 @@ def perplexity_by_density(
 def shifts_by_token(shifts: pd.DataFrame, least: int = 20) -> pd.DataFrame:
     """Mean shift in log-probability of each token type (the paper's quantile figure: a normal bulk, a topical tail).
 
-    Args:
-        shifts: of `sentence_shifts`.
-        least: types that occur no more often than this are left out, as in the release.
+    Types that occur no more than `least` times are left out, as in the release.
 
     Returns:
         One row per type, the most promoted first: `token`, `count`, `shift`.
     """
-    types = shifts.groupby("token")["shift"].agg(["size", "mean"]).reset_index()
-    types.columns = ["token", "count", "shift"]
-    kept: pd.DataFrame = types[types["count"] > least]
-    return kept.sort_values("shift", ascending=False, ignore_index=True)
+    types = shifts.groupby("token")["shift"].agg(count="size", shift="mean").reset_index()
+    return types[types["count"] > least].sort_values("shift", ascending=False, ignore_index=True)
 
 
 def essay_sweep(
@@ -122,23 +107,12 @@ def essay_sweep(
     coefficients: Sequence[float] = (-1, 1, 2, 4),
     texts: Mapping[str, Sequence[str]] | None = None,
     room: bool = False,
-    batch_size: int = 64,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Perplexity ratio of texts on and off the topic against layer and strength (the authors' post).
 
-    With reviews by verdict and the vector ` worst` this is the post's experiment on Yelp.
-
-    Args:
-        lm: the model.
-        plus: the prompt to move towards.
-        minus: the prompt to move away from.
-        layers: where to steer, all by default.
-        coefficients: the paper's c.
-        texts: by name; by default our essays on weddings and on ships.
-        room: as in `sentence_shifts`.
-        batch_size: sentences in one forward pass.
-        progress: whether to show a bar.
+    With reviews by verdict and the vector ` worst` this is the post's experiment on Yelp. All layers by default;
+    `texts` by name, by default our essays on weddings and on ships; `room` as in `sentence_shifts`.
 
     Returns:
         One row per setting and name: `layer`, `coefficient`, `text`, `ratio`, `low`, `high` (bootstrap over
@@ -151,10 +125,10 @@ def essay_sweep(
     named = {one: name for name, some in groups.items() for text in some for one in data.sentences(text)}
     named = {one: name for one, name in named.items() if _long_enough(lm, one, skip)}
     prefix = _prefix(lm, vectors[0], room)
-    plain = _read(lm, _bos(lm), None, list(named), len(prefix), batch_size)
+    plain = _read(lm, _bos(lm), None, list(named), len(prefix))
     names, rows = dict(enumerate(named.values())), []
     for point, steer in zip(points, tqdm(vectors, disable=not progress, unit="setting"), strict=True):
-        shifts = token_shifts(plain, _read(lm, prefix, steer, list(named), len(prefix), batch_size), skip=skip)
+        shifts = token_shifts(plain, _read(lm, prefix, steer, list(named), len(prefix)), skip=skip)
         of = shifts["row"].map(names)
         rows += [{**point, "text": name, **ratio(shifts[of == name])} for name in groups]
     return pd.DataFrame(rows)
@@ -172,15 +146,8 @@ def essays(
     """Steering against prompting on essays on and off the topic (the authors' post).
 
     Steered, the vector lies over spaces put in after BOS ("pad"); prompted, the same room holds `plus`. Both are
-    compared with the bare sentence, over all its tokens, and so is the room alone ("spaces").
-
-    Args:
-        lm: the model.
-        plus: the prompt to move towards.
-        minus: the prompt to move away from.
-        layer: where to steer.
-        coefficient: the paper's c; the post has 1.
-        topics: of `data.essays`.
+    compared with the bare sentence, over all its tokens, and so is the room alone ("spaces"). `topics` are of
+    `data.essays`; the post has c = 1.
 
     Returns:
         One row per topic and condition (steered, prompted, spaces): `topic`, `condition`, `ratio`, `low`, `high`
@@ -210,12 +177,11 @@ def _shifts(
     steer: Intervention | None,
     sentences: Sequence[str],
     skip: int = 0,
-    batch_size: int = 64,
     progress: bool = False,
 ) -> pd.DataFrame:
     """`token_shifts` of sentences after a prefix under `steer`, against the bare sentences."""
-    plain = _read(lm, _bos(lm), None, sentences, len(prefix), batch_size, progress)
-    return token_shifts(plain, _read(lm, prefix, steer, sentences, len(prefix), batch_size, progress), skip=skip)
+    plain = _read(lm, _bos(lm), None, sentences, len(prefix), progress)
+    return token_shifts(plain, _read(lm, prefix, steer, sentences, len(prefix), progress), skip=skip)
 
 
 def _read(
@@ -224,7 +190,6 @@ def _read(
     steer: Intervention | None,
     sentences: Sequence[str],
     spare: int,
-    batch_size: int,
     progress: bool = False,
 ) -> pd.DataFrame:
     """`lm.logprobs` of sentences after a prefix, with the positions of the bare sentence; the shortest run first.
@@ -234,10 +199,10 @@ def _read(
     limit = int(getattr(lm.hf.config, "max_position_embeddings", None) or 1024) - spare
     ids = [torch.tensor(lm.encode(one)[:limit]) for one in sentences]
     rows, frames = sorted(range(len(ids)), key=lambda row: len(ids[row])), []
-    for start in tqdm(range(0, len(rows), batch_size), disable=not progress, unit="batch"):
-        part = rows[start : start + batch_size]
+    for start in tqdm(range(0, len(rows), BATCH), disable=not progress, unit="batch"):
+        part = rows[start : start + BATCH]
         given = [torch.tensor(prefix)] * len(part)
-        frame = lm.logprobs([ids[row] for row in part], steer, given=given, batch_size=batch_size)
+        frame = lm.logprobs([ids[row] for row in part], steer, given=given, batch_size=BATCH)
         moved = frame["position"] - len(prefix) + len(_bos(lm))
         frames.append(frame.assign(row=[part[row] for row in frame["row"]], position=moved))
     return pd.concat(frames, ignore_index=True)

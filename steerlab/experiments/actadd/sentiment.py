@@ -25,12 +25,12 @@ def tone(
     threshold: float = 0.0,
     judge: SteerableModel | None = None,
     n: int = 10,
-    seed: int = 0,
     **options: Any,
 ) -> pd.DataFrame:
     """Sentiment or toxicity of completions and what it costs in fluency: unsteered, prompted, steered.
 
-    The paper's sentiment and toxicity tables, with one decoding for all three conditions (its v5 mixed two).
+    The paper's sentiment and toxicity tables, with one decoding for all three conditions (its v5 mixed two): by default
+    temperature 1 and nothing cut, as in its final tables.
 
     Args:
         lm: the model.
@@ -43,9 +43,7 @@ def tone(
         threshold: a completion is a hit where its score is above.
         judge: the model whose perplexity is the disfluency; by default the model itself, unsteered.
         n: completions of each prompt.
-        seed: of the sampling.
-        options: others of `sweep.completions`; by default temperature 1 and nothing cut, as in the paper's final
-            tables.
+        options: of `sweep.completions`.
 
     Returns:
         One row per completion: `condition` (zero, prompted, steered), `prompt`, `sample`, `completion`, `score`, `hit`,
@@ -61,7 +59,7 @@ def tone(
             ("steered", lay(lm, bare, steer, room), steer),
         )
     ]
-    frame = completions(lm, settings, n=n, seed=seed, **options)
+    frame = completions(lm, settings, n=n, **options)
     scores = np.asarray(score(frame["completion"].tolist()), dtype=float)
     critic = judge or lm
     cost = disfluency(critic, frame["completion"].tolist(), frame.pop("bare").tolist())

@@ -32,7 +32,6 @@ def layer_sweep(
     layers: Iterable[int] | None = None,
     coefficients: Sequence[float] = (1, 2, 4),
     room: bool = False,
-    words: Iterable[str] = WEDDING,
     n: int = 200,
     seed: int = 0,
     **options: Any,
@@ -41,20 +40,7 @@ def layer_sweep(
 
     The controls: `zero` (strength 0, the unsteered model), `random` (a vector of random directions and the same norm at
     each position, at every layer and strength), `prompt` (`plus` in front of the prompt, no steering). All settings
-    share their noise: sample i is drawn alike in each.
-
-    Args:
-        lm: the model.
-        plus: the prompt to move towards.
-        minus: the prompt to move away from.
-        prompt: to complete.
-        layers: where to steer, all by default.
-        coefficients: the paper's c; its figure has 1.
-        room: whether the vector lies over spaces of its own ("pad") instead of the prompt's first tokens ("front").
-        words: that count.
-        n: completions of each setting.
-        seed: of the sampling and of the random vectors.
-        options: others of `sweep.completions`; the sampling is the paper's by default.
+    share their noise: sample i is drawn alike in each. All layers by default; the paper's figure has c = 1.
 
     Returns:
         One row per completion: `condition` (steered, zero, random, prompt), `layer` and `coefficient` (NaN for zero and
@@ -76,7 +62,7 @@ def layer_sweep(
         for condition, kind in (("steered", vectors), ("random", noise)):
             steer = point["coefficient"] * kind[point["layer"]]
             settings.append(Setting({"condition": condition, **point}, place, steer))
-    return counted(lm, settings, words, n=n, seed=seed, **options)
+    return counted(lm, settings, n=n, seed=seed, **options)
 
 
 def topic_control(
@@ -88,23 +74,12 @@ def topic_control(
     topics: Sequence[str] | None = None,
     prompt: str = PROMPT,
     n: int = 200,
-    seed: int = 0,
     **options: Any,
 ) -> pd.DataFrame:
     """Steering towards many topics by their names: words on the topic with and without (the paper's topic experiment).
 
-    The paper asks a language model for the relevance; here the topic's words are counted.
-
-    Args:
-        lm: the model.
-        layer: where to steer.
-        coefficient: the paper's c; it has 2.
-        room: as in `layer_sweep`.
-        topics: names of `data.topics`, all by default.
-        prompt: to complete.
-        n: completions of each setting; the paper has 1,000.
-        seed: of the sampling.
-        options: others of `sweep.completions`; the sampling is the paper's by default.
+    All of `data.topics` by default. The paper has c = 2, 1,000 completions of each, and asks a language model for their
+    relevance; here the topic's words are counted.
 
     Returns:
         One row per completion: `topic`, `condition` (zero, steered), and as in `layer_sweep`.
@@ -117,16 +92,16 @@ def topic_control(
             Setting({"topic": topic, "condition": name}, place, steer)
             for name, steer in (("zero", None), ("steered", vector))
         ]
-    frame = counted(lm, settings, (), n=n, seed=seed, **options)
+    frame = counted(lm, settings, (), n=n, **options)
     parts = [count_topic_words(rows, data.topics()[str(topic)]) for topic, rows in frame.groupby("topic", sort=False)]
     return pd.concat(parts, ignore_index=True)
 
 
 def counted(
-    lm: SteerableModel, settings: Sequence[Setting], words: Iterable[str], *, n: int, seed: int, **options: Any
+    lm: SteerableModel, settings: Sequence[Setting], words: Iterable[str] = WEDDING, *, n: int = 100, **options: Any
 ) -> pd.DataFrame:
     """Completions of settings, by default with the paper's sampling, and their topic words."""
-    return count_topic_words(completions(lm, settings, n=n, seed=seed, **{**PAPER_SAMPLING, **options}), words)
+    return count_topic_words(completions(lm, settings, n=n, **{**PAPER_SAMPLING, **options}), words)
 
 
 def count_topic_words(frame: pd.DataFrame, words: Iterable[str] = WEDDING) -> pd.DataFrame:
@@ -137,14 +112,10 @@ def count_topic_words(frame: pd.DataFrame, words: Iterable[str] = WEDDING) -> pd
 
 
 def summarise(frame: pd.DataFrame, by: Sequence[str] = ("condition", "layer", "coefficient")) -> pd.DataFrame:
-    """Share of completions with a hit in each setting, with its 95 % Wilson interval.
-
-    Args:
-        frame: completions with `hit`, and `count` where words were counted.
-        by: the columns that make a setting.
+    """Share of completions with a `hit` in each setting, which the columns `by` make, with its 95 % Wilson interval.
 
     Returns:
-        One row per setting: its columns, `share`, `low`, `high`, `n`, and `mean_count` (words per completion).
+        One row per setting: its columns, `share`, `low`, `high`, `n`, and where words were counted `mean_count`.
     """
     rows = []
     for values, group in frame.groupby(list(by), sort=False, dropna=False):

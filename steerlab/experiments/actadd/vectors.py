@@ -1,6 +1,6 @@
 """What is in the vector: random and nonsense vectors, its size, its dimensions, its place, and its tokens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ from ...metrics import entropy, kl, kl_terms
 from ...model import SteerableModel
 from ...strength import relative_size
 from ...sweep import Setting
-from .topics import PROMPT, WEDDING, counted, front_positions, lay
+from .topics import PROMPT, counted, front_positions, lay
 
 TENTHS: tuple[float, ...] = tuple(i / 10 for i in range(11))
 
@@ -34,17 +34,9 @@ def random_vectors(
 ) -> pd.DataFrame:
     """How far a vector, random vectors of its norms, and one from nonsense text move the next-token distributions.
 
-    KL(plain ‖ steered) / H(plain), the mean over positions behind the vector (the release's stress test, 58 prompts).
-
-    Args:
-        lm: the model.
-        steer: a shift at one site.
-        prompts: `data.prompts("plain")` by default, of which those that are longer than the vectors are taken.
-        room: whether the vectors lie over spaces of their own, which the unsteered model then reads too.
-        draws: random vectors.
-        nonsense: a text whose vector against spaces, scaled to the norm of `steer`, is tried too; None for none.
-        seed: of the random vectors.
-        progress: whether to show a bar.
+    KL(plain ‖ steered) / H(plain), the mean over positions behind the vector (the release's stress test, 58 prompts;
+    those no longer than the vectors are left out). `nonsense` is a text whose vector against spaces, scaled to the norm
+    of `steer`, is tried too. With `room` the unsteered model reads the spaces as well.
 
     Returns:
         One row per prompt and vector: `condition` (vector, random, nonsense), `draw`, `prompt`, `kl` (nats),
@@ -78,30 +70,16 @@ def dimension_sweep(
     shares: Sequence[float] = TENTHS,
     prompts: Sequence[str] = (PROMPT,),
     room: bool = False,
-    words: Iterable[str] = WEDDING,
-    n: int = 100,
-    seed: int = 0,
     **options: Any,
 ) -> pd.DataFrame:
-    """Topic words when only the first part of a vector's dimensions is added (released notebooks; not in the paper).
-
-    Args:
-        lm: the model.
-        steer: a shift.
-        shares: of the dimensions, from the first on; the others are set to zero.
-        prompts: to complete.
-        room: as in `layer_sweep`.
-        words: that count.
-        n: completions of each setting.
-        seed: of the sampling.
-        options: others of `sweep.completions`; the sampling is the paper's by default.
+    """Topic words when only the first part of a shift's dimensions is added, the others zero (released notebooks).
 
     Returns:
         One row per completion: `dimensions` (the share), and as in `layer_sweep`.
     """
     cut = {part: _first_dimensions(steer, part) for part in shares}
     settings = [Setting({"dimensions": d}, lay(lm, one, steer, room), cut[d]) for one in prompts for d in shares]
-    return counted(lm, settings, words, n=n, seed=seed, **options)
+    return counted(lm, settings, **options)
 
 
 def _first_dimensions(steer: Intervention, part: float) -> Intervention:
@@ -122,26 +100,11 @@ def place_sweep(
     layer: int,
     coefficient: float,
     prompt: str = PROMPT,
-    words: Iterable[str] = WEDDING,
-    n: int = 100,
-    seed: int = 0,
     **options: Any,
 ) -> pd.DataFrame:
     """Topic words when the vector lies over the prompt's front, its middle, its back, or spaces of its own.
 
     After the release's notebooks ("front", "mid", "back" and "pad").
-
-    Args:
-        lm: the model.
-        plus: the prompt to move towards.
-        minus: the prompt to move away from.
-        layer: where to steer.
-        coefficient: the paper's c.
-        prompt: to complete.
-        words: that count.
-        n: completions of each setting.
-        seed: of the sampling.
-        options: others of `sweep.completions`; the sampling is the paper's by default.
 
     Returns:
         One row per completion: `condition` (front, middle, back, pad), and as in `layer_sweep`.
@@ -157,7 +120,7 @@ def place_sweep(
         Setting({"condition": "back"}, prompt, back),
         Setting({"condition": "pad"}, make_room(lm, prompt, front)[0], front),
     ]
-    return counted(lm, settings, words, n=n, seed=seed, **options)
+    return counted(lm, settings, **options)
 
 
 def just_tokens(
@@ -169,9 +132,6 @@ def just_tokens(
     coefficient: float,
     prompt: str = PROMPT,
     room: bool = False,
-    words: Iterable[str] = WEDDING,
-    n: int = 100,
-    seed: int = 0,
     **options: Any,
 ) -> pd.DataFrame:
     """Is it just the token? Vectors of every layer, added at one (released notebooks and the authors' post).
@@ -179,19 +139,6 @@ def just_tokens(
     A vector of layer 0 is a difference of embeddings. Where it steers as well as the layer's own, the blocks between
     have added nothing that matters. The post tried sources 0 and 2 at layer 20 of GPT-2-XL, and also stretched the
     vector to the norm of the layer's own.
-
-    Args:
-        lm: the model.
-        plus: the prompt to move towards.
-        minus: the prompt to move away from.
-        layer: where to add.
-        coefficient: the paper's c.
-        prompt: to complete.
-        room: as in `layer_sweep`.
-        words: that count.
-        n: completions of each setting.
-        seed: of the sampling.
-        options: others of `sweep.completions`; the sampling is the paper's by default.
 
     Returns:
         One row per completion: `source` (the layer of the vector), `condition` ("as it is", "stretched" to the norm of
@@ -206,38 +153,27 @@ def just_tokens(
         stretched = (own.norm()[site] / moved.norm()[site]) * moved
         for condition, steer in (("as it is", moved), ("stretched", stretched)):
             settings.append(Setting({"source": source, "condition": condition}, lay(lm, prompt, own, room), steer))
-    return counted(lm, settings, words, n=n, seed=seed, **options)
+    return counted(lm, settings, **options)
 
 
 def relative_sizes(
-    lm: SteerableModel,
-    plus: str = " weddings",
-    minus: str = " ",
-    *,
-    prompt: str = PROMPT,
-    layers: Iterable[int] | None = None,
+    lm: SteerableModel, plus: str = " weddings", minus: str = " ", *, prompt: str = PROMPT
 ) -> pd.DataFrame:
     """‖vector‖ / ‖stream‖ against the layer, at c = 1 (the authors' post).
 
     Returns:
         One row per layer: `layer`, `size` (see `strength.relative_size`).
     """
-    chosen = range(lm.n_layers) if layers is None else list(layers)
-    sizes = [relative_size(lm, actadd(lm, plus, minus, layer=layer), prompt) for layer in chosen]
-    return pd.DataFrame({"layer": list(chosen), "size": [next(iter(size.values())) for size in sizes]})
+    sizes = [relative_size(lm, actadd(lm, plus, minus, layer=layer), prompt) for layer in range(lm.n_layers)]
+    return pd.DataFrame({"layer": range(lm.n_layers), "size": [next(iter(size.values())) for size in sizes]})
 
 
 def kl_shares(
     lm: SteerableModel, steer: Intervention, prompt: str = PROMPT, *, room: bool = False, k: int = 10
 ) -> pd.DataFrame:
-    """Which tokens make up KL(steered ‖ plain) of the next token (the authors' post: ` wedding` made 78 % of it).
+    """Which k tokens make up most of KL(steered ‖ plain) of the next token.
 
-    Args:
-        lm: the model.
-        steer: what to test.
-        prompt: one prompt.
-        room: whether the vector lies over spaces of its own; the unsteered model reads the bare prompt.
-        k: tokens with the largest terms.
+    In the authors' post ` wedding` made 78 % of it. The unsteered model reads the bare prompt, also with `room`.
 
     Returns:
         One row per token, the largest term first: `token`, `term` (nats), `share` (of the KL), `before`, `after`

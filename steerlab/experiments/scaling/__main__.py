@@ -1,0 +1,146 @@
+"""The command line: every experiment, as small tables with a line on how they were made; finished fits are kept."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from ...fit import fit_grid
+from ...methods.learned import ActivScalar, DynScalar, SteerVec
+from ...model import SteerableModel, load
+from ...objective import Objective
+from ...tasks import ioi
+from .. import results
+from .choices import choices, gradients
+from .lengths import lengths, task_of_lengths
+from .maps import (
+    beta_sweep,
+    by_role,
+    example_maps,
+    map_agreement,
+    mean_answers,
+    patching,
+    run_agreement,
+    scalar_map,
+    vector_changes,
+)
+from .pareto import pareto, pareto_of_tasks
+from .settings import CHEAP, CHECKED, DYNAMIC, FREE, SOFT, STREAM, SUBLAYERS, TASKS, THOROUGH
+from .table import table
+
+Ask = argparse.Namespace
+Frames = Mapping[str, pd.DataFrame]
+MODULE = "steerlab.experiments.scaling"
+
+
+def _pareto(lm: SteerableModel, ask: Ask) -> Frames:
+    told: dict[str, Any] = {"seeds": ask.seeds, **_options(ask)}
+    return {
+        "pareto": pareto_of_tasks(ask.model, ask.tasks, ask.n, Objective.grid(*[ask.grid] * 3), ask.processes, **told)
+    }
+
+
+def _cheap_against_thorough(lm: SteerableModel, ask: Ask) -> Frames:
+    """Do the options of the grid change what a few of its settings come to?"""
+    found = []
+    for name in ask.tasks:
+        task = TASKS[name](lm, ask.n)
+        for options, chosen in {"cheap": {}, "thorough": THOROUGH}.items():
+            told: dict[str, Any] = {"seeds": ask.seeds[:1], **_options(ask) | chosen}
+            found.append(pareto(lm, task, objectives=CHECKED, **told).assign(options=options, task=task.name))
+    return {"options": pd.concat(found, ignore_index=True)}
+
+
+def _maps(lm: SteerableModel, ask: Ask) -> Frames:
+    task = ioi(lm, ask.n, ask.seeds[0], orders=["ABBA"])
+    scalars, vectors = (
+        [
+            fit_grid(lm, task.train, method, [objective], seeds=(seed,), progress=False, **_options(ask))[0]
+            for seed in ask.seeds
+        ]
+        for method, objective in zip(STREAM, (Objective(10, 1, 1), FREE), strict=True)
+    )
+    first, some = scalars[0].intervention, task.test.head(20)
+    maps = patching(lm, some)
+    return {
+        "map": scalar_map(lm, first, task.test.iloc[0]),
+        "examples": by_role(example_maps(lm, some, **_options(ask))),
+        "beta": mean_answers(beta_sweep(lm, task.test, first)),
+        "vectors": pd.concat([vector_changes(lm, task.test, v.intervention).assign(seed=v.seed) for v in vectors]),
+        "runs": run_agreement(lm, task.test, vectors, scalars),
+        "patching": maps,
+        "patching_agreement": map_agreement(maps, first),
+    }
+
+
+def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
+    tasks = (task_of_lengths(lm, ask.n), task_of_lengths(lm, min(ask.n, 100), capitals=True))
+    found = [lengths(lm, task, DYNAMIC, seeds=ask.seeds, **_options(ask)).assign(task=task.name) for task in tasks]
+    return {"lengths": pd.concat(found, ignore_index=True)}
+
+
+def _table(lm: SteerableModel, ask: Ask) -> Frames:
+    tasks = [*(TASKS[name](lm, ask.n) for name in ask.tasks), replace(ioi(lm, ask.n), name="ioi, both orders")]
+    upper = tuple(range(lm.n_layers // 2, lm.n_layers))  # where nothing can be erased before it is read
+    methods = (*SUBLAYERS, *STREAM, DynScalar(), ActivScalar(layers=upper), SteerVec(layers=upper))
+    return {"table": table(lm, tasks, methods, SOFT, seeds=ask.seeds, **_options(ask))}
+
+
+def _choices(lm: SteerableModel, ask: Ask) -> Frames:
+    task, options = ioi(lm, ask.n, orders=["ABBA"]), _options(ask)
+    slow = options | {"lr": 0.03}  # an estimated slope wants smaller steps
+    return {"choices": choices(lm, task, **options), "gradients": gradients(lm, task, objective=SOFT, **slow)}
+
+
+def _options(ask: Ask) -> dict[str, Any]:
+    """Those of a fit, and where it is kept."""
+    return {"folder": ask.fits} | {name: getattr(ask, name) for name in CHEAP}
+
+
+RUNS: Mapping[str, Callable[[SteerableModel, Ask], Frames]] = MappingProxyType(
+    {
+        "pareto": _pareto,
+        "options": _cheap_against_thorough,
+        "maps": _maps,
+        "lengths": _lengths,
+        "table": _table,
+        "choices": _choices,
+    }
+)
+"""The experiments by the names that the command line knows."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: runs experiments, and writes each frame to OUT/scaling_NAME.csv."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="Activation scaling.")
+    parser.add_argument("experiment", choices=["all", *RUNS])
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the CSV files")
+    parser.add_argument("--fits", type=Path, default=Path("build/fits"), help="where finished fits are kept")
+    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--n", type=int, default=200, help="prompts of a task, half of them to train on")
+    parser.add_argument("--grid", type=float, nargs="+", default=[0, 1, 10, 100], help="of margin, λ_F and λ_M")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--processes", type=int, default=1, help="among which the grid is shared")
+    for name, value in CHEAP.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="of a fit")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    ask = parser.parse_args(given)
+    lm = load(ask.model)
+    for name in RUNS if ask.experiment == "all" else [ask.experiment]:
+        started = time.perf_counter()
+        frames = {f"scaling_{title}": frame for title, frame in RUNS[name](lm, ask).items()}
+        told = {"n": ask.n, "seeds": ask.seeds, **{option: getattr(ask, option) for option in CHEAP}}
+        results.save(frames, ask.out, lm, MODULE, [name, *given[1:]], **told)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""Which of the reconstructed choices matter, and what an estimated gradient costs."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ...fit import evaluate, fit_grid
+from ...methods.learned import ActivScalar, Learned
+from ...model import SteerableModel
+from ...objective import Objective
+from ...tasks import Task
+from .settings import SUBLAYERS, USUAL, Folder
+
+
+def choices(
+    lm: SteerableModel,
+    task: Task,
+    objective: Objective = USUAL,
+    *,
+    folder: Folder = None,
+    progress: bool = True,
+    **options: Any,
+) -> pd.DataFrame:
+    """What the reconstructed details change: hinge, direction of the divergence, BOS, start; on the test side.
+
+    Returns:
+        The rows of `evaluate`, with `choice`.
+    """
+    variants = {
+        "as decided": (ActivScalar(), objective),
+        "plain difference": (ActivScalar(), replace(objective, margin=math.inf)),
+        "divergence reversed": (ActivScalar(), replace(objective, reverse=True)),
+        "BOS left alone": (ActivScalar(first=1), objective),
+        "normal start, 0.1": (ActivScalar(init=0.1), objective),
+    }
+    parts = []
+    for choice, (method, wanted) in tqdm(variants.items(), disable=not progress, leave=False):
+        [found] = fit_grid(lm, task.train, method, [wanted], folder=folder, progress=False, **options)
+        parts.append(evaluate(lm, task.test, found.intervention).assign(choice=choice))
+    return pd.concat(parts, ignore_index=True)
+
+
+def gradients(
+    lm: SteerableModel,
+    task: Task,
+    method: Learned = SUBLAYERS[0],
+    objective: Objective = USUAL,
+    *,
+    folder: Folder = None,
+    progress: bool = True,
+    **options: Any,
+) -> pd.DataFrame:
+    """The exact gradient beside the one estimated from forward passes: histories with `gradient`, by rows run."""
+    parts = []
+    for name in tqdm(("exact", "spsa"), disable=not progress, leave=False):
+        told: dict[str, Any] = {"gradient": name, "folder": folder, "progress": False}
+        [found] = fit_grid(lm, task.train, method, [objective], **told, **options)
+        parts.append(found.history.assign(gradient=name))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,70 @@
+"""Figure 5: DynScalar at lengths that it was not trained on."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ...fit import fit_grid, score
+from ...intervention import Intervention
+from ...methods.learned import DynScalar
+from ...model import SteerableModel
+from ...objective import Objective
+from ...tasks import Task, ccc, ioi
+from ...tasks.ccc import PLAIN
+from ...tasks.ioi import OPENINGS, TEMPLATES
+from .maps import scalar_map
+from .settings import USUAL, Folder
+
+
+def lengths(
+    lm: SteerableModel,
+    task: Task,
+    objective: Objective = USUAL,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    folder: Folder = None,
+    progress: bool = True,
+    **options: Any,
+) -> pd.DataFrame:
+    """DynScalar trained on some lengths and tested on others (Figure 5); make the task with `task_of_lengths`.
+
+    Returns:
+        The rows of `by_length`, with `seed`.
+    """
+    parts = []
+    for seed in tqdm(seeds, disable=not progress, leave=False):
+        told: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False}
+        [found] = fit_grid(lm, task.train, DynScalar(), [objective], **told, **options)
+        parts.append(by_length(lm, task, found.intervention).assign(seed=seed))
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_length(lm: SteerableModel, task: Task, intervention: Intervention) -> pd.DataFrame:
+    """What an intervention does to each test prompt: the columns of `score`, `length` in tokens, `seen` in training."""
+    train, test = ([len(lm.tokens(prompt)) for prompt in side["prompt"]] for side in (task.train, task.test))
+    rows = score(lm, task.test, intervention).assign(length=test)
+    return rows.assign(seen=rows["length"].isin(train))
+
+
+def task_of_lengths(lm: SteerableModel, n: int = 200, seed: int = 0, *, capitals: bool = False) -> Task:
+    """A task whose answer stands elsewhere in the test: the same sentence after other openings; see `ioi` and `ccc`."""
+    base = PLAIN[0] if capitals else TEMPLATES[0]
+    forms = [opening + base.lstrip() if opening else base for opening in OPENINGS]
+    make: Callable[..., Task] = ccc if capitals else ioi
+    return make(lm, n, seed, templates=[forms[0], forms[2]], test_templates=forms)
+
+
+def strongest(lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention) -> pd.DataFrame:
+    """Where the largest and the smallest scalar of each prompt stand, BOS left out: does the map find the answers?
+
+    Returns:
+        Two rows per prompt: the columns of `scalar_map`, with `row` (of the frame) and `which` (largest, smallest).
+    """
+    found = []
+    for number, (_, row) in enumerate(frame.iterrows()):
+        alphas = scalar_map(lm, intervention, row).query("role != 'BOS'")
+        ends = alphas.loc[[alphas["value"].idxmax(), alphas["value"].idxmin()]]
+        found.append(ends.assign(row=number, which=["largest", "smallest"]))
+    return pd.concat(found, ignore_index=True)
