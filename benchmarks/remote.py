@@ -13,13 +13,14 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 
 import steerlab as sl
 from steerlab import Remote, Site, sweep
+from steerlab.experiments import sara
+from steerlab.methods.sara import shuffled
 
 PROMPT = "I went up to my friend and said"
 STEPS = 200
@@ -62,20 +63,20 @@ def naive_fit(lm: sl.SteerableModel) -> None:
 
 
 def sara_study(lm: sl.SteerableModel) -> None:
-    """Answers of one prompt at every layer, steered both ways and not at all."""
-    options: dict[str, Any] = {"layer": range(lm.n_layers)}
-    pair = {"attract": "from duty", "repel": "for joy"}
-    steer = sl.sara(lm, PROMPT, **pair, **options)
-    each = [sl.Intervention((edit,)) for edit in steer.edits]
-    settings = [sweep.Setting({}, PROMPT, sign * one) for one in each for sign in (-1, 0, 1)]
-    sweep.completions(lm, settings, n=5, max_new_tokens=40, progress=False)
+    """Answers to one dilemma at every layer, by all methods, both ways and unsteered: the vectors, then the answers."""
+    dilemma = pd.DataFrame({"id": ["parent"], "prompt": [sara.PARENT]})
+    sara.dilemma_study(lm, dilemma, repeats=5, max_new_tokens=40, progress=False)
 
 
 def naive_sara(lm: sl.SteerableModel) -> None:
+    """A request for each vector, and one for each setting's answers."""
     for layer in range(lm.n_layers):
-        steer = sl.sara(lm, PROMPT, attract="from duty", repel="for joy", layer=layer)
-        for sign in (-1, 0, 1):
-            lm.generate(PROMPT, sign * steer, n=5, max_new_tokens=40)
+        lm.generate(sara.PARENT, n=5)
+        for attract, repel in ((sara.DUTY, sara.CONSEQUENCES), (sara.CONSEQUENCES, sara.DUTY)):
+            gains = sl.sara(lm, sara.PARENT, attract=attract, repel=repel, layer=layer)
+            for steer in (gains, shuffled(gains), sl.actadd(lm, attract, repel, layer=layer)):
+                lm.generate(sara.PARENT, steer, n=5)
+            lm.generate(f"{attract} {sara.PARENT}", n=5)
 
 
 STUDIES: dict[str, Callable[[sl.SteerableModel], object]] = {
@@ -83,7 +84,7 @@ STUDIES: dict[str, Callable[[sl.SteerableModel], object]] = {
     "sweep, naive": naive_sweep,
     "fit, one job": lambda lm: sl.fit(lm, task(lm), sl.ActivScalar(), steps=STEPS, progress=False),
     "fit, naive": naive_fit,
-    "SARA, few jobs": sara_study,
+    "SARA, two jobs": sara_study,
     "SARA, naive": naive_sara,
 }
 

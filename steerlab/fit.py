@@ -141,7 +141,7 @@ def fit_grid(
     def keep(ended: dict[int, Learnt]) -> None:
         for turn, learned in ended.items():
             found[missing[turn]] = _result(problem, settings[missing[turn]], learned, chosen)
-            _write(files[missing[turn]], found[missing[turn]])
+            _write(None if lm.dry else files[missing[turn]], found[missing[turn]])
             bar.update()
 
     with tqdm(total=len(settings), initial=len(found), desc=method.name, disable=not progress, leave=False) as bar:

@@ -42,7 +42,7 @@ from .edit import applies
 from .intervention import Intervention, Stack, Steer, read_intervention, stack_rows
 from .layout import Layout, find_layout
 from .passes import Call, Plain, Tap, like
-from .remote import Gathering, Ledger, Meter, Remote, Runner, Waiting, to_remote
+from .remote import Gathering, Meter, Remote, Requests, Runner, Waiting
 from .sampling import check_options, logits_processors, row_seeds
 from .site import Site
 
@@ -129,6 +129,7 @@ class SteerableModel:
         self.revision = revision
         self.lock = threading.RLock()
         self.remote = remote
+        self.dry = False  # whether what the model says is made up, and not to be kept
         place = {"device": "meta", "revision": revision} if hf.device.type == "meta" else {}
         self._traced = TransformersModel(hf, tokenizer=tokenizer, **place)
         self._blocks = _follow(self._traced, layout.blocks)
@@ -451,7 +452,7 @@ class SteerableModel:
                 found = nnsight.save(passes.every(self._traced, ((call.work, call.args) for call in calls)))
             return found  # type: ignore[no-any-return]  # nnsight has no types
 
-    def together(self, works: Sequence[Callable[["SteerableModel"], T]]) -> list[T]:
+    def together(self, works: Iterable[Callable[["SteerableModel"], T]]) -> list[T]:
         """Results of several calls; with a remote model they share their requests.
 
         What each asks the model first goes into one request, what each asks next into the next, and so on: a study
@@ -475,22 +476,24 @@ class SteerableModel:
             else:
                 asked[i] = (fiber, found)
 
+        twin = self._beside(Gathering())
+        twin.lock = threading.RLock()  # who waits for an answer does not hold the model's
         for i, work in enumerate(works):
-            go_on(i, greenlet(work), self._beside(Gathering()))
+            go_on(i, greenlet(work), twin)
         while asked:
             turn = dict(asked)
             asked.clear()
             found = iter(self.run([call for _, calls in turn.values() for call in calls]))
             for i, (fiber, calls) in turn.items():
                 go_on(i, fiber, list(itertools.islice(found, len(calls))))
-        return [done[i] for i in range(len(works))]
+        return [done[i] for i in sorted(done)]
 
     def dry_run(self, call: Callable[["SteerableModel"], Any]) -> pd.DataFrame:
         """What a call would send to a server, and what would come back; nothing is sent, and no weights are needed.
 
         Args:
             call: such as `lambda lm: lm.generate(prompts, n=5)`. The checks of its arguments are the real ones; the
-                model's answers are zeros.
+                model's answers are made up (noise, token 0), and no `file=` keeps them.
 
         Returns:
             One row per request: `request`, `calls` (functions run beside the model) and what each `runs`,
@@ -502,7 +505,9 @@ class SteerableModel:
         """
         meter = Meter((self.remote if isinstance(self.remote, Remote) else Remote()).limit)
         try:
-            call(self._beside(meter))
+            twin = self._beside(meter)
+            twin.dry = True
+            call(twin)
         except Exception as error:
             if not meter.rows:
                 raise
@@ -525,9 +530,9 @@ class SteerableModel:
             RemoteError: see `run`.
         """
         try:
-            call(self._beside(self._ledger(file, wait=False)))
+            call(self._beside(self._requests(file, wait=False)))
         except Waiting as waiting:
-            return waiting.job
+            return str(waiting)
         return None
 
     def collect(self, call: Callable[["SteerableModel"], T], file: str | Path) -> T:
@@ -541,16 +546,16 @@ class SteerableModel:
             ValueError: the model is not remote, the file is none of jobs, or what the call itself refuses.
             RemoteError: see `run`.
         """
-        return call(self._beside(self._ledger(file, wait=True)))
+        return call(self._beside(self._requests(file, wait=True)))
 
     def noting(self, file: str | Path) -> "SteerableModel":
         """This model; where it is remote, it notes the id of each job in a file, and begins none that stands there."""
-        return self._beside(Ledger(self.remote, file, wait=True)) if isinstance(self.remote, Remote) else self
+        return self._beside(Requests(self.remote, file)) if isinstance(self.remote, Remote) else self
 
-    def _ledger(self, file: str | Path, wait: bool) -> Ledger:
+    def _requests(self, file: str | Path, wait: bool) -> Requests:
         if not isinstance(self.remote, Remote):
             raise ValueError(f"{self.name} runs in this process, not on a server: load it with remote=True")
-        return Ledger(self.remote, file, wait)
+        return Requests(self.remote, file, wait)
 
     def _beside(self, runner: Runner) -> "SteerableModel":
         """This model with another runner."""
@@ -771,7 +776,7 @@ def load(
         TypeError: it is neither a name nor a transformers model.
         ValueError: it is not a causal language model, or its family is unknown and no layout is given.
     """
-    runner = to_remote(remote)
+    runner = remote if isinstance(remote, Remote) else Remote(None if remote is True else remote) if remote else None
     if isinstance(model, PreTrainedModel):
         if tokenizer is None:
             raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")

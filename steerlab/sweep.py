@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from itertools import groupby, product
 from pathlib import Path
@@ -110,7 +110,7 @@ def completions(
         return lm.complete_call(prompts, steer, samples=[jobs[i][1] for i in picked], **options)
 
     def compute(chunks: list[list[int]]) -> list[Result]:
-        found = (lm.completed(ids) for ids in _beside(lm, file).run([call(picked) for picked in chunks]))
+        found = (lm.completed(ids) for ids in lm.run([call(picked) for picked in chunks]))
         ids = [row for chunk in found for row in chunk]
         texts = [lm.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
         return [{"completion": text, "n_tokens": len(row)} for text, row in zip(texts, ids, strict=True)]
@@ -118,7 +118,8 @@ def completions(
     longest = max(lm.batch(setting.prompt).ids.shape[1] for setting in settings)
     size = rows or batch_rows(lm, longest + max_new_tokens)
     _check(lm, [setting for setting in settings for _ in range(min(n, 2))], size, max_new_tokens)
-    found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.remote is not None)
+    with noted(lm, file) as lm:
+        found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.remote is not None, lm.dry)
     return pd.DataFrame(
         [
             {**setting.columns, "prompt": _text(lm, setting.prompt), "sample": sample, **found[key], "seed": seed}
@@ -172,7 +173,7 @@ def next_tokens(
 
     def compute(chunks: list[list[int]]) -> list[Result]:
         if lm.remote is not None:
-            found = _beside(lm, file).run([call(picked) for picked in chunks])
+            found = lm.run([call(picked) for picked in chunks])
         else:
             pairs = (compare([prompts[i] for i in chunk], [settings[i].steer for i in chunk]) for chunk in chunks)
             found = [measured(*pair, ids) for pair in pairs]
@@ -185,7 +186,8 @@ def next_tokens(
     groups = [list(members) for _, members in groupby(order, key=group)]
     if len(order) < 4 * len(groups):  # too few that share a prompt and a layer: fill the batches with all kinds
         groups = [order]
-    found = _run(keys, groups, size, compute, file, progress, lm.remote is not None)
+    with noted(lm, file) as lm:
+        found = _run(keys, groups, size, compute, file, progress, lm.remote is not None, lm.dry)
     return pd.DataFrame(
         [
             {**setting.columns, "prompt": _text(lm, setting.prompt), **row}
@@ -286,6 +288,7 @@ def _run(
     file: str | Path | None,
     progress: bool,
     at_once: bool = False,
+    dry: bool = False,
 ) -> dict[str, Result]:
     """All results by key: those found in the file, and those computed now, chunk by chunk, or in one remote job.
 
@@ -297,8 +300,9 @@ def _run(
         file: of the results.
         progress: whether to show a bar.
         at_once: whether all chunks go to one call of `compute`, which is one remote job.
+        dry: whether the results are made up, and not to be kept.
     """
-    with closing(_open(file)) as store:
+    with closing(_open(file, dry)) as store:
         found = _read(store, set(keys))
         size = int(_write(store, {_hash([*keys]): size})[_hash([*keys])])
         chunks = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
@@ -307,8 +311,6 @@ def _run(
             if left := [chunk for chunk in lacking if chunk]:
                 wanted = [keys[i] for chunk in left for i in chunk]
                 found |= _write(store, dict(zip(wanted, compute(left), strict=True)))
-            if file is not None:
-                _jobs(file).unlink(missing_ok=True)
             return found
         bar = tqdm(total=len(keys), initial=sum(key in found for key in keys), disable=not progress, unit="row")
         with bar:
@@ -335,20 +337,26 @@ def _halving(compute: Compute, jobs: list[int]) -> list[Result]:
     return _halving(compute, jobs[:middle]) + _halving(compute, jobs[middle:])
 
 
-def _beside(lm: SteerableModel, file: str | Path | None) -> SteerableModel:
-    """The model; with a remote one and a file, the ids of its jobs lie beside the file, so that none is lost."""
-    return lm if file is None else lm.noting(_jobs(file))
+@contextmanager
+def noted(lm: SteerableModel, file: str | Path | None) -> Iterator[SteerableModel]:
+    """The model; with a remote one and a file of results, the ids of its jobs lie beside the file until all is done."""
+    jobs = Path(f"{file}.jobs")
+    noting = lm if file is None else lm.noting(jobs)
+    yield noting
+    if noting is not lm:
+        jobs.unlink(missing_ok=True)
 
 
-def _jobs(file: str | Path) -> Path:
-    """Where the ids of a sweep's jobs are kept while they run."""
-    return Path(f"{file}.jobs")
-
-
-def _open(file: str | Path | None) -> sqlite3.Connection:
-    """The file of results, made where it is missing; in memory without a file."""
-    store = sqlite3.connect(":memory:" if file is None else file, timeout=60)  # seconds to wait for another process
+def _open(file: str | Path | None, dry: bool = False) -> sqlite3.Connection:
+    """The file of results, made where it is missing; in memory without a file, and a copy for a dry run."""
+    unread = file is None or (dry and not Path(file).exists())
+    store = sqlite3.connect(":memory:" if unread else str(file), timeout=60)  # seconds to wait for another process
     try:
+        if dry:
+            with closing(store):
+                copied = sqlite3.connect(":memory:")
+                store.backup(copied)
+            store = copied
         with store:
             store.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT NOT NULL)")
     except sqlite3.DatabaseError as error:

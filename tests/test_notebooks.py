@@ -54,7 +54,11 @@ def server(tmp_path: Path) -> Iterator[Double]:
 
 
 @pytest.mark.slow
-def test_notebook_08_runs_on_a_server(server: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sandbox", [False, True], ids=["trusted", "sandbox"])
+def test_notebook_08_runs_on_a_server(
+    sandbox: bool, server: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.switch(sandbox=sandbox)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NDIF_API_KEY", KEY)
     notebook = tool.read_source(tool.NOTEBOOKS / "source" / "08_remote.py")
@@ -64,6 +68,7 @@ def test_notebook_08_runs_on_a_server(server: Double, tmp_path: Path, monkeypatc
     assert f"remote at {server.url}" in text
     assert f"{tmp_path / 'served'}\n" in text  # the models that the server says it runs
     assert "job " in text and KEY not in nbformat.writes(notebook)
+    assert ("exact: the job failed on the server" in text and 'fit with gradient="spsa"' in text) is sandbox
     requests = server.seen()
     assert requests and all(request["key"] and not request["leaks"] for request in requests)
 

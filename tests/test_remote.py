@@ -28,12 +28,22 @@ from torch import Tensor
 
 import steerlab as sl
 from steerlab import ActivScalar, DynScalar, Objective, Site, SteerVec, remote, strength, sweep
+from steerlab.experiments.sara import dilemma_study
 from steerlab.model import ndif_models
 from steerlab.remote import Remote, RemoteError
 
 SERVED = ("gpt2", "llama", "gpt_neox")
 PROMPTS = ["Once upon a time there was a", "He said"]
 DUTY, RESULTS = "An action is right when it is done from duty.", "What brings the most joy is right."
+DILEMMAS = pd.DataFrame(
+    {
+        "id": ["clerk", "girl"],
+        "prompt": [
+            "Should the young clerk keep the secret of his old friend, or may he tell it?",
+            "May a girl lie to the angry men at the gate of her father's house by the sea?",
+        ],
+    }
+)
 QUICK: dict[str, Any] = {"steps": 6, "patience": 3, "batch_size": 4, "lr": 0.05, "progress": False}
 
 
@@ -98,6 +108,12 @@ def settings(lm: sl.SteerableModel, layers: int = 3, strengths: int = 4) -> list
     ]
 
 
+def study(lm: sl.SteerableModel, **options: Any) -> pd.DataFrame:
+    """Two dilemmas at two layers, both ways, by all methods."""
+    pair: dict[str, Any] = {"duty": DUTY, "consequence": RESULTS, "layers": [0, 2]}
+    return dilemma_study(lm, DILEMMAS, **pair | {"repeats": 2, "max_new_tokens": 3, "progress": False} | options)
+
+
 Work = Callable[[sl.SteerableModel], Any]
 
 CALLS: dict[str, tuple[int, Work]] = {
@@ -136,6 +152,8 @@ CALLS: dict[str, tuple[int, Work]] = {
     ),
     "next tokens": (1, lambda lm: sweep.next_tokens(lm, settings(lm), [" the", "."], progress=False)),
     "completions": (1, lambda lm: sweep.completions(lm, settings(lm), n=2, max_new_tokens=3, progress=False, rows=8)),
+    "study": (2, study),
+    "released study": (2, lambda lm: study(lm, variant="released", methods=("sara", "actadd"), repeats=1)),
     "mean KL": (1, lambda lm: strength.mean_kl(lm, shift(lm), [0.5, 1, 2], PROMPTS[0])),
 }
 
@@ -368,9 +386,26 @@ def test_a_dry_run_counts_what_a_run_sends(name: str, there: sl.SteerableModel, 
     assert (dry["problem"] == "").all()
     call(there)
     for row, real in zip(dry.itertuples(), server.seen(), strict=True):
-        # the zeros of an earlier answer compress better than its numbers
-        assert row.payload_bytes == pytest.approx(real["payload"], rel=0.2 if row.Index == 0 else 0.5)
+        most = 1.2 if row.Index == 0 else 2  # what the model says twice compresses better than noise
+        assert real["payload"] / 1.2 < row.payload_bytes < most * real["payload"]
         assert real["result"] < row.result_bytes + 4096  # the estimate is the most that can come
+
+
+def test_a_dry_run_keeps_nothing_that_it_made_up(here: Any, there: Any, server: Double, tmp_path: Path) -> None:
+    file, few, many = tmp_path / "sweep.sqlite", settings(here, 2, 3), settings(here, 3, 3)
+
+    def call(lm: sl.SteerableModel, settings: list[sweep.Setting] = many) -> list[pd.DataFrame]:
+        fits = sl.fit_grid(lm, ioi(lm).train, ActivScalar(), [Objective(1)], folder=tmp_path / "fits", **QUICK)
+        return [sweep.next_tokens(lm, settings, file=file, progress=False), fits[0].history]
+
+    there.dry_run(call)
+    assert list(tmp_path.iterdir()) == []
+    sweep.next_tokens(there, few, file=file, progress=False)
+    before = file.read_bytes()
+    dry = [there.dry_run(lambda lm, one=one: call(lm, one)) for one in (few, many)]
+    assert [*map(len, dry)] == [1, 2]  # what the file has is not counted, and what it lacks is
+    assert file.read_bytes() == before
+    assert_same(call(there), call(here))
 
 
 def test_a_dry_run_needs_neither_server_nor_key(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,6 +482,36 @@ def test_a_sweep_that_was_stopped_goes_on(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.sqlite"]
 
 
+def test_a_study_that_was_stopped_between_its_requests_goes_on(
+    here: Any, there: Any, server: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, expected = tmp_path / "study.sqlite", study(here)
+
+    def stopping(name: str, turn: int) -> Any:
+        """A function of `remote.Client` that is interrupted at its first or second call."""
+        real, calls = getattr(remote.Client, name), []
+
+        def stopped(self: Any, *given: Any) -> Any:
+            calls.append(1)
+            if len(calls) == turn:
+                raise KeyboardInterrupt
+            return real(self, *given)
+
+        return stopped
+
+    for name, turn, requests in [("wait", 1, 1), ("_post", 1, 1), ("wait", 2, 2)]:
+        with monkeypatch.context() as patch:
+            patch.setattr(remote.Client, name, stopping(name, turn))
+            with pytest.raises(KeyboardInterrupt):
+                study(there, file=file)
+        assert len(server.seen()) == requests
+    assert_same(study(there, file=file), expected)
+    assert len(server.seen()) == 2  # the vectors, then the answers: neither was begun anew
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.sqlite"]
+    assert_same(study(there, file=file, repeats=3), study(here, repeats=3))
+    assert server.seen()[3]["result"] < server.seen()[1]["result"]  # the third answers only
+
+
 # --- faults --------------------------------------------------------------------------------------------------------
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -476,7 +541,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"rejected": "Traceback (most recent call last):\n  ...\ntorch.OutOfMemoryError: CUDA out of memory."},
         r"the job failed on the server: torch\.OutOfMemoryError: .*: take fewer rows at a time",
     ),
-    "malformed": ({"malformed": True}, "came back for job .* is not what was asked for: run the call again"),
+    "malformed": ({"malformed": True}, r"came back for job .* is damaged \(it is not what was asked for\): run"),
     "damaged": ({"damaged": True}, "came back for job .* is damaged .*: run the call again"),
     "cut for good": ({"cut": True}, r"the result of job .* could not be fetched \(RemoteProtocolError\)"),
     "dropped and forgotten": ({"drop": True, "forget": True}, "dropped, and it has no record of job .*: run the call"),
@@ -528,30 +593,77 @@ def test_a_server_that_is_not_there(folders: Any) -> None:
 def test_a_wait_has_an_end(folders: Any, server: Double) -> None:
     server.switch(hang=True)
     lm = sl.load(folders["llama"], remote=Remote(server.url, timeout=0.3))
-    with pytest.raises(RemoteError, match=r"no result of job .* in time, but it goes on: use lm\.submit") as caught:
+    with pytest.raises(RemoteError, match=r"no result of job .* in time, but it goes on: the same call") as caught:
         lm.logits(PROMPTS)
     assert caught.value.job is not None
 
 
-def test_a_wait_that_is_stopped_leaves_all_well(
-    here: Any, there: Any, server: Double, monkeypatch: pytest.MonkeyPatch
+def test_a_wait_that_is_stopped_names_its_job_which_the_same_call_collects(
+    here: Any, there: Any, server: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(self: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(remote.Client, "still", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            there.logits(PROMPTS)
-    assert_same(there.logits(PROMPTS), here.logits(PROMPTS))
+    def noting(lm: sl.SteerableModel) -> Any:
+        return lm.collect(CALLS["samples"][1], tmp_path / "jobs")
+
+    for call, how in ((CALLS["logits"][1], "in this kernel"), (noting, "with the same file")):
+        server.switch()
+        with monkeypatch.context() as patch:
+            patch.setattr(remote.Client, "still", stopped)
+            patch.setattr(remote.Client, "poll", lambda self: None)
+            line = rf"^stopped waiting, but job (\S+) goes on at {server.url}: the same call {how} collects it$"
+            with pytest.raises(KeyboardInterrupt, match=line) as caught:
+                call(there)
+        assert caught.value.__context__ is None  # one line, and no frame with the key
+        assert_same(there.logits("He"), here.logits("He"))  # another call leaves it be
+        assert_same(call(there), CALLS["logits" if how == "in this kernel" else "samples"][1](here))
+        assert len(server.seen()) == 2  # it was not begun anew
+        call(there)
+        assert len(server.seen()) == (3 if how == "in this kernel" else 2)  # what was collected is done with
+
+
+def test_a_job_that_the_server_forgets_while_it_runs_is_lost(there: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter([Status.RUNNING, None, Status.RUNNING])
+
+    def poll(self: Any) -> None:
+        self.status = next(said, None)
+
+    monkeypatch.setattr(remote, "LOST", 0.5)
+    monkeypatch.setattr(remote.Client, "poll", poll)
+    monkeypatch.setattr(
+        remote.Client, "request", lambda self, request, tracer: self._post(request, self._serialize(tracer))
+    )
+    with pytest.raises(RemoteError, match=r"dropped, and it has no record of job .*: run the call again"):
+        there.logits(PROMPTS)
+    assert next(said, None) is None and there.remote.jobs == {}
+
+
+def test_a_stop_before_there_is_a_job_is_just_that(there: Any, server: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(self: Any, *given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote.Client, "_post", stopped)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        there.logits(PROMPTS)
+
+
+def test_a_file_that_cannot_be_written_is_found_before_a_job_is_begun(
+    there: Any, server: Double, tmp_path: Any
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        there.submit(CALLS["logits"][1], tmp_path / "nowhere" / "jobs")
+    assert server.seen() == []
 
 
 def test_a_sandbox_has_no_gradients_and_spsa_needs_none(here: Any, there: Any, server: Double) -> None:
     server.switch(sandbox=True)
     with pytest.raises(RemoteError, match='no gradient comes back from the model here: fit with gradient="spsa"'):
         sl.fit(there, ioi(there).train, ActivScalar(), **QUICK)
+    assert len(server.seen()) == 1
     call = CALLS["fit forward"][1]
     assert_same(call(there), call(here))
+    assert len(server.seen()) == 2
 
 
 def test_a_model_that_is_not_served(folders: Any, server: Double, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ from IPython.display import Markdown, display
 
 import steerlab as sl
 from steerlab import plots, sweep
-from steerlab.experiments.sara import CONSEQUENCES, DUTY, PARENT
+from steerlab.experiments.sara import CONSEQUENCES, DUTY, METHODS, PARENT, dilemma_study, held_out_dilemmas
 from steerlab.model import ndif_models
 
 QUICK = PROFILE == "quick"
@@ -107,9 +107,9 @@ else:
 # **Predict.** A sweep of every layer by 21 strengths: how many requests is that? How many bytes come back, if each
 # answer is a distribution over the vocabulary?
 #
-# `lm.dry_run` makes the call with everything but the sending; the model's answers are zeros. It takes a function of the
-# model, so that it can hand it a model that sends nothing. All checks are the real ones, so a mistake is found before
-# you have waited in a queue for it:
+# `lm.dry_run` makes the call with everything but the sending; the model's answers are made up. It takes a function of
+# the model, so that it can hand it a model that sends nothing. All checks are the real ones, so a mistake is found
+# before you have waited in a queue for it:
 
 # %%
 try:
@@ -262,8 +262,17 @@ answers["steered to"] = answers["row"].map({0: "nothing", 1: "duty", 2: "consequ
 answers[["steered to", "completion"]]
 
 # %% [markdown]
-# Two texts of each say nothing about the method; notebook 04 counts. A study of many dilemmas and layers is
-# `experiments.sara.dilemma_study(lm, dilemmas)`, the same call with a remote model.
+# Two texts of each say nothing about the method; notebook 04 counts. Its study is the same call with a remote model:
+# every dilemma, every layer, both directions, and three controls. Look before you send:
+
+# %%
+dry = lm.dry_run(lambda lm: dilemma_study(lm, held_out_dilemmas(), repeats=1, progress=False))
+rows = len(held_out_dilemmas()) * lm.n_layers * (1 + 2 * len(METHODS))
+print(f"{rows:,} answers in {len(dry)} requests; functions run beside the model in each: {list(dry['calls'])}")
+dry[["request", "payload_bytes", "result_bytes", "problem"]]
+
+# %% [markdown]
+# The first request asks for all that the vectors are made of, the second for all answers.
 #
 # ## 6 · Learning without gradients
 #
@@ -358,7 +367,9 @@ else:
 len(collected)
 
 # %% [markdown]
-# A sweep with `file=` keeps its job ids by itself: stop the kernel, start it again, run the cell again.
+# A sweep or a study with `file=` keeps its job ids by itself: stop the kernel, start it again, run the cell again. And
+# a cell whose wait you stop, with the square button, says which job goes on: run it again in the same kernel, and it
+# collects that job's result.
 #
 # ## 9 · What runs where
 #

@@ -1,6 +1,7 @@
 """How strong, and at what price: preference, answers and KL against the coefficient."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,14 @@ def dose_response(
     prompts = list(dilemmas["prompt"])
     made = unit_steers(lm, prompts, duty, consequence, [layer], methods, "anchored", "all", seed)
     plain = lm.logits(prompts)
-    frames = []
-    for method, per_prompt in made.items():
-        for coefficient in coefficients:
-            steer = [coefficient * own[layer] for own in per_prompt]
-            scored = preference(lm, dilemmas, steer)
-            far = kl(lm.logits(prompts, steer), plain).tolist()
-            frames.append(scored.assign(method=method, coefficient=float(coefficient), layer=layer, kl=far))
+
+    def scores(method: str, coefficient: float, lm: SteerableModel) -> pd.DataFrame:
+        steer = [coefficient * own[layer] for own in made[method]]
+        scored = preference(lm, dilemmas, steer)
+        far = kl(lm.logits(prompts, steer), plain).tolist()
+        return scored.assign(method=method, coefficient=float(coefficient), layer=layer, kl=far)
+
+    frames = lm.together([partial(scores, method, coefficient) for method in made for coefficient in coefficients])
     return pd.concat(frames, ignore_index=True)
 
 

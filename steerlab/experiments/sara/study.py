@@ -1,6 +1,7 @@
 """Answers to dilemmas, steered and unsteered: each in a setting of its own, their shares, and what steering moved."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,7 @@ from ...methods.actadd import actadd
 from ...methods.sara import Variant, sara, shuffled
 from ...metrics import bootstrap_interval
 from ...model import SteerableModel
-from ...sweep import Setting, completions
+from ...sweep import Setting, completions, noted
 from .dilemmas import CONSEQUENCES, DUTY, PARENT
 
 Direction = Literal["duty", "consequence"]
@@ -85,6 +86,9 @@ def dilemma_study(
     Each layer draws noise of its own, so that answers pooled over layers are independent; within a layer all conditions
     share it, so that they compare pair by pair, and there are as many unsteered answers as steered ones.
 
+    With a remote model two requests: what all vectors are made of, then all answers. (Only a result beyond the limit of
+    a request is asked for in several.)
+
     Args:
         lm: the model.
         dilemmas: `id` and `prompt`.
@@ -125,24 +129,28 @@ def dilemma_study(
     chosen = list(range(lm.n_layers)) if layers is None else list(layers)
     prompts = list(dilemmas["prompt"])
     pairs: dict[Direction, tuple[str, str]] = {"duty": (duty, consequence), "consequence": (consequence, duty)}
-    conditions = [Condition("unsteered", "unsteered", 0.0)]
-    for direction in directions:
-        made = unit_steers(lm, prompts, *pairs[direction], chosen, methods, variant, when, seed)
-        for method in methods:
-            if method == "prompt":
-                conditions.append(Condition(method, direction, 0.0, heading=f"{pairs[direction][0]} "))
-            else:
-                strength = actadd_coefficient if method == "actadd" else coefficient
-                conditions.append(Condition(method, direction, strength, made[method]))
     sampling: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    size = 1 if variant == "released" else rows
-    frames = []
-    for layer in tqdm(chosen, disable=not progress, unit="layer"):
+    sampling |= {"n": repeats, "file": file, "rows": 1 if variant == "released" else rows, "progress": False}
+
+    def steers(direction: Direction, lm: SteerableModel) -> dict[str, list[ByLayer]]:
+        return unit_steers(lm, prompts, *pairs[direction], chosen, methods, variant, when, seed)
+
+    def answers(layer: int, lm: SteerableModel) -> pd.DataFrame:
         settings = [setting for one in conditions for setting in one.settings(dilemmas, layer)]
-        noise = 1000 * seed + layer
-        frames.append(
-            completions(lm, settings, n=repeats, seed=noise, file=file, rows=size, progress=False, **sampling)
-        )
+        return completions(lm, settings, seed=1000 * seed + layer, **sampling)
+
+    with noted(lm, file) as lm:
+        conditions = [Condition("unsteered", "unsteered", 0.0)]
+        made = lm.together([partial(steers, direction) for direction in directions])
+        for direction, steer in zip(directions, made, strict=True):
+            for method in methods:
+                if method == "prompt":
+                    conditions.append(Condition(method, direction, 0.0, heading=f"{pairs[direction][0]} "))
+                else:
+                    strength = actadd_coefficient if method == "actadd" else coefficient
+                    conditions.append(Condition(method, direction, strength, steer[method]))
+        bar = tqdm(chosen, disable=not progress or lm.remote is not None, unit="layer")
+        frames = lm.together(partial(answers, layer) for layer in bar)
     frame = pd.concat(frames, ignore_index=True)
     return judge_answers(frame.assign(prompt=frame["id"].map(dilemmas.set_index("id")["prompt"])), judge)
 
@@ -181,21 +189,26 @@ def unit_steers(
     when: When,
     seed: int,
 ) -> dict[str, list[ByLayer]]:
-    """What each method does to each prompt at each layer, at coefficient 1."""
-    found: dict[str, list[ByLayer]] = {}
+    """What each method does to each prompt at each layer, at coefficient 1; with a remote model one request for all."""
+    options: dict[str, Any] = {"attract": attract, "repel": repel, "layer": layers, "when": when, "variant": variant}
+    works: list[Callable[[SteerableModel], Any]] = []
     if {"sara", "shuffled"} & set(methods):
-        options: dict[str, Any] = {"attract": attract, "repel": repel, "layer": layers, "when": when}
-        if variant == "released":
-            made = [sara(lm, prompt, variant=variant, **options) for prompt in prompts]
-        else:
-            made = sara(lm, prompts, **options)
-        found["sara"] = [{site.layer: Intervention(((site, edit),)) for site, edit in one.edits} for one in made]
+        each: list[Any] = prompts if variant == "released" else [prompts]
+        works += [partial(sara, prompts=one, **options) for one in each]
+    gains = len(works)
+    if "actadd" in methods:
+        works += [partial(actadd, plus=attract, minus=repel, layer=layer) for layer in layers]
+    made = lm.together(works)
+    found: dict[str, list[ByLayer]] = {}
+    if gains:
+        own = made[:gains] if variant == "released" else made[0]
+        found["sara"] = [{site.layer: Intervention(((site, edit),)) for site, edit in one.edits} for one in own]
     if "shuffled" in methods:
         found["shuffled"] = [
             {layer: shuffled(one, 1000 * seed + layer) for layer, one in each.items()} for each in found["sara"]
         ]
     if "actadd" in methods:
-        found["actadd"] = [{layer: actadd(lm, attract, repel, layer=layer) for layer in layers}] * len(prompts)
+        found["actadd"] = [dict(zip(layers, made[gains:], strict=True))] * len(prompts)
     return {method: found[method] for method in methods if method in found}
 
 
