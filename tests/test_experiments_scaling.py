@@ -159,18 +159,22 @@ def test_mean_answers_are_means_over_prompts() -> None:
     assert frame.loc[(0.0, "correct"), ["low", "high"]].tolist() == pytest.approx([0.2, 0.4])
 
 
-def test_equal_effectiveness_is_chosen_on_the_training_side() -> None:
-    told = {"method": "ActivScalar", "seed": 0, "margin": 1.0, "lambda_f": 0.0}
+def test_equal_effectiveness_is_read_off_a_front_chosen_on_the_training_side() -> None:
+    told = {"method": "ActivScalar", "seed": 0, "margin": 1.0, "lambda_f": 0.0, "flip_rate": 1.0, "kl": 1.0}
     rows = [
-        {"lambda_m": 0.0, "split": "train", "effectiveness": 1.0, "faithfulness": 0.5},
-        {"lambda_m": 0.0, "split": "test", "effectiveness": 9.0, "faithfulness": 9.0},
-        {"lambda_m": 1.0, "split": "train", "effectiveness": 0.5, "faithfulness": 0.8},  # enough, but dearer
-        {"lambda_m": 1.0, "split": "test", "effectiveness": 0.1, "faithfulness": 0.1},
-        {"lambda_m": 9.0, "split": "train", "effectiveness": 3.0, "faithfulness": 0.1},  # cheaper, but not enough
-        {"lambda_m": 9.0, "split": "test", "effectiveness": 0.1, "faithfulness": 0.1},
+        (0.0, True, 4.0, 1.0),
+        (1.0, True, 0.0, 9.0),
+        (9.0, False, 2.0, 0.1),  # the best on the test side, but not on the training side's front
     ]
-    frame = scaling.at_equal_effectiveness(pd.DataFrame([told | row for row in rows]), levels=(2, 0.1))
-    assert frame[["level", "lambda_m", "faithfulness"]].values.tolist() == [[2, 0, 9]]
+    frame = pd.DataFrame(
+        told
+        | {"lambda_m": weight, "split": split, "front_faithfulness": chosen if split == "train" else not chosen}
+        | {"effectiveness": effectiveness, "faithfulness": faithfulness, "numbers": weight, "parameters": 5}
+        for weight, chosen, effectiveness, faithfulness in rows
+        for split in ("train", "test")
+    )
+    found = scaling.at_equal_effectiveness(frame, levels=(1, 4, 5))
+    assert found[["level", "faithfulness", "numbers", "parameters"]].values.tolist() == [[1, 7, 0.75, 5], [4, 1, 0, 5]]
 
 
 def test_a_finished_fit_is_found_again(lm: sl.SteerableModel, task: sl.tasks.Task, tmp_path: Path) -> None:

@@ -422,64 +422,85 @@ box(
 # prompt, under the unsteered bundled model itself. `metrics.classifier_scorer` puts any Hugging Face classifier there,
 # `metrics.lexicon_scorer` VADER's words.
 #
-# > **Predict first.** Up and to the left is good. Who will be there: the prompt or the vector?
+# Beside the paper's pair stands a second one: the same word against a space, as ` weddings` had it.
+#
+# > **Predict first.** Up and to the left is good. Who will be there: the prompt, the pair of opposites, or the word
+# > against a space? Each of the two words, as a heading, makes this model write of feelings.
 
 # %%
 lists = {"pleasant": (" Love", " Hate"), "unpleasant": (" Hate", " Love")}
+
+
+def both_pairs(prompts, scorer, plus, minus, n, setting):
+    """The three conditions at a setting, with the vector of the opposites and with that of one word alone."""
+    told = {"prefix": plus, "room": setting.room, "n": n, "seed": SEED, "progress": False}
+    parts = [
+        experiments.summarise_tone(
+            experiments.tone(lm, setting.vector(lm, plus, against), prompts, scorer, **told)
+        ).assign(minus=against.strip() or "space")
+        for against in (minus, " ")
+    ]
+    return pd.concat(parts)
+
+
 parts = []
 for wanted, (plus, minus) in lists.items():
     [other] = set(lists) - {wanted}
     scorer = metrics.word_scorer(data.words(wanted), data.words(other))
     for name, setting in picked.items():
-        scored = experiments.tone(
-            lm,
-            setting.vector(lm, plus, minus),
-            data.prompts("pleased"),
-            scorer,
-            prefix=plus,
-            room=setting.room,
-            n=2 if QUICK else 50,
-            seed=SEED,
-            progress=False,
-        )
-        parts.append(experiments.summarise_tone(scored).assign(setting=name, towards=wanted))
-tone = full("tone", pd.concat(parts), ["setting", "towards", "condition"])
+        scored = both_pairs(data.prompts("pleased"), scorer, plus, minus, 2 if QUICK else 50, setting)
+        parts.append(scored.assign(setting=name, towards=wanted))
+tone = full("tone", pd.concat(parts), ["setting", "towards", "minus", "condition"])
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 for ax, towards in zip(axes, lists, strict=True):
     own = tone[tone.towards == towards]
-    shown = own.assign(condition=np.where(own.condition == "steered", "steered, " + own.setting, own.condition))
+    steered = own.setting + ", minus " + own["minus"]
+    shown = own.assign(condition=np.where(own.condition == "steered", steered, own.condition))
     plots.tradeoff(shown.drop_duplicates("condition"), ax=ax, labels=("disfluency", f"{towards} completions"))
 plt.show()
 
 # %%
-steer = strong.vector(lm, " Love", " Hate")
-rude = experiments.tone(
-    lm,
-    steer,
-    data.prompts("rude"),
-    metrics.word_scorer(data.words("rude")),
-    prefix=" Love",
-    room=strong.room,
-    n=4 if QUICK else 84,
-    seed=SEED,
-    progress=False,
+rude = both_pairs(
+    data.prompts("rude"), metrics.word_scorer(data.words("rude")), " Love", " Hate", 4 if QUICK else 84, strong
 )
-toxicity = full("toxicity", experiments.summarise_tone(rude).assign(setting="strongest"), ["setting", "condition"])
-rude_share = toxicity[toxicity.setting == "strongest"].set_index("condition")
-flips = tone[tone.setting == "strongest"].set_index(["towards", "condition"])
+toxicity = full("toxicity", rude.assign(setting="strongest"), ["setting", "minus", "condition"])
+
+
+def told_by_pair(rows):
+    """Shares and disfluency of the three conditions, the steered one with either vector."""
+    rows = rows[rows.setting == "strongest"].drop_duplicates(["minus", "condition"]).set_index(["minus", "condition"])
+    opposite = next(minus for minus, _ in rows.index if minus != "space")
+    columns = {"unsteered": (opposite, "zero"), "prompted": (opposite, "prompted")}
+    columns |= {f"steered, minus {minus}": (minus, "steered") for minus in (opposite, "space")}
+    return "; ".join(
+        f"{name} {percent(rows.loc[key])}, disfluency {rows.loc[key, 'disfluency']:.0f}"
+        for name, key in columns.items()
+    )
+
+
+def moves(rows, minus):
+    """Whether the steered share lies above the unsteered one's interval."""
+    rows = rows[(rows.setting == "strongest") & (rows["minus"] == minus)].set_index("condition")
+    return rows.loc["steered", "low"] > rows.loc["zero", "high"]
+
+
+reasons = []
+for towards, (_, minus) in lists.items():
+    own = tone[tone.towards == towards]
+    opposites, alone = moves(own, minus.strip()), moves(own, "space")
+    reasons.append(
+        f"{towards}: the pair of opposites {'moves' if opposites else 'does not move'} the tone, "
+        f"the word against a space {'does' if alone else 'does not'}"
+    )
 box(
     "positive to negative 0.21 unsteered, 0.27 prompted, 0.40 steered; disfluency 17, 18, 29. Toxicity 0.127 to 0.101; "
     "disfluency 16 to 20 (final version; it withdraws the claim of state of the art)",
-    "<br>".join(
-        f"{towards}: unsteered {percent(flips.loc[(towards, 'zero')])}, prompted "
-        f"{percent(flips.loc[(towards, 'prompted')])}, steered {percent(flips.loc[(towards, 'steered')])}; disfluency "
-        + ", ".join(f"{flips.loc[(towards, one)]['disfluency']:.0f}" for one in ("zero", "prompted", "steered"))
-        for towards in lists
-    )
-    + "<br>rude words: "
-    + ", ".join(f"{one} {percent(rude_share.loc[one])}" for one in ("zero", "prompted", "steered")),
-    "another scorer, another judge of fluency, other prompts: compare the order of the three, not the numbers. The "
-    "setting was chosen for weddings, not for tone, and the paper searched one for each task",
+    "<br>".join(f"{towards}: {told_by_pair(tone[tone.towards == towards])}" for towards in lists)
+    + f"<br>rude words: {told_by_pair(toxicity)}",
+    "; ".join(reasons) + ". What two headings have in common, that they are headings at all, cancels in their "
+    "difference; this model reads the tone only off a heading that is whole. Setting: chosen for weddings, the paper "
+    "searched one for each task. Another scorer, another judge of fluency, other prompts: compare the order, not the "
+    "numbers",
 )
 
 # %% [markdown]

@@ -457,14 +457,12 @@ plt.show()
 # %% [markdown]
 # Points are settings on held-out prompts, crosses the same on training prompts; the lines are the held-out fronts of
 # one seed. *Minimality* adds up different things for the two methods, scalars and components of vectors, so look at
-# how many numbers there are as well. What does each pay for the same effectiveness? The setting is chosen on the
-# training side, and measured on the other:
+# how many numbers there are as well. What does each pay for the same effectiveness? The settings are those of the
+# training side's front; they are measured on held-out prompts, and read off there between neighbours:
 
 # %%
 equal = pd.concat(scaling.at_equal_effectiveness(fronts[fronts["task"] == name]).assign(task=name) for name in names)
-paid = equal.groupby(["task", "level", "method"])[
-    ["effectiveness", "faithfulness", "flip_rate", "numbers", "locations", "parameters"]
-].mean()
+paid = equal.groupby(["task", "level", "method"])[["faithfulness", "kl", "flip_rate", "numbers", "parameters"]].mean()
 paid.round(2)
 
 # %%

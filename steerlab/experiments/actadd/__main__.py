@@ -133,10 +133,14 @@ def _text_sweep(lm: SteerableModel, plus: str, texts: Mapping[str, Sequence[str]
 def _tones(
     lm: SteerableModel, ask: Ask, choice: Choice, prompts: Sequence[str], scorer: Scorer, plus: str, minus: str
 ) -> pd.DataFrame:
-    """About n completions at a setting, shared by the prompts."""
+    """About n completions at a setting, shared by the prompts: the paper's pair, and its first half against a space."""
     told: dict[str, Any] = {"prefix": plus, "room": choice.room, "seed": ask.seed, "file": ask.file}
-    steer, n = choice.vector(lm, plus, minus), math.ceil(ask.n / len(prompts))
-    return summarise_tone(tone(lm, steer, prompts, scorer, n=n, **told))
+    n = math.ceil(ask.n / len(prompts))
+    parts = {
+        against: summarise_tone(tone(lm, choice.vector(lm, plus, against), prompts, scorer, n=n, **told))
+        for against in (minus, " ")
+    }
+    return pd.concat([part.assign(minus=against.strip() or "space") for against, part in parts.items()])
 
 
 def _tone(lm: SteerableModel, ask: Ask) -> Frames:

@@ -115,19 +115,29 @@ def _undominated(points: pd.DataFrame) -> pd.Series:
 
 
 def at_equal_effectiveness(frame: pd.DataFrame, levels: Sequence[float] = (1, 2, 5, 10)) -> pd.DataFrame:
-    """What each method of `pareto` pays in faithfulness for the same effectiveness.
+    """What each method pays for the same effectiveness.
 
-    The setting is chosen on the training side: of those that are at most `level` nats short of the margin there, the
-    most faithful one. It is measured on the test side.
+    The settings are those of the front on the training side; they are measured on the test side, and read off there
+    between neighbours, in a straight line.
+
+    Args:
+        frame: of `pareto`.
+        levels: of effectiveness on the test side, in nats; small is strong.
 
     Returns:
-        One row per level, method and seed that reaches it: `level`, and the setting's row of `frame` on the test side.
+        One row per method, seed and level between the strongest and the weakest of these settings: `level`, with
+        `faithfulness`, `kl`, `flip_rate` and `numbers` there, and `parameters`.
     """
-    index = ["method", "seed", "margin", "lambda_f", "lambda_m"]
-    train, test = (frame[frame["split"] == split].set_index(index) for split in ("train", "test"))
+    index, names = ["margin", "lambda_f", "lambda_m"], ["faithfulness", "kl", "flip_rate", "numbers", "parameters"]
     found = []
-    for level in levels:
-        enough = train[train["effectiveness"] <= level]
-        chosen = enough.groupby(["method", "seed"])["faithfulness"].idxmin()
-        found.append(test.loc[list(chosen)].reset_index().assign(level=level))
-    return pd.concat(found, ignore_index=True)
+    for (method, seed), rows in frame.groupby(["method", "seed"], sort=False):
+        train, test = (rows[rows["split"] == split].set_index(index) for split in ("train", "test"))
+        front = test.loc[train.index[train["front_faithfulness"]]].sort_values("effectiveness")
+        known = front["effectiveness"]
+        found += [
+            {"method": method, "seed": seed, "level": level}
+            | {name: float(np.interp(level, known, front[name])) for name in names}
+            for level in levels
+            if known.min() <= level <= known.max()
+        ]
+    return pd.DataFrame(found, columns=["method", "seed", "level", *names])
