@@ -1,4 +1,8 @@
-"""Panels for notebooks: ipywidgets controls in front of the functions of the package, nothing else."""
+"""Panels for notebooks: ipywidgets controls in front of the functions of the package, nothing else.
+
+All can be used with the keyboard. Notebook 7, unlike JupyterLab, takes the arrow keys for itself where a slider has the
+focus: there Page Up, Page Down, Home and End move it, or a number typed beside it, with Enter.
+"""
 
 from .comparison import compare
 from .dilemma import sara_panel

@@ -14,7 +14,7 @@ from ..intervention import Intervention
 from ..metrics import kl
 from ..model import SteerableModel
 from ..strength import strength_for_kl, strength_for_size
-from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls
+from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, prose, sampling_controls
 from .playground import Saved, read_saved, saved_code, side_by_side
 
 TARGETS = tuple(float(f"{10 ** (i / 10):.2g}") for i in range(-20, 14))
@@ -77,7 +77,7 @@ class Compare(Panel[CompareState]):
             else {"intervention": name, "strength β": f"{found:.3g}", "KL, nats": f"{self.moved[name]:.3f}"}
             for name, found in self.strengths().items()
         ]
-        return pd.DataFrame(rows).to_html(index=False, border=0)
+        return prose(pd.DataFrame(rows).to_html(index=False, border=0, justify="left", col_space="9em"))
 
     def samples(self) -> pd.DataFrame:
         """Completions of each, all drawn with the same noise."""

@@ -16,7 +16,7 @@ from ..judges import Judge
 from ..methods.sara import sara
 from ..metrics import kl
 from ..model import SteerableModel
-from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls, wrapped
+from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, prose, sampling_controls, wrapped
 from .playground import side_by_side
 
 OWN = "(own)"
@@ -125,7 +125,8 @@ class SaraPanel(Panel[SaraState]):
         found["told"] = [f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in found.itertuples()]
         table = found.pivot(index="condition", columns="group", values="told").reindex(frame["condition"].unique())
         table.index.name = table.columns.name = None
-        return f"<p>Shares by the judge <i>{escape(judge.name)}</i>, 95 % intervals:</p>" + table.to_html(border=0)
+        note = f"<p>Shares by the judge <i>{escape(judge.name)}</i>, 95 % intervals:</p>"
+        return prose(note + table.to_html(border=0, justify="left", col_space="9em"))
 
     def _build(self, prompt: str, attract: str, repel: str, layer: int, when: Any) -> Intervention:
         return sara(self.lm, prompt, attract=attract, repel=repel, layer=layer, when=when)

@@ -358,6 +358,11 @@ def wrapped(widgets: Sequence[Any]) -> w.HBox:
     return w.HBox(list(widgets), layout=w.Layout(flex_flow="row wrap"))
 
 
+def prose(text: str) -> str:
+    """HTML whose lines are as close as a page's; in a widget they are as far apart as controls."""
+    return f'<div style="line-height:1.5">{text}</div>'
+
+
 def png(figure: Figure) -> bytes:
     """A figure as a PNG, for an image widget; drawn once, where `savefig` draws it twice."""
     figure.set_dpi(DPI)

@@ -16,7 +16,7 @@ from ..intervention import Intervention
 from ..methods.actadd import actadd
 from ..metrics import disfluency, kl
 from ..model import SteerableModel, load_intervention
-from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, sampling_controls
+from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, prose, sampling_controls
 
 ACTADD = "ActAdd"
 Saved = Mapping[str, Intervention | str | Path]
@@ -157,7 +157,8 @@ def side_by_side(
     medians = scored.groupby("condition", sort=False)["perplexity"].median()
     told = " · ".join(f"{escape(str(name))} <b>{value:.1f}</b>" for name, value in medians.items())
     table = plots.completions_html(frame, words, against="unsteered", limit=12).data
-    return f"<p>Perplexity under the unsteered model, median: {told}. Underlined: differs from unsteered.</p>{table}"
+    note = f"<p>Perplexity under the unsteered model, median: {told}. Underlined: differs from unsteered.</p>"
+    return prose(note + table)
 
 
 def _controls(layers: int, methods: list[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..model import SteerableModel
 from ..objective import difference
 from ..tasks import answer_tokens
 from .grid import LARGEST, Cell, Grid
-from .panel import WIDE, Held, Panel, make, make_state, wrapped
+from .panel import WIDE, Held, Panel, make, make_state, prose, wrapped
 
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 
@@ -107,7 +107,7 @@ class ScalarMap(Panel[ScalarState]):
         told = [f"all {len(on)} locations: {self._verdict(every=True)}"]
         if not on.all():
             told.append(f"those that are on ({int(on.sum())} of {len(on)}): {self._verdict()}")
-        return '<div style="line-height:1.5">With ' + "<br>With ".join(told) + "</div>"
+        return prose("With " + "<br>With ".join(told))
 
     def code(self) -> str:
         """The lines that reproduce the answers."""

@@ -14,7 +14,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from .. import plots
 from ..metrics import has_topic_word, means
 from .grid import LARGEST, Cell, Grid
-from .panel import WIDE, Panel, make, make_state
+from .panel import WIDE, Panel, make, make_state, prose
 
 RESULTS = frozenset({"value", "share", "low", "high", "n", "count", "kl", "entropy", "logprob", "perplexity"})
 RESULTS |= {"prompt", "completion", "sample", "n_tokens", "seed", "confidence", "distinct", "preference"}
@@ -103,9 +103,10 @@ class SweepBrowser(Panel[SweepState]):
         if chosen.empty:
             self.completions.value = f"<p>No rows at {escape(named)}.</p>"
         elif "completion" in chosen:
-            self.completions.value = plots.completions_html(chosen.assign(at=named), self.words, by="at").data
+            self.completions.value = prose(plots.completions_html(chosen.assign(at=named), self.words, by="at").data)
         else:
-            self.completions.value = f"<p>{escape(named)}</p>" + chosen.head(8).to_html(index=False, border=0)
+            table = chosen.head(8).to_html(index=False, border=0, justify="left", col_space="6em")
+            self.completions.value = prose(f"<p>{escape(named)}</p>{table}")
 
     def code(self) -> str:
         """The lines that draw the same picture."""

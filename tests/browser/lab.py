@@ -26,6 +26,8 @@ WAITING = """error => {
     return document.querySelector(error) !== null || !prompts.some(text => text.includes("*"));
 }"""
 
+FADED = "() => !document.getAnimations().some(one => one instanceof CSSTransition)"
+
 # Notes when a key goes down and when a picture has loaded, in milliseconds, and how often a long run began.
 WATCH = """root => {
     const seen = window.seen = {keys: [], pictures: [], runs: 0};
@@ -41,26 +43,24 @@ WATCH = """root => {
 }"""
 
 # The least contrast of the panel's texts with what is behind them, as WCAG 2 defines it, and the text that has it.
-# What is disabled or disappearing is left out, as there.
+# What is translucent is mixed with what shows through; what is disabled or disappearing is left out, as there.
 CONTRAST = """root => {
     const parse = colour => (colour.match(/[\\d.]+/g) ?? []).map(Number);
     const light = colour => {
         const [r, g, b] = colour.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
-    const behind = element => {
-        for (let at = element; at; at = at.parentElement) {
-            const [r, g, b, alpha = 1] = parse(getComputedStyle(at).backgroundColor);
-            if (alpha > 0.99) return [r, g, b];
-        }
-        return [255, 255, 255];
-    };
+    const over = ([r, g, b, alpha = 1], under) => [r, g, b].map((v, i) => alpha * v + (1 - alpha) * under[i]);
+    const back = at => parse(getComputedStyle(at).backgroundColor);
+    const behind = at => at ? over(back(at), behind(at.parentElement)) : [255, 255, 255];
+    const opacity = at => at ? getComputedStyle(at).opacity * opacity(at.parentElement) : 1;
     let worst = [21, ""];
     for (const element of root.querySelectorAll("*")) {
         const own = [...element.childNodes].filter(node => node.nodeType === Node.TEXT_NODE);
-        const text = (element.value ?? own.map(node => node.data).join("")).toString().trim();
+        const text = (element.value || own.map(node => node.data).join("")).toString().trim();
         if (!text || element.disabled || element.tagName === "OPTION" || !element.checkVisibility()) continue;
-        const pair = [light(parse(getComputedStyle(element).color).slice(0, 3)), light(behind(element))].sort();
+        const [r, g, b, alpha = 1] = parse(getComputedStyle(element).color), under = behind(element);
+        const pair = [light(over([r, g, b, alpha * opacity(element)], under)), light(under)];
         const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
         if (ratio < worst[0]) worst = [ratio, `${element.tagName} ${element.className}: ${text.slice(0, 60)}`];
     }
@@ -176,8 +176,8 @@ class NotebookPage:
         """Choose a theme."""
         self.menu("Settings", "Theme", name)
         light = "true" if name.endswith("Light") else "false"
-        self.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for()
-        self.page.wait_for_timeout(500)  # colours fade
+        self.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")  # it has no height
+        self.page.wait_for_function(FADED)
 
     def show_files(self, shown: bool) -> None:
         """Open or close the file browser, which takes a fifth of the page."""
@@ -236,6 +236,13 @@ class PanelOnPage:
         self.page.keyboard.press("Delete")
         self.page.keyboard.type(text)
         self.page.keyboard.press("Tab")
+
+    def write_number(self, label: str, text: str) -> None:
+        """Write a slider's number beside it; Enter makes it the value."""
+        self.control(label).locator(".widget-readout").click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.type(text)
+        self.page.keyboard.press("Enter")
 
     def source(self) -> str:
         """The address of the picture; a new picture has another."""

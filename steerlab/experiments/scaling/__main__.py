@@ -31,7 +31,7 @@ from .maps import (
     vector_changes,
 )
 from .pareto import pareto, pareto_of_tasks
-from .settings import CHEAP, CHECKED, DYNAMIC, FREE, SOFT, STREAM, SUBLAYERS, TASKS, THOROUGH
+from .settings import CHEAP, CHECKED, FREE, SOFT, STREAM, SUBLAYERS, TASKS, THOROUGH
 from .table import table
 
 Ask = argparse.Namespace
@@ -81,7 +81,7 @@ def _maps(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
     tasks = (task_of_lengths(lm, ask.n), task_of_lengths(lm, min(ask.n, 100), capitals=True))
-    found = [lengths(lm, task, DYNAMIC, seeds=ask.seeds, **_options(ask)).assign(task=task.name) for task in tasks]
+    found = [lengths(lm, task, SOFT, seeds=ask.seeds, **_options(ask)).assign(task=task.name) for task in tasks]
     return {"lengths": pd.concat(found, ignore_index=True)}
 
 
