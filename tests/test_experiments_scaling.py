@@ -139,7 +139,9 @@ def test_lengths_that_were_never_seen(lm: sl.SteerableModel, capitals: bool) -> 
     seen = frame.groupby("length")["seen"].agg(["min", "max"]).astype(bool)
     assert (seen["min"] == seen["max"]).all()
     assert seen["min"].sum() == 2 and len(seen) == 5  # two openings in the training, three more in the test
-    assert len(frame) == len(task.test)
+    sizes = frame["split"].value_counts()
+    assert sizes.to_dict() == {"train": len(task.train), "test": len(task.test)}
+    assert frame.loc[frame["split"] == "train", "seen"].all()
 
 
 def test_the_strongest_scalars_of_each_prompt(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:

@@ -31,7 +31,7 @@ from .maps import (
     vector_changes,
 )
 from .pareto import pareto, pareto_of_tasks
-from .settings import CHEAP, CHECKED, FREE, SOFT, STREAM, SUBLAYERS, TASKS, THOROUGH
+from .settings import CHEAP, CHECKED, DYNAMIC, FREE, SOFT, STREAM, SUBLAYERS, TASKS, THOROUGH
 from .table import table
 
 Ask = argparse.Namespace
@@ -80,8 +80,11 @@ def _maps(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
-    tasks = (task_of_lengths(lm, ask.n), task_of_lengths(lm, min(ask.n, 100), capitals=True))
-    found = [lengths(lm, task, SOFT, seeds=ask.seeds, **_options(ask)).assign(task=task.name) for task in tasks]
+    names, capitals = task_of_lengths(lm, ask.n), task_of_lengths(lm, min(ask.n, 100), capitals=True)
+    found = [
+        lengths(lm, task, objective, seeds=ask.seeds, **_options(ask)).assign(task=task.name)
+        for task, objective in ((names, DYNAMIC), (capitals, SOFT))
+    ]
     return {"lengths": pd.concat(found, ignore_index=True)}
 
 
@@ -120,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: runs experiments, and writes each frame to OUT/scaling_NAME.csv."""
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="Activation scaling.")
     parser.add_argument("experiment", choices=["all", *RUNS])
-    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of the CSV files")
+    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
     parser.add_argument("--fits", type=Path, default=Path("build/fits"), help="where finished fits are kept")
     parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))

@@ -42,10 +42,13 @@ def lengths(
 
 
 def by_length(lm: SteerableModel, task: Task, intervention: Intervention) -> pd.DataFrame:
-    """What an intervention does to each test prompt: the columns of `score`, `length` in tokens, `seen` in training."""
-    train, test = ([len(lm.tokens(prompt)) for prompt in side["prompt"]] for side in (task.train, task.test))
-    rows = score(lm, task.test, intervention).assign(length=test)
-    return rows.assign(seen=rows["length"].isin(train))
+    """What an intervention does to each prompt: what `score` tells, `split`, `length` in tokens, `seen` in training."""
+    parts = []
+    for split, side in (("train", task.train), ("test", task.test)):
+        tokens = [len(lm.tokens(prompt)) for prompt in side["prompt"]]
+        parts.append(score(lm, side, intervention).assign(split=split, length=tokens))
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(seen=rows["length"].isin(parts[0]["length"]))
 
 
 def task_of_lengths(lm: SteerableModel, n: int = 200, seed: int = 0, *, capitals: bool = False) -> Task:

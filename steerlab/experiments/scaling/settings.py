@@ -31,8 +31,10 @@ TASKS: Mapping[str, Callable[[SteerableModel, int], Task]] = MappingProxyType(
 USUAL = Objective()
 
 SOFT = Objective(margin=10, faithfulness=0.1, minimality=0.01)
-"""Of the table and of the lengths: capitals don't flip where faithfulness weighs as much as effectiveness, and
-DynScalar's components all count, so that minimality must weigh less than for scalars."""
+"""Of the table, and of capitals: they don't flip where faithfulness weighs as much as effectiveness."""
+
+DYNAMIC = Objective(margin=10, faithfulness=1, minimality=0.01)
+"""Of DynScalar: the components of w all count, so that minimality must weigh less than for scalars."""
 
 FREE = Objective(margin=10, faithfulness=1, minimality=0)
 """Of vectors that are compared with each other: the l1 norm of so many components would keep them where they began."""
