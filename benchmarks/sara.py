@@ -46,33 +46,39 @@ SIZE = 0.3
 # --- cost ----------------------------------------------------------------------------------------------------------
 
 
-def study(lm: sl.SteerableModel, dilemma: pd.DataFrame, new: int) -> None:
-    dilemma_study(lm, dilemma, repeats=REPEATS, methods=METHODS, max_new_tokens=new, progress=False)
+def study(lm: sl.SteerableModel, dilemma: pd.DataFrame, new: int) -> pd.DataFrame:
+    return dilemma_study(lm, dilemma, repeats=REPEATS, methods=METHODS, max_new_tokens=new, progress=False)
 
 
-def unsteered(lm: sl.SteerableModel, dilemma: pd.DataFrame, new: int) -> None:
+def unsteered(lm: sl.SteerableModel, dilemma: pd.DataFrame, steps: list[int]) -> None:
+    """As many answers, in batches that go on as long as the study's: steered answers end later, or earlier."""
     rows = 1 + 2 * len(METHODS)
     prompts, samples = [dilemma["prompt"][0]] * (rows * REPEATS), list(range(REPEATS)) * rows
-    for layer in range(lm.n_layers):
-        lm.complete(prompts, samples=samples, max_new_tokens=new, temperature=0.8, top_p=0.3, seed=layer)
+    for layer, new in enumerate(steps):
+        told = {"temperature": 0.8, "top_p": 0.3, "seed": layer, "max_new_tokens": new, "min_new_tokens": new}
+        lm.complete(prompts, samples=samples, **told)
 
 
 def cost(lm: sl.SteerableModel, rounds: int, new: int) -> None:
     dilemma = load_dilemmas("test").head(1)
-    runs: list[Callable[[sl.SteerableModel, pd.DataFrame, int], None]] = [study, unsteered]
-    for run in runs:
-        run(lm, dilemma, 2)  # warm up
-    times: dict[tuple[str, str], list[float]] = {(clock, run.__name__): [] for clock in CLOCKS for run in runs}
+    longest = study(lm, dilemma, new).groupby("layer")["n_tokens"].max()  # a warm-up, too
+    steps = (longest + 1).clip(upper=new).tolist()  # the end of an answer is a token as well
+    unsteered(lm, dilemma, steps)
+    runs: dict[str, Callable[[], object]] = {
+        "study": lambda: study(lm, dilemma, new),
+        "unsteered": lambda: unsteered(lm, dilemma, steps),
+    }
+    times: dict[tuple[str, str], list[float]] = {(clock, name): [] for clock in CLOCKS for name in runs}
     for _ in range(rounds):
-        for run in random.sample(runs, 2):
+        for name in random.sample(sorted(runs), 2):
             began = {clock: read() for clock, read in CLOCKS.items()}
-            run(lm, dilemma, new)
+            runs[name]()
             for clock, read in CLOCKS.items():
-                times[clock, run.__name__].append(read() - began[clock])
+                times[clock, name].append(read() - began[clock])
     answers = lm.n_layers * REPEATS * (1 + 2 * len(METHODS))
     print(f"{lm!r}: {answers} answers of {new} tokens, {rounds} rounds")
     for clock in CLOCKS:
-        steered, plain = (times[clock, run.__name__] for run in runs)
+        steered, plain = (times[clock, name] for name in runs)
         ratio = np.median(np.divide(steered, plain))
         medians = f"study {np.median(steered):.1f} s, unsteered {np.median(plain):.1f} s"
         print(f"{clock}: {medians}, ratio {ratio:.3f} (at most {TARGET}: {'met' if ratio <= TARGET else 'MISSED'})")
