@@ -4,6 +4,7 @@ PIP_ARGS ?=
 EXTRAS := lab,dev
 BIN := .venv/bin
 STAMP := .venv/.installed
+BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tour test fast lint lab notebooks clean distclean
@@ -27,10 +28,10 @@ tour: setup ## run notebooks 00 and 02 on the bundled model, print what steering
 	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py tour
 
 test: lint ## lint, types, all tests and every notebook from top to bottom
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(BESIDE)
 
 fast: lint ## the same without the slow tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(BESIDE) -m "not slow"
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check

@@ -38,6 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*was never reached. the loop asked for a step:UserWarning")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests: whole notebooks first, one by one; of other files all tests together."""
+    items.sort(key=lambda item: "runs_from_top_to_bottom" not in item.name)
+    for item in items:
+        if "runs_from_top_to_bottom" not in item.name:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     """Each family in turn."""

@@ -4,6 +4,7 @@ Screenshots go to build/browser.
 """
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -67,7 +68,7 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
 
     def line(text: str) -> None:
         with capsys.disabled():
-            print(f"\n{text}", flush=True)
+            print(f"\n{text}", file=sys.stderr, flush=True)  # a process beside others has no other way out
 
     return line
 
