@@ -85,7 +85,7 @@ def test_torch_is_pinned(project: dict[str, Any]) -> None:
     [
         ["-e ."],
         ["-e .[lab]"],
-        ["-e .[lab,dev,gpu]"],
+        ["-e .[lab,dev,data]"],
         ["-e .[lab,dev]", "numpy<2"],
         ["-e .[lab,dev]", "nnterp"],
         ["torch==2.13.0", "nnsight"],

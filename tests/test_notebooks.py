@@ -215,3 +215,8 @@ def test_build_check_and_tour(committed: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert tool.main(["check", "99_nowhere"]) == 1
     assert "no notebook '99_nowhere'" in capsys.readouterr().err
+
+
+def test_a_page_is_told_in_words() -> None:
+    html = "<style>p {color: red}</style><p>two &amp; two</p><table><tr><td>one</td> <td><b>four</b></td></tr></table>"
+    assert tool.page_text(html) == "two & two\none | four"

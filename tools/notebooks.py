@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,16 @@ def tour_text(notebook: NotebookNode) -> str:
             if output.output_type == "stream" and output.name == "stdout":
                 texts.append(output.text)
             elif "image/png" not in data:
-                texts.append(data.get("text/plain", ""))
+                plain = data.get("text/plain", "")
+                texts.append(page_text(data["text/html"]) if plain.startswith("<IPython") else plain)
     return "\n".join(text.rstrip() for text in texts if text.strip())
+
+
+def page_text(html: str) -> str:
+    """The words of a page, a line for each row of a table."""
+    html = re.sub(r"</t[dh]>(?=\s*<t[dh])", " | ", re.sub(r"</(tr|p|div)>", "\n", html))
+    lines = re.sub(r"<style.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL)
+    return "\n".join(" ".join(unescape(line).split()) for line in lines.splitlines() if line.strip())
 
 
 def write_html(notebook: NotebookNode, path: Path) -> None:
