@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -318,6 +319,19 @@ def test_summarise_tone_by_hand() -> None:
 # --- what is in the vector ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
+    """The settings that an experiment asks completions of; each gets the same one."""
+    asked: list[Setting] = []
+
+    def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
+        asked.extend(settings)
+        return pd.DataFrame([{**one.columns, "completion": "a bride"} for one in settings])
+
+    monkeypatch.setattr(topics, "completions", fake)
+    return asked
+
+
 def test_random_vectors_divide_kl_by_entropy_behind_the_vector(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
     prompt = "The dog said that it"
     frame = ex.random_vectors(lm, vector, [prompt, "I"], draws=2, nonsense=" qz", progress=False)
@@ -347,14 +361,7 @@ def test_dimension_sweep_adds_the_first_part(lm: sl.SteerableModel, vector: sl.I
     assert frame["completion"].nunique() > 2
 
 
-def test_place_sweep_places(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
-        seen.extend(settings)
-        return pd.DataFrame([{**one.columns, "completion": "a bride"} for one in settings])
-
-    monkeypatch.setattr(topics, "completions", fake)
+def test_place_sweep_places(lm: sl.SteerableModel, seen: list[Setting]) -> None:
     frame = ex.place_sweep(lm, layer=1, coefficient=2)
     assert frame["condition"].tolist() == ["front", "middle", "back", "pad"] and frame["hit"].all()
     edits = {one.columns["condition"]: one.steer.edits[0][1] for one in seen if one.steer}
@@ -366,14 +373,7 @@ def test_place_sweep_places(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPat
     assert all(torch.equal(edit.shift, edits["front"].shift) for edit in edits.values())
 
 
-def test_just_tokens_moves_the_vectors_of_every_layer(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
-        seen.extend(settings)
-        return pd.DataFrame([{**one.columns, "completion": "a bride"} for one in settings])
-
-    monkeypatch.setattr(topics, "completions", fake)
+def test_just_tokens_moves_the_vectors_of_every_layer(lm: sl.SteerableModel, seen: list[Setting]) -> None:
     frame = ex.just_tokens(lm, layer=2, coefficient=3)
     assert frame["source"].tolist() == [0, 0, 1, 1, 2, 2]
     site = sl.Site("resid_pre", 2)
@@ -384,6 +384,32 @@ def test_just_tokens_moves_the_vectors_of_every_layer(lm: sl.SteerableModel, mon
         wanted = own.norm()[site] if one.columns["condition"] == "stretched" else next(iter(other.norm().values()))
         assert one.steer.norm()[site] == pytest.approx(wanted, rel=1e-5)
         assert torch.cosine_similarity(one.steer.edits[0][1].shift[1], other.edits[0][1].shift[1], dim=0) > 0.9999
+
+
+def test_shared_part_takes_a_pair_apart_and_puts_it_together(lm: sl.SteerableModel, seen: list[Setting]) -> None:
+    frame = ex.shared_part(lm, " weddings", [" ships", " dogs"], layer=1, coefficient=3, room=True, seed=4)
+    names = ["zero", "difference", "shared", "restored", "random"]
+    assert frame["condition"].tolist() == names * 2 and frame["minus"].tolist() == [" ships"] * 5 + [" dogs"] * 5
+    steer = {one.columns["condition"]: one.steer for one in seen[5:]}
+
+    def shift(one: sl.Intervention | None) -> torch.Tensor:
+        assert one is not None and one.sites == (sl.Site("resid_pre", 1),)
+        [(_, edit)] = one.edits
+        assert edit.shift is not None
+        return edit.shift
+
+    def pair(plus: str, minus: str) -> torch.Tensor:
+        return shift(sl.actadd(lm, plus, minus, layer=1, coefficient=3))
+
+    wedding, dogs = pair(" weddings", " "), pair(" dogs", " ")
+    assert steer["zero"] is None and seen[5].prompt == ex.PROMPT
+    torch.testing.assert_close(shift(steer["difference"]), pair(" weddings", " dogs"))
+    torch.testing.assert_close(shift(steer["shared"]), (wedding + dogs) / 2)
+    torch.testing.assert_close(shift(steer["restored"]), wedding)
+    noise = shift(steer["random"]) - (wedding - dogs) / 2
+    torch.testing.assert_close(noise.norm(dim=-1), ((wedding + dogs) / 2).norm(dim=-1))
+    assert torch.cosine_similarity(noise[1], (wedding + dogs)[1], dim=0) < 0.9
+    assert all(len(one.prompt) == len(lm.tokens(ex.PROMPT)) + 1 for one in seen[6:])  # one space of room
 
 
 def test_topic_control_counts_each_topics_own_words(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,6 +441,54 @@ def test_relative_sizes_have_a_row_per_layer(lm: sl.SteerableModel) -> None:
     shift = sl.actadd(lm, " weddings", " ", layer=1).edits[0][1].shift
     assert shift is not None
     assert frame["size"][1] == pytest.approx((shift[1].norm() / stream).item(), rel=1e-4)
+
+
+# --- what it must cost --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [False, True])
+def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel, room: bool) -> None:
+    prompts, options = ["The dog said that it", "Once there was a"], {"n": 2, "max_new_tokens": 6, "seed": 3}
+    words = ["e", "a", "o", "i", "u", "s", "t"]
+    frame = ex.price(
+        lm, layer=1, coefficients=(2, 0), prompts=prompts, words=words, room=room, progress=False, **options
+    )
+    assert frame["coefficient"].tolist() == [0, 2]
+    assert frame.loc[0, ["ratio", "ratio_low", "ratio_high", "floor"]].tolist() == [1, 1, 1, 1]
+    steer = sl.actadd(lm, " weddings", " ", layer=1, coefficient=2)
+    laid = sl.make_room(lm, prompts, steer) if room else prompts
+    steered = pd.concat([lm.generate(one, steer, **options) for one in laid])
+    assert frame["share"][1] == ex.count_topic_words(steered, words)["hit"].mean()
+    own = lm.generate(prompts, **options)
+    shifts = []
+    for prompt, place in zip(prompts, laid, strict=True):
+        for text in own.loc[own["prompt"] == prompt, "completion"]:
+            plain = lm.logprobs(text, given=prompt)["logprob"]
+            shifts += (lm.logprobs(text, steer, given=place)["logprob"] - plain).tolist()
+    assert frame["ratio"][1] == pytest.approx(np.exp(-np.mean(shifts)), rel=1e-4)
+    assert frame["tokens"].tolist() == [len(shifts) / 4] * 2
+
+
+def test_the_least_cost_by_hand() -> None:
+    assert ex.floor(0, 0.55, 40) == pytest.approx(0.45 ** (-1 / 40))  # nothing but to leave out what has no hit
+    assert ex.floor(0.3, 0.3, 10) == 1
+    assert ex.floor(0, 1, 40) == np.inf
+    nats = 0.1 * np.log(0.1 / 0.6) + 0.9 * np.log(0.9 / 0.4)
+    assert ex.floor(0.1, 0.6, 20) == pytest.approx(np.exp(nats / 20))
+
+
+def test_no_model_beats_the_least_cost() -> None:
+    """Two Markov chains over three tokens, and a hit where the last of them occurs: all 81 texts of four counted."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        plain, steered = rng.dirichlet(np.ones(3), size=(2, 3))
+        texts = list(product(range(3), repeat=4))
+        odds = [
+            np.array([np.prod([chain[a, b] for a, b in pairwise((0, *t))]) for t in texts])
+            for chain in (plain, steered)
+        ]
+        p, q = (own[[2 in t for t in texts]].sum() for own in odds)
+        assert np.exp((odds[0] * np.log(odds[0] / odds[1])).sum() / 4) >= ex.floor(p, q, 4)
 
 
 # --- the choice of a setting --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from .choice import Choice, choose, pick
 from .knowledge import knowledge
 from .overhead import SHAPES, overhead, overhead_by_size, summarise_overhead
 from .perplexity import essay_sweep, essays, perplexity_by_density, sentence_shifts, shifts_by_token
+from .price import floor, price
 from .sentiment import summarise_tone, tone
 from .topics import (
     PAPER_SAMPLING,
@@ -23,7 +24,16 @@ from .topics import (
     summarise,
     topic_control,
 )
-from .vectors import TENTHS, dimension_sweep, just_tokens, kl_shares, place_sweep, random_vectors, relative_sizes
+from .vectors import (
+    TENTHS,
+    dimension_sweep,
+    just_tokens,
+    kl_shares,
+    place_sweep,
+    random_vectors,
+    relative_sizes,
+    shared_part,
+)
 
 __all__ = [
     "PAPER_SAMPLING",
@@ -37,6 +47,7 @@ __all__ = [
     "dimension_sweep",
     "essay_sweep",
     "essays",
+    "floor",
     "front_positions",
     "just_tokens",
     "kl_shares",
@@ -47,9 +58,11 @@ __all__ = [
     "perplexity_by_density",
     "pick",
     "place_sweep",
+    "price",
     "random_vectors",
     "relative_sizes",
     "sentence_shifts",
+    "shared_part",
     "shifts_by_token",
     "summarise",
     "summarise_overhead",

@@ -26,9 +26,10 @@ from .choice import UNRELATED, Choice, choose, pick
 from .knowledge import knowledge
 from .overhead import SHAPES, overhead_by_size, summarise_overhead
 from .perplexity import essay_sweep, essays, perplexity_by_density, sentence_shifts, shifts_by_token
+from .price import price
 from .sentiment import summarise_tone, tone
 from .topics import layer_sweep, summarise, topic_control
-from .vectors import dimension_sweep, just_tokens, kl_shares, place_sweep, random_vectors, relative_sizes
+from .vectors import dimension_sweep, just_tokens, kl_shares, place_sweep, random_vectors, relative_sizes, shared_part
 
 Ask = argparse.Namespace
 Frames = Mapping[str, pd.DataFrame]
@@ -116,6 +117,13 @@ def _knowledge(lm: SteerableModel, ask: Ask) -> Frames:
     return {"knowledge": _at_both(lm, ask, run)}
 
 
+def _price(lm: SteerableModel, ask: Ask) -> Frames:
+    def run(choice: Choice) -> pd.DataFrame:
+        return price(lm, layer=choice.layer, room=choice.room, **_sampling(ask) | {"n": math.ceil(ask.n / 20)})
+
+    return {"price": _at_both(lm, ask, run)}
+
+
 def _essays(lm: SteerableModel, ask: Ask) -> Frames:
     topics = [topic for topic in data.essays() if topic not in UNRELATED]
 
@@ -177,7 +185,18 @@ def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
         "just_tokens": summarise(just_tokens(lm, **asdict(best), **told), by=["source", "condition"]),
         "relative_sizes": relative_sizes(lm),
         "kl_shares": kl_shares(lm, steer, "I went to see the", room=best.room),
+        "shared_part": _shared_part(lm, best, {**told, "n": math.ceil(ask.n / 5)}),
     }
+
+
+def _shared_part(lm: SteerableModel, best: Choice, told: Mapping[str, Any]) -> pd.DataFrame:
+    """Weddings against each other topic, counted in wedding words, and love against hate, in pleasant ones."""
+    others = [f" {topic}" for topic in data.topics() if topic != "weddings"]
+    weddings = shared_part(lm, " weddings", others, **asdict(best), **told)
+    told = {**told, "prompts": data.prompts("plain")[6:26], "words": data.words("pleasant")}
+    love = shared_part(lm, " Love", [" Hate"], **asdict(best), **told)
+    parts = {"weddings − another topic": weddings, "Love − Hate": love}
+    return pd.concat([summarise(own, by=["condition"]).assign(pair=pair) for pair, own in parts.items()])
 
 
 def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
@@ -185,20 +204,21 @@ def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
     return {"overhead": summarise_overhead(overhead_by_size(ask.shapes, **told))}
 
 
-RUNS: Mapping[str, tuple[Callable[[SteerableModel, Ask], Frames], int]] = MappingProxyType(
-    {  # completions of each setting, texts, or repeats: the paper's n but where another is given
+RUNS: Mapping[str, tuple[Callable[[SteerableModel, Ask], Frames], int | None]] = MappingProxyType(
+    {  # completions of each setting, texts, or repeats: the paper's n where it gives one; None reads all there is
         "choice": (_choice, 48),
         "layer-sweep": (_layer_sweep, 200),
         "best": (_best, 200),
         "perplexity": (_perplexity, 1000),
-        "knowledge": (_knowledge, 0),
-        "essays": (_essays, 0),
-        "essay-sweep": (lambda lm, ask: {"essay_sweep": _text_sweep(lm, " weddings", None, ask)}, 0),
-        "reviews": (lambda lm, ask: {"reviews": _text_sweep(lm, " worst", data.reviews(), ask)}, 0),
+        "price": (_price, 500),
+        "knowledge": (_knowledge, None),
+        "essays": (_essays, None),
+        "essay-sweep": (lambda lm, ask: {"essay_sweep": _text_sweep(lm, " weddings", None, ask)}, None),
+        "reviews": (lambda lm, ask: {"reviews": _text_sweep(lm, " worst", data.reviews(), ask)}, None),
         "vectors": (_vectors, 100),
         "tone": (_tone, 1000),
-        "toxicity": (_toxicity, 1000),  # the paper has 2,000
-        "topics": (_topics, 200),  # the paper has 1,000
+        "toxicity": (_toxicity, 2000),
+        "topics": (_topics, 1000),
         "overhead": (_overhead, 100),
     }
 )
@@ -211,8 +231,9 @@ def _run(name: str, lm: SteerableModel, ask: Ask) -> None:
     own = Ask(**{**vars(ask), "n": ask.size or RUNS[name][1]})
     frames = {f"actadd_{table}": frame for table, frame in RUNS[name][0](lm, own).items()}
     command = [name if one == ask.experiment else one for one in ask.command]
-    results.save(frames, ask.out, lm, MODULE, command, n=own.n, seed=ask.seed)
-    print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    seconds = round(time.perf_counter() - started)
+    results.save(frames, ask.out, lm, MODULE, command, n=own.n, seed=ask.seed, seconds=seconds)
+    print(f"{name}: {seconds} s", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -156,6 +156,43 @@ def just_tokens(
     return counted(lm, settings, **options)
 
 
+def shared_part(
+    lm: SteerableModel,
+    plus: str,
+    minus: Sequence[str],
+    *,
+    layer: int,
+    coefficient: float,
+    prompts: Sequence[str] = (PROMPT,),
+    room: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """What a pair of headings loses in their difference: taken apart, put together again, and replaced by noise.
+
+    Against a space, `plus` is s + d and `minus` is s − d, where s = (plus + minus) / 2 − space is what both share.
+    ActAdd's vector of the pair is 2d: it knows nothing of s. Our test of why a pair of opposites may do nothing where
+    one word against a space does. A random s of the same norm tells what s says from how large it is.
+
+    Returns:
+        One row per completion: `minus`, `condition` (zero; difference, 2d; shared, s; restored, s + d; random,
+        noise + d), and as in `layer_sweep`.
+    """
+    first = actadd(lm, plus, " ", layer=layer, coefficient=coefficient)
+    settings = []
+    for one in minus:
+        second = actadd(lm, one, " ", layer=layer, coefficient=coefficient)
+        shared, half = 0.5 * (first + second), 0.5 * (first - second)
+        steers = {"zero": None, "difference": 2 * half, "shared": shared, "restored": shared + half}
+        steers["random"] = random_like(shared, seed=seed) + half
+        settings += [
+            Setting({"minus": one, "condition": condition}, lay(lm, prompt, first, room) if steer else prompt, steer)
+            for condition, steer in steers.items()
+            for prompt in prompts
+        ]
+    return counted(lm, settings, seed=seed, **options)
+
+
 def relative_sizes(
     lm: SteerableModel, plus: str = " weddings", minus: str = " ", *, prompt: str = PROMPT
 ) -> pd.DataFrame:
