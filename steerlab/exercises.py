@@ -11,14 +11,14 @@ from torch import Tensor
 
 from . import data
 from .edit import components, contrast
-from .experiments.actadd import PAPER_SAMPLING, count_topic_words, sentence_shifts
+from .experiments.actadd import PAPER_SAMPLING, count_topic_words, price
 from .experiments.actadd import PROMPT as FRIEND
 from .experiments.actadd.topics import lay
 from .fit import score
 from .intervention import Edit, Intervention
 from .methods.learned import locations
 from .methods.sara import sara_gain
-from .metrics import Estimate, disfluency, has_topic_word, kl, perplexity_ratio, share
+from .metrics import Estimate, disfluency, has_topic_word, kl, share
 from .model import SteerableModel
 from .objective import effectiveness
 from .site import PLACES, Site
@@ -142,20 +142,19 @@ def check_topic_shift(
 
 
 @_checker
-def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.02, n: int = 10) -> str:
+def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.02, n: int = 50) -> str:
     """03: more wedding words than without steering, n completions of each of six prompts, at little cost.
 
-    The perplexity ratio of unrelated documents may be `cost` away from 1; `room` is as in `experiments.actadd`.
+    The perplexity ratio of what the unsteered model writes may be `cost` away from 1; see `experiments.actadd.price`.
     """
-    prompts = data.prompts("plain")[12:18]
-    laid = [lay(lm, prompt, steer, room) for prompt in prompts]
-    runs = (lm.generate(texts, one, n=n, **PAPER_SAMPLING) for texts, one in ((prompts, None), (laid, steer)))
-    counts = _beyond_luck(*(share(count_topic_words(frame)["hit"]) for frame in runs))
-    texts = [essay for topic in ("ships", "horses", "music", "gardens") for essay in data.essays()[topic]]
-    ratio = perplexity_ratio(sentence_shifts(lm, steer, texts, room=room, whole=True, progress=False))
-    if abs(ratio - 1) > cost:
-        raise _NotYet(f"{counts}, but the perplexity ratio of unrelated documents is {ratio:.3f}, not 1 ± {cost:g}")
-    return f"{counts}, and the perplexity ratio of unrelated documents is {ratio:.3f}"
+    prompts = data.prompts("plain")[26:32]
+    frame = price(lm, steer, strengths=(1,), room=room, prompts=prompts, n=n, progress=False)
+    zero, own = frame.to_dict("records")
+    counts = _beyond_luck(*(Estimate(row["share"], row["low"], row["high"], row["n"]) for row in (zero, own)))
+    line = f"the perplexity ratio of the model's own text is {own['ratio']:.3f} (at least {own['floor']:.3f})"
+    if abs(own["ratio"] - 1) > cost:
+        raise _NotYet(f"{counts}, but {line}, not 1 ± {cost:g}")
+    return f"{counts}, and {line}"
 
 
 @_checker

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import torch
 import steerlab as sl
 from steerlab import data, metrics
 from steerlab.experiments import actadd as ex
+from steerlab.experiments import results
 from steerlab.experiments.actadd import __main__ as command
 from steerlab.experiments.actadd import topics, vectors
 from steerlab.sweep import Setting
@@ -450,12 +452,12 @@ def test_relative_sizes_have_a_row_per_layer(lm: sl.SteerableModel) -> None:
 def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel, room: bool) -> None:
     prompts, options = ["The dog said that it", "Once there was a"], {"n": 2, "max_new_tokens": 6, "seed": 3}
     words = ["e", "a", "o", "i", "u", "s", "t"]
-    frame = ex.price(
-        lm, layer=1, coefficients=(2, 0), prompts=prompts, words=words, room=room, progress=False, **options
-    )
-    assert frame["coefficient"].tolist() == [0, 2]
+    vector = sl.actadd(lm, " weddings", " ", layer=1)
+    told = {"strengths": (2, 0), "prompts": prompts, "words": words, "room": room, "progress": False}
+    frame = ex.price(lm, vector, **told, **options)
+    assert frame["strength"].tolist() == [0, 2]
     assert frame.loc[0, ["ratio", "ratio_low", "ratio_high", "floor"]].tolist() == [1, 1, 1, 1]
-    steer = sl.actadd(lm, " weddings", " ", layer=1, coefficient=2)
+    steer = 2 * vector
     laid = sl.make_room(lm, prompts, steer) if room else prompts
     steered = pd.concat([lm.generate(one, steer, **options) for one in laid])
     assert frame["share"][1] == ex.count_topic_words(steered, words)["hit"].mean()
@@ -467,6 +469,12 @@ def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel,
             shifts += (lm.logprobs(text, steer, given=place)["logprob"] - plain).tolist()
     assert frame["ratio"][1] == pytest.approx(np.exp(-np.mean(shifts)), rel=1e-4)
     assert frame["tokens"].tolist() == [len(shifts) / 4] * 2
+
+
+@pytest.mark.parametrize("options", [{"position": "back"}, {"vector": "mean"}, {"vector": "mean", "when": "decode"}])
+def test_price_of_what_a_given_text_would_not_feel_is_refused(lm: sl.SteerableModel, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="read in one pass"):
+        ex.price(lm, sl.actadd(lm, " weddings", " ", layer=1, **options))
 
 
 def test_the_least_cost_by_hand() -> None:
@@ -557,6 +565,10 @@ def test_command_line_sweeps_both_positions(run: Callable[..., pd.DataFrame], tm
     told = json.loads((tmp_path / "actadd_layer_sweep.json").read_text())
     assert told["n"] == 2 and told["seed"] == 0
     assert told["command"].startswith("python -m steerlab.experiments.actadd layer-sweep --out")
+    run("perplexity", "tokens")  # two tables, by one command
+    ran = results.runs("actadd", tmp_path)
+    assert ran["n"].tolist() == [2, 2, 2] and (ran["seconds"] >= 0).all()
+    assert [command.split()[3] for command in ran["command"]] == ["choice", "layer-sweep", "perplexity"]
 
 
 def test_command_line_takes_its_settings_from_the_choice(

@@ -48,3 +48,9 @@ def find(name: str, folder: str | Path = FOLDER) -> pd.DataFrame | None:
     """The frame that `save` wrote under a name; nothing where there is none."""
     path = Path(folder) / f"{name}.csv"
     return pd.read_csv(path) if path.is_file() else None
+
+
+def runs(paper: str, folder: str | Path = FOLDER) -> pd.DataFrame:
+    """How the kept tables of a paper ("actadd") were made, one row per command: `command`, `n`, `seconds`."""
+    lines = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob(f"{paper}_*.json"))]
+    return pd.DataFrame(lines, columns=["command", "n", "seconds"]).drop_duplicates(ignore_index=True)

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -119,7 +119,8 @@ def _knowledge(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _price(lm: SteerableModel, ask: Ask) -> Frames:
     def run(choice: Choice) -> pd.DataFrame:
-        return price(lm, layer=choice.layer, room=choice.room, **_sampling(ask) | {"n": math.ceil(ask.n / 20)})
+        steer = replace(choice, coefficient=1.0).vector(lm)
+        return price(lm, steer, room=choice.room, **_sampling(ask) | {"n": math.ceil(ask.n / 20)})
 
     return {"price": _at_both(lm, ask, run)}
 

@@ -10,7 +10,6 @@ from scipy.special import rel_entr
 
 from ... import data
 from ...intervention import Intervention
-from ...methods.actadd import actadd
 from ...metrics import share, token_shifts
 from ...model import Prompt, SteerableModel
 from ...sweep import Setting
@@ -23,11 +22,9 @@ PLAIN: Mapping[str, Any] = MappingProxyType({"temperature": 1.0, "top_p": 1.0, "
 
 def price(
     lm: SteerableModel,
-    plus: str = " weddings",
-    minus: str = " ",
+    steer: Intervention,
     *,
-    layer: int,
-    coefficients: Sequence[float] = (0.25, 0.5, 0.7, 1, 2, 4, 8),
+    strengths: Sequence[float] = (0.25, 0.35, 0.5, 0.7, 1, 2, 4, 8),
     room: bool = False,
     prompts: Sequence[str] | None = None,
     words: Iterable[str] = WEDDING,
@@ -48,10 +45,9 @@ def price(
 
     Args:
         lm: the model.
-        plus: prompt to move towards.
-        minus: prompt to move away from.
-        layer: block whose input is steered.
-        coefficients: strengths; 0 comes first in any case.
+        steer: what to test, at strength 1; of edits that a given text feels as a completion does: those at the front,
+            and those of all passes.
+        strengths: to multiply it by; 0 comes first in any case.
         room: whether the vector lies over spaces of its own; unsteered, the prompt is bare.
         prompts: to complete; by default 20 of `data.prompts("plain")`, none of them of `choose`.
         words: of the topic.
@@ -59,29 +55,30 @@ def price(
         options: of `sweep.completions`, such as `seed` and `file`; the sampling is plain.
 
     Returns:
-        One row per strength: `coefficient`, `share` (q), `low`, `high`, `n`, `ratio`, `ratio_low`, `ratio_high`
+        One row per strength: `strength`, `share` (q), `low`, `high`, `n`, `ratio`, `ratio_low`, `ratio_high`
         (bootstrap over completions), `tokens` (T), `floor`. The ends of completions are not scored.
 
     Raises:
-        ValueError: what `actadd` and `sweep.completions` refuse.
+        ValueError: an edit is of other positions or passes, or what `sweep.completions` refuses.
     """
+    if any(edit.when == "decode" or (edit.when == "prompt" and edit.anchor != "front") for _, edit in steer.edits):
+        raise ValueError("a text is read in one pass: give edits with anchor='front', or with when='all'")
     texts = data.prompts("plain")[6:26] if prompts is None else prompts
-    vectors: dict[float, Intervention | None] = {0.0: None}
-    vectors |= {float(c): actadd(lm, plus, minus, layer=layer, coefficient=c) for c in coefficients if c}
-    laid = {c: [lay(lm, text, steer, room) if steer else text for text in texts] for c, steer in vectors.items()}
+    steers = {0.0: None} | {float(strength): strength * steer for strength in strengths if strength}
+    laid = {at: [lay(lm, text, one, room) if one else text for text in texts] for at, one in steers.items()}
     settings = [
-        Setting({"coefficient": c, "number": i}, prompt, vectors[c]) for c in laid for i, prompt in enumerate(laid[c])
+        Setting({"strength": at, "number": i}, prompt, steers[at]) for at in laid for i, prompt in enumerate(laid[at])
     ]
     frame = counted(lm, settings, words, n=n, **PLAIN, **options)
-    own = frame[(frame["coefficient"] == 0) & (frame["completion"] != "")]
+    own = frame[(frame["strength"] == 0) & (frame["completion"] != "")]
     written, numbers = own["completion"].tolist(), own["number"].tolist()
-    scores = {c: _scores(lm, written, steer, [laid[c][i] for i in numbers]) for c, steer in vectors.items()}
-    hits = {c: share(frame.loc[frame["coefficient"] == c, "hit"]) for c in vectors}
+    scores = {at: _scores(lm, written, one, [laid[at][i] for i in numbers]) for at, one in steers.items()}
+    hits = {at: share(frame.loc[frame["strength"] == at, "hit"]) for at in steers}
     tokens = len(scores[0.0]) / (n * len(texts))
     rows = []
-    for c, (value, low, high, count) in hits.items():
-        cost = ratio(token_shifts(scores[0.0], scores[c]))
-        about = {"coefficient": c, "share": value, "low": low, "high": high, "n": count}
+    for at, (value, low, high, count) in hits.items():
+        cost = ratio(token_shifts(scores[0.0], scores[at]))
+        about = {"strength": at, "share": value, "low": low, "high": high, "n": count}
         costs = {"ratio": cost["ratio"], "ratio_low": cost["low"], "ratio_high": cost["high"]}
         rows.append({**about, **costs, "tokens": tokens, "floor": floor(hits[0.0].value, value, tokens)})
     return pd.DataFrame(rows)
