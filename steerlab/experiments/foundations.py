@@ -3,10 +3,8 @@
 `python -m steerlab.experiments.foundations --out notebooks/results` writes the profile before and after steering.
 """
 
-import argparse
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -178,24 +176,21 @@ def compare_all(scores: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: writes OUT/foundations_profile.csv and OUT/foundations_tests.csv."""
-    parser = argparse.ArgumentParser(prog="python -m steerlab.experiments.foundations", description="The MFQ.")
-    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
-    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    parser = results.command_line("foundations", "The moral foundations questionnaire, before and after steering.")
     parser.add_argument("--items", type=Path, default=None, help="folder of the author's items; our own by default")
     parser.add_argument("--layer", type=int, default=None, help="where to steer; the middle one by default")
     parser.add_argument("--coefficient", type=float, default=1.0)
     given = list(sys.argv[1:] if arguments is None else arguments)
     ask = parser.parse_args(given)
-    lm, started = load(ask.model), time.perf_counter()
-    layer = lm.n_layers // 2 if ask.layer is None else ask.layer
-    scores = before_and_after(
-        lm, load_items(ask.items, own=ask.items is None), layer=layer, coefficient=ask.coefficient
-    )
-    found = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=layer)
-    frames = {"foundations_profile": found, "foundations_tests": compare_all(scores)}
-    settings = {"layer": layer, "coefficient": ask.coefficient}
-    results.save(frames, ask.out, lm, "steerlab.experiments.foundations", given, **settings)
-    print(f"foundations: {time.perf_counter() - started:.0f} s", flush=True)
+    lm, items = load(ask.model), load_items(ask.items, own=ask.items is None)
+    settings = {"layer": lm.n_layers // 2 if ask.layer is None else ask.layer, "coefficient": ask.coefficient}
+
+    def run() -> dict[str, pd.DataFrame]:
+        scores = before_and_after(lm, items, **settings)
+        found = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=settings["layer"])
+        return {"profile": found, "tests": compare_all(scores)}
+
+    results.record("foundations", "foundations", run, ask.out, lm, given, **settings)
     return 0
 
 

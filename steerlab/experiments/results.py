@@ -1,8 +1,10 @@
 """Full-size results: small CSV files in notebooks/results, each with a line beside it that says how it was made."""
 
+import argparse
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,34 +20,58 @@ FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "results"
 _VERSIONS = ("steerlab", "torch", "transformers", "nnsight")
 
 
-def save(
-    frames: Mapping[str, pd.DataFrame],
+def command_line(paper: str, about: str, experiments: Iterable[str] = ()) -> argparse.ArgumentParser:
+    """What the command lines of all papers take: one of the experiments or "all", --out and --model."""
+    parser = argparse.ArgumentParser(prog=f"python -m {_module(paper)}", description=about)
+    if experiments:
+        parser.add_argument("experiment", choices=["all", *experiments])
+    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
+    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    return parser
+
+
+def record(
+    paper: str,
+    experiment: str,
+    run: Callable[[], Mapping[str, pd.DataFrame]],
     folder: str | Path,
     lm: SteerableModel,
-    module: str,
     arguments: Sequence[str],
     **settings: Any,
 ) -> None:
-    """Write each frame to NAME.csv, and to NAME.json one line of what it takes to make it again.
+    """Run an experiment, write each frame to PAPER_NAME.csv, and beside it one line of what it takes to make it again.
 
-    The line names the command (`module` and its arguments), the settings, such as seed and n, the versions, and the
-    model with the hash of its weights. The folder is made where it is missing.
+    The line, PAPER_NAME.json, names the command, the settings, such as seed and n, the seconds that the run took (of
+    one that goes on where it was stopped, the rest), the versions, and the model with the hash of its weights. The
+    folder is made where it is missing.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    frames = run()
+    seconds = round(time.perf_counter() - started)
+    given = [experiment if one == "all" else one for one in arguments]
     line = {
-        "command": shlex.join(["python", "-m", module, *arguments]),
+        "command": shlex.join(["python", "-m", _module(paper), *given]),
         **settings,
+        "seconds": seconds,
         "model": lm.name,
         "identity": identity(lm),
         "versions": {name: version(name) for name in _VERSIONS},
     }
     for name, frame in frames.items():
-        frame.to_csv(Path(folder) / f"{name}.csv", index=False, float_format="%.6g")
-        (Path(folder) / f"{name}.json").write_text(json.dumps(line) + "\n", encoding="utf-8")
+        path = Path(folder) / f"{paper}_{name}"
+        frame.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
+        path.with_suffix(".json").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    print(f"{experiment}: {seconds} s", flush=True)
+
+
+def _module(paper: str) -> str:
+    """The module that is the command line of a paper's experiments."""
+    return f"{__package__}.{paper}"
 
 
 def find(name: str, folder: str | Path = FOLDER) -> pd.DataFrame | None:
-    """The frame that `save` wrote under a name; nothing where there is none."""
+    """The frame that `record` wrote under a name; nothing where there is none."""
     path = Path(folder) / f"{name}.csv"
     return pd.read_csv(path) if path.is_file() else None
 

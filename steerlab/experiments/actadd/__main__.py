@@ -8,10 +8,8 @@ import argparse
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -33,7 +31,6 @@ from .vectors import dimension_sweep, just_tokens, kl_shares, place_sweep, rando
 
 Ask = argparse.Namespace
 Frames = Mapping[str, pd.DataFrame]
-MODULE = "steerlab.experiments.actadd"
 COST = 0.02
 """How far from 1 the gentle setting may move the perplexity of unrelated text."""
 
@@ -228,21 +225,14 @@ RUNS: Mapping[str, tuple[Callable[[SteerableModel, Ask], Frames], int | None]] =
 
 def _run(name: str, lm: SteerableModel, ask: Ask) -> None:
     """Run one experiment and keep its frames."""
-    started = time.perf_counter()
     own = Ask(**{**vars(ask), "n": ask.size or RUNS[name][1]})
-    frames = {f"actadd_{table}": frame for table, frame in RUNS[name][0](lm, own).items()}
     command = [name if one == ask.experiment else one for one in ask.command]
-    seconds = round(time.perf_counter() - started)
-    results.save(frames, ask.out, lm, MODULE, command, n=own.n, seed=ask.seed, seconds=seconds)
-    print(f"{name}: {seconds} s", flush=True)
+    results.record("actadd", name, lambda: RUNS[name][0](lm, own), ask.out, lm, command, n=own.n, seed=ask.seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: runs experiments, and writes each frame to OUT/actadd_NAME.csv."""
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="ActAdd's experiments.")
-    parser.add_argument("experiment", choices=["all", *RUNS])
-    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
-    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    parser = results.command_line("actadd", "ActAdd's experiments.", RUNS)
     parser.add_argument("--n", type=int, dest="size", help="instead of the paper's, for every experiment")
     parser.add_argument("--seed", type=int, default=0)
     numbers: dict[str, Any] = {"type": float, "nargs": "+"}

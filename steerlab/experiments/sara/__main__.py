@@ -5,9 +5,8 @@ Answers are kept in OUT/sara.sqlite as they come: a run that was stopped goes on
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +20,6 @@ from .dose import best_layer, dose_answers, dose_response, dose_table, parted
 from .sensitivity import VARIED, sensitivity, sensitivity_table
 from .study import ANSWERS, Method, dilemma_study, effects, shares, with_depth
 
-MODULE = "steerlab.experiments.sara"
 CONTROLS = 20  # draws of the shuffled control
 Ask = argparse.Namespace
 Frames = Mapping[str, pd.DataFrame]
@@ -103,10 +101,7 @@ RUNS: Mapping[str, Callable[[SteerableModel, Ask], Frames]] = MappingProxyType(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: runs experiments, and writes each frame to OUT/sara_NAME.csv; stopped, it goes on there."""
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="SARA's experiments.")
-    parser.add_argument("experiment", choices=["all", *RUNS])
-    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
-    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
+    parser = results.command_line("sara", "SARA's experiments.", RUNS)
     parser.add_argument("--layer", type=int, default=None, help="of sensitivity and decode; the middle one by default")
     parser.add_argument("--repeats", type=int, help="answers to a dilemma at each layer; 10, of released 5")
     parser.add_argument("--seed", type=int, default=0)
@@ -115,12 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lm, ask.file = load(ask.model), ask.out / "sara.sqlite"
     ask.out.mkdir(parents=True, exist_ok=True)
     for name in RUNS if ask.experiment == "all" else [ask.experiment]:
-        started = time.perf_counter()
         own = Ask(**vars(ask) | {"repeats": ask.repeats or (5 if name == "released" else 10)})
-        frames = {f"sara_{title}": frame for title, frame in RUNS[name](lm, own).items()}
-        command = [name if one == ask.experiment else one for one in given]
-        results.save(frames, ask.out, lm, MODULE, command, seed=ask.seed, repeats=own.repeats)
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        told = {"seed": ask.seed, "repeats": own.repeats}
+        results.record("sara", name, partial(RUNS[name], lm, own), ask.out, lm, given, **told)
     return 0
 
 

@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,7 +36,6 @@ from .table import table
 
 Ask = argparse.Namespace
 Frames = Mapping[str, pd.DataFrame]
-MODULE = "steerlab.experiments.scaling"
 
 
 def _pareto(lm: SteerableModel, ask: Ask) -> Frames:
@@ -121,11 +120,8 @@ RUNS: Mapping[str, Callable[[SteerableModel, Ask], Frames]] = MappingProxyType(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: runs experiments, and writes each frame to OUT/scaling_NAME.csv."""
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="Activation scaling.")
-    parser.add_argument("experiment", choices=["all", *RUNS])
-    parser.add_argument("--out", type=Path, default=Path("notebooks/results"), help="folder of the CSV files")
+    parser = results.command_line("scaling", "Activation scaling.", RUNS)
     parser.add_argument("--fits", type=Path, default=Path("build/fits"), help="where finished fits are kept")
-    parser.add_argument("--model", default=None, help="folder or Hub name; the bundled model by default")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--n", type=int, default=200, help="prompts of a task, half of them to train on")
     parser.add_argument("--grid", type=float, nargs="+", default=[0, 1, 10, 100], help="of margin, λ_F and λ_M")
@@ -137,11 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ask = parser.parse_args(given)
     lm = load(ask.model)
     for name in RUNS if ask.experiment == "all" else [ask.experiment]:
-        started = time.perf_counter()
-        frames = {f"scaling_{title}": frame for title, frame in RUNS[name](lm, ask).items()}
         told = {"n": ask.n, "seeds": ask.seeds, **{option: getattr(ask, option) for option in CHEAP}}
-        results.save(frames, ask.out, lm, MODULE, [name, *given[1:]], **told)
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        results.record("scaling", name, partial(RUNS[name], lm, ask), ask.out, lm, given, **told)
     return 0
 
 
