@@ -145,13 +145,14 @@ def check_topic_shift(
 def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.02, n: int = 50) -> str:
     """03: more wedding words than without steering, n completions of each of six prompts, at little cost.
 
-    The perplexity ratio of what the unsteered model writes may be `cost` away from 1; see `experiments.actadd.price`.
+    The sampling is the release's. The perplexity ratio of what the unsteered model writes, sampled plainly, may be
+    `cost` away from 1; see `experiments.actadd.price`.
     """
     prompts = data.prompts("plain")[26:32]
     frame = price(lm, steer, strengths=(1,), room=room, prompts=prompts, n=n, progress=False)
-    zero, own = frame.to_dict("records")
+    zero, own = frame[frame["sampling"] == "released"].to_dict("records")
     counts = _beyond_luck(*(Estimate(row["share"], row["low"], row["high"], row["n"]) for row in (zero, own)))
-    line = f"the perplexity ratio of the model's own text is {own['ratio']:.3f} (at least {own['floor']:.3f})"
+    line = f"the perplexity ratio of the model's own text is {own['ratio']:.3f}"
     if abs(own["ratio"] - 1) > cost:
         raise _NotYet(f"{counts}, but {line}, not 1 ± {cost:g}")
     return f"{counts}, and {line}"

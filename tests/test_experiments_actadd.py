@@ -455,12 +455,15 @@ def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel,
     vector = sl.actadd(lm, " weddings", " ", layer=1)
     told = {"strengths": (2, 0), "prompts": prompts, "words": words, "room": room, "progress": False}
     frame = ex.price(lm, vector, **told, **options)
-    assert frame["strength"].tolist() == [0, 2]
+    assert frame["sampling"].tolist() == ["plain", "plain", "released", "released"]
+    assert frame["strength"].tolist() == [0, 2, 0, 2]
     assert frame.loc[0, ["ratio", "ratio_low", "ratio_high", "floor"]].tolist() == [1, 1, 1, 1]
+    assert frame.loc[2:, "floor"].isna().all()  # the bound speaks of plain sampling only
     steer = 2 * vector
     laid = sl.make_room(lm, prompts, steer) if room else prompts
-    steered = pd.concat([lm.generate(one, steer, **options) for one in laid])
-    assert frame["share"][1] == ex.count_topic_words(steered, words)["hit"].mean()
+    for row, sampling in ((1, {}), (3, ex.PAPER_SAMPLING)):
+        steered = pd.concat([lm.generate(one, steer, **options, **sampling) for one in laid])
+        assert frame["share"][row] == ex.count_topic_words(steered, words)["hit"].mean()
     own = lm.generate(prompts, **options)
     shifts = []
     for prompt, place in zip(prompts, laid, strict=True):
@@ -468,7 +471,8 @@ def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel,
             plain = lm.logprobs(text, given=prompt)["logprob"]
             shifts += (lm.logprobs(text, steer, given=place)["logprob"] - plain).tolist()
     assert frame["ratio"][1] == pytest.approx(np.exp(-np.mean(shifts)), rel=1e-4)
-    assert frame["tokens"].tolist() == [len(shifts) / 4] * 2
+    assert frame["ratio"][3] == frame["ratio"][1]
+    assert frame["tokens"].tolist() == [len(shifts) / 4] * 4
 
 
 @pytest.mark.parametrize("options", [{"position": "back"}, {"vector": "mean"}, {"vector": "mean", "when": "decode"}])

@@ -10,14 +10,16 @@ from scipy.special import rel_entr
 
 from ... import data
 from ...intervention import Intervention
-from ...metrics import share, token_shifts
+from ...metrics import token_shifts
 from ...model import Prompt, SteerableModel
 from ...sweep import Setting
 from .perplexity import BATCH, ratio
-from .topics import WEDDING, counted, lay
+from .topics import PAPER_SAMPLING, WEDDING, counted, lay, summarise
 
-PLAIN: Mapping[str, Any] = MappingProxyType({"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0})
-"""Sampling from the model's own distribution, the one that the bound speaks of."""
+SAMPLINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"plain": {"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0}, "released": PAPER_SAMPLING}
+)
+"""From the model's own distribution, the one that the bound speaks of, and as in the release."""
 
 
 def price(
@@ -51,12 +53,13 @@ def price(
         room: whether the vector lies over spaces of its own; unsteered, the prompt is bare.
         prompts: to complete; by default 20 of `data.prompts("plain")`, none of them of `choose`.
         words: of the topic.
-        n: completions of each prompt at each strength.
-        options: of `sweep.completions`, such as `seed` and `file`; the sampling is plain.
+        n: completions of each prompt at each strength, by each sampling.
+        options: of `sweep.completions`, such as `seed` and `file`.
 
     Returns:
-        One row per strength: `strength`, `share` (q), `low`, `high`, `n`, `ratio`, `ratio_low`, `ratio_high`
-        (bootstrap over completions), `tokens` (T), `floor`. The ends of completions are not scored.
+        One row per sampling (plain, released) and strength, and as in `summarise`, with q the `share`; `ratio`,
+        `ratio_low`, `ratio_high` (on the plain text, bootstrap over completions), `tokens` (T), and `floor`, where the
+        sampling is plain. The ends of completions are not scored.
 
     Raises:
         ValueError: an edit is of other positions or passes, or what `sweep.completions` refuses.
@@ -69,19 +72,17 @@ def price(
     settings = [
         Setting({"strength": at, "number": i}, prompt, steers[at]) for at in laid for i, prompt in enumerate(laid[at])
     ]
-    frame = counted(lm, settings, words, n=n, **PLAIN, **options)
-    own = frame[(frame["strength"] == 0) & (frame["completion"] != "")]
+    found = {name: counted(lm, settings, words, n=n, **how, **options) for name, how in SAMPLINGS.items()}
+    own = found["plain"].query("strength == 0 and completion != ''")
     written, numbers = own["completion"].tolist(), own["number"].tolist()
     scores = {at: _scores(lm, written, one, [laid[at][i] for i in numbers]) for at, one in steers.items()}
-    hits = {at: share(frame.loc[frame["strength"] == at, "hit"]) for at in steers}
-    tokens = len(scores[0.0]) / (n * len(texts))
-    rows = []
-    for at, (value, low, high, count) in hits.items():
-        cost = ratio(token_shifts(scores[0.0], scores[at]))
-        about = {"strength": at, "share": value, "low": low, "high": high, "n": count}
-        costs = {"ratio": cost["ratio"], "ratio_low": cost["low"], "ratio_high": cost["high"]}
-        rows.append({**about, **costs, "tokens": tokens, "floor": floor(hits[0.0].value, value, tokens)})
-    return pd.DataFrame(rows)
+    costs = pd.DataFrame([{"strength": at, **ratio(token_shifts(scores[0.0], scores[at]))} for at in steers])
+    costs = costs.rename(columns={"low": "ratio_low", "high": "ratio_high"}).drop(columns="sentences")
+    shares = [summarise(frame, by=["strength"]).assign(sampling=name) for name, frame in found.items()]
+    table = pd.concat(shares).merge(costs, on="strength", how="left")
+    zero, tokens = table["share"][0], len(scores[0.0]) / (n * len(texts))
+    floors = [floor(zero, q, tokens) for q in table["share"]]
+    return table.assign(tokens=tokens, floor=pd.Series(floors).where(table["sampling"] == "plain"))
 
 
 def floor(p: float, q: float, tokens: float) -> float:
