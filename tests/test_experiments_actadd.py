@@ -388,11 +388,14 @@ def test_just_tokens_moves_the_vectors_of_every_layer(lm: sl.SteerableModel, see
         assert torch.cosine_similarity(one.steer.edits[0][1].shift[1], other.edits[0][1].shift[1], dim=0) > 0.9999
 
 
-def test_shared_part_takes_a_pair_apart_and_puts_it_together(lm: sl.SteerableModel, seen: list[Setting]) -> None:
-    frame = ex.shared_part(lm, " weddings", [" ships", " dogs"], layer=1, coefficient=3, room=True, seed=4)
-    names = ["zero", "difference", "shared", "restored", "random"]
-    assert frame["condition"].tolist() == names * 2 and frame["minus"].tolist() == [" ships"] * 5 + [" dogs"] * 5
-    steer = {one.columns["condition"]: one.steer for one in seen[5:]}
+def test_shared_part_gives_back_what_third_headings_share(lm: sl.SteerableModel, seen: list[Setting]) -> None:
+    headings = [" ships", " dogs", " music", " weddings"]
+    frame = ex.shared_part(
+        lm, " weddings", [" ships", " war"], layer=1, coefficient=3, headings=headings, room=True, seed=4
+    )
+    names = ["zero", "difference", "headings", "headings + difference", "noise + difference", "alone"]
+    assert frame["condition"].tolist() == names * 2 and frame["minus"].tolist() == [" ships"] * 6 + [" war"] * 6
+    steers = {one.columns["condition"]: one.steer for one in seen[:6]}
 
     def shift(one: sl.Intervention | None) -> torch.Tensor:
         assert one is not None and one.sites == (sl.Site("resid_pre", 1),)
@@ -400,18 +403,24 @@ def test_shared_part_takes_a_pair_apart_and_puts_it_together(lm: sl.SteerableMod
         assert edit.shift is not None
         return edit.shift
 
-    def pair(plus: str, minus: str) -> torch.Tensor:
+    def pair(plus: str, minus: str = " ") -> torch.Tensor:
         return shift(sl.actadd(lm, plus, minus, layer=1, coefficient=3))
 
-    wedding, dogs = pair(" weddings", " "), pair(" dogs", " ")
-    assert steer["zero"] is None and seen[5].prompt == ex.PROMPT
-    torch.testing.assert_close(shift(steer["difference"]), pair(" weddings", " dogs"))
-    torch.testing.assert_close(shift(steer["shared"]), (wedding + dogs) / 2)
-    torch.testing.assert_close(shift(steer["restored"]), wedding)
-    noise = shift(steer["random"]) - (wedding - dogs) / 2
-    torch.testing.assert_close(noise.norm(dim=-1), ((wedding + dogs) / 2).norm(dim=-1))
-    assert torch.cosine_similarity(noise[1], (wedding + dogs)[1], dim=0) < 0.9
-    assert all(len(one.prompt) == len(lm.tokens(ex.PROMPT)) + 1 for one in seen[6:])  # one space of room
+    difference, shared = pair(" weddings", " ships"), (pair(" dogs") + pair(" music")) / 2  # neither of the pair
+    assert steers["zero"] is None and seen[0].prompt == ex.PROMPT
+    torch.testing.assert_close(shift(steers["difference"]), difference)
+    torch.testing.assert_close(shift(steers["headings"]), shared)
+    torch.testing.assert_close(shift(steers["headings + difference"]), shared + difference)
+    torch.testing.assert_close(shift(steers["alone"]), pair(" weddings"))
+    noise = shift(steers["noise + difference"]) - difference
+    torch.testing.assert_close(noise.norm(dim=-1), shared.norm(dim=-1))
+    assert torch.cosine_similarity(noise[1], shared[1], dim=0) < 0.9
+    assert all(len(one.prompt) == len(lm.tokens(ex.PROMPT)) + 1 for one in seen[1:6])  # one space of room
+
+
+def test_shared_part_needs_a_third_heading(lm: sl.SteerableModel) -> None:
+    with pytest.raises(ValueError, match="none besides ' weddings' and ' ships'"):
+        ex.shared_part(lm, " weddings", [" ships"], layer=1, coefficient=3, headings=[" ships"])
 
 
 def test_topic_control_counts_each_topics_own_words(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,18 +183,18 @@ def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
         "just_tokens": summarise(just_tokens(lm, **asdict(best), **told), by=["source", "condition"]),
         "relative_sizes": relative_sizes(lm),
         "kl_shares": kl_shares(lm, steer, "I went to see the", room=best.room),
-        "shared_part": _shared_part(lm, best, {**told, "n": math.ceil(ask.n / 5)}),
     }
 
 
-def _shared_part(lm: SteerableModel, best: Choice, told: Mapping[str, Any]) -> pd.DataFrame:
+def _pairs(lm: SteerableModel, ask: Ask) -> Frames:
     """Weddings against each other topic, counted in wedding words, and love against hate, in pleasant ones."""
+    told: dict[str, Any] = {**asdict(_picks(lm, ask)["strongest"]), **_sampling(ask)}
     others = [f" {topic}" for topic in data.topics() if topic != "weddings"]
-    weddings = shared_part(lm, " weddings", others, **asdict(best), **told)
-    told = {**told, "prompts": data.prompts("plain")[6:26], "words": data.words("pleasant")}
-    love = shared_part(lm, " Love", [" Hate"], **asdict(best), **told)
-    parts = {"weddings − another topic": weddings, "Love − Hate": love}
-    return pd.concat([summarise(own, by=["condition"]).assign(pair=pair) for pair, own in parts.items()])
+    weddings = shared_part(lm, " weddings", others, **told)
+    told |= {"prompts": data.prompts("plain")[6:26], "words": data.words("pleasant")}
+    parts = {"weddings − another topic": weddings, "Love − Hate": shared_part(lm, " Love", [" Hate"], **told)}
+    frames = [summarise(own, by=["condition"]).assign(pair=pair) for pair, own in parts.items()]
+    return {"pairs": pd.concat(frames)}
 
 
 def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
@@ -214,6 +214,7 @@ RUNS: Mapping[str, tuple[Callable[[SteerableModel, Ask], Frames], int | None]] =
         "essay-sweep": (lambda lm, ask: {"essay_sweep": _text_sweep(lm, " weddings", None, ask)}, None),
         "reviews": (lambda lm, ask: {"reviews": _text_sweep(lm, " worst", data.reviews(), ask)}, None),
         "vectors": (_vectors, 100),
+        "pairs": (_pairs, 20),
         "tone": (_tone, 1000),
         "toxicity": (_toxicity, 2000),
         "topics": (_topics, 1000),

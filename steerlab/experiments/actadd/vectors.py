@@ -163,33 +163,44 @@ def shared_part(
     *,
     layer: int,
     coefficient: float,
+    headings: Sequence[str] | None = None,
     prompts: Sequence[str] = (PROMPT,),
     room: bool = False,
     seed: int = 0,
     **options: Any,
 ) -> pd.DataFrame:
-    """What a pair of headings loses in their difference: taken apart, put together again, and replaced by noise.
+    """Is what a pair of headings lacks that which all headings share? Our test of why opposites may do nothing.
 
-    Against a space, `plus` is s + d and `minus` is s − d, where s = (plus + minus) / 2 − space is what both share.
-    ActAdd's vector of the pair is 2d: it knows nothing of s. Our test of why a pair of opposites may do nothing where
-    one word against a space does. A random s of the same norm tells what s says from how large it is.
+    In the difference of two headings, what makes them headings cancels. It is estimated without either of them, by the
+    mean of third headings against a space, and given back; so is noise of the same norm. `headings` are the names of
+    all topics by default.
 
     Returns:
-        One row per completion: `minus`, `condition` (zero; difference, 2d; shared, s; restored, s + d; random,
-        noise + d), and as in `layer_sweep`.
+        One row per completion: `minus`; `condition` (zero; difference, of plus and minus; headings, the mean of third
+        ones; "headings + difference"; "noise + difference"; alone, plus against a space), and as in `layer_sweep`.
+
+    Raises:
+        ValueError: there is no third heading.
     """
-    first = actadd(lm, plus, " ", layer=layer, coefficient=coefficient)
+    third = [f" {topic}" for topic in data.topics()] if headings is None else headings
+    vectors = {one: actadd(lm, one, " ", layer=layer, coefficient=coefficient) for one in {plus, *minus, *third}}
     settings = []
     for one in minus:
-        second = actadd(lm, one, " ", layer=layer, coefficient=coefficient)
-        shared, half = 0.5 * (first + second), 0.5 * (first - second)
-        steers = {"zero": None, "difference": 2 * half, "shared": shared, "restored": shared + half}
-        steers["random"] = random_like(shared, seed=seed) + half
-        settings += [
-            Setting({"minus": one, "condition": condition}, lay(lm, prompt, first, room) if steer else prompt, steer)
-            for condition, steer in steers.items()
-            for prompt in prompts
-        ]
+        others = [vectors[heading] for heading in third if heading not in (plus, one)]
+        if not others:
+            raise ValueError(f"headings={list(third)} has none besides {plus!r} and {one!r}: give others")
+        difference, shared = vectors[plus] - vectors[one], (1 / len(others)) * sum(others[1:], others[0])
+        steers = {
+            "difference": difference,
+            "headings": shared,
+            "headings + difference": shared + difference,
+            "noise + difference": random_like(shared, seed=seed) + difference,
+            "alone": vectors[plus],
+        }
+        for prompt in prompts:
+            laid = lay(lm, prompt, shared + difference, room)
+            settings.append(Setting({"minus": one, "condition": "zero"}, prompt))
+            settings += [Setting({"minus": one, "condition": name}, laid, steer) for name, steer in steers.items()]
     return counted(lm, settings, seed=seed, **options)
 
 
