@@ -142,7 +142,7 @@ def check_topic_shift(
 
 
 @_checker
-def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.02, n: int = 50) -> str:
+def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.05, n: int = 50) -> str:
     """03: more wedding words than without steering, n completions of each of six prompts, at little cost.
 
     The sampling is the release's. The perplexity ratio of what the unsteered model writes, sampled plainly, may be

@@ -23,6 +23,7 @@ import torch
 from nnsight import TransformersModel
 
 import steerlab as sl
+from steerlab.experiments import actadd as experiments
 
 lm = sl.load(device="cpu")
 traced = TransformersModel(lm.hf, tokenizer=lm.tokenizer)
@@ -297,9 +298,16 @@ def test_gentle_has_to_steer_and_to_cost_little(lm: sl.SteerableModel, printed: 
     exercises.check_gentle(lm, 0 * push, room=False, n=2)
     assert "intervals must not overlap" in printed()
     exercises.check_gentle(lm, push, room=False, n=2)
-    assert "100% of 12 completions" in (line := printed()) and "not 1 ± 0.02" in line
+    assert "100% of 12 completions" in (line := printed()) and "not 1 ± 0.05" in line
     exercises.check_gentle(lm, push, room=False, n=2, cost=float("inf"))
     assert printed().startswith("✓ right: 100% of 12")
+
+
+@pytest.mark.slow
+def test_the_solution_of_03_is_gentle(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
+    mine = solutions("03_actadd_evidence", tmp_path)["mine"]
+    exercises.check_gentle(lm, mine.vector(lm), room=mine.room)
+    assert printed().startswith("✓ right")
 
 
 def test_the_solution_of_03_breaks_the_model(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:

@@ -1,14 +1,19 @@
 """The committed notebooks are those of their scripts, and run from top to bottom."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from families import fresh, tokenizer
+from matplotlib.figure import Figure
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from ndif.double import KEY, Double
+from PIL import Image
 
 import notebooks as tool  # tools/notebooks.py
 
@@ -189,6 +194,18 @@ def test_tidy_drops_what_differs_from_run_to_run() -> None:
     assert first.metadata == {"tags": ["tour"]}
     assert first.id != second.id
     assert tool.tidy(new_notebook(cells=[new_code_cell("1")])).cells[0].id == first.id
+
+
+def test_a_figure_gets_a_palette_and_looks_the_same() -> None:
+    figure, png = Figure(), BytesIO()
+    figure.subplots().plot([1, 3, 2], label="a line")
+    figure.savefig(png, format="png", transparent=True)
+    small = tool.with_palette(b64encode(png.getvalue()).decode())
+    assert len(b64decode(small)) < len(png.getvalue()) / 2
+    with Image.open(BytesIO(b64decode(small))) as found, Image.open(png) as drawn:
+        on_white = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
+        assert found.mode == "P" and found.size == drawn.size
+        assert np.abs(np.asarray(found.convert("RGB"), int) - np.asarray(on_white, int)).max() <= 16
 
 
 @pytest.mark.slow

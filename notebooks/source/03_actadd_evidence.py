@@ -101,7 +101,8 @@ def box(paper: str, measured: str, why: str) -> None:
 
 # %%
 ran = results.runs("actadd")
-print(ran.to_string(index=False, formatters={"command": lambda line: line.split(" --out")[0]}))
+ran["command"] = ran["command"].str.removesuffix(" --out notebooks/results")
+print(ran.astype({"n": "Int64"}).to_string(index=False, na_rep="all"))
 print(f"all together: {ran['seconds'].sum() / 60:.0f} minutes")
 
 # %% [markdown]
@@ -459,7 +460,8 @@ texts = [
 box(
     "not asked. About 1 on unrelated web text at layer 16, c = 1; the share of wedding words peaks at layer 6 and is "
     "lower there",
-    f"{len(mild)} of {len(beyond)} points that steer beyond luck lie within 1 ± 0.02. The mildest: "
+    f"the bound allows 1.02 up to {1 - 1.02**-tokens:.0%} from nothing. Of {len(beyond)} points that steer beyond luck "
+    f"{len(mild)} lie within 1 ± 0.02. The mildest: "
     f"{told_price(mildest) if len(beyond) else 'none'}.<br>The strongest by plain sampling: {told_price(furthest)}",
     f"strange text makes a part of the price ({'; '.join(texts)}), the bound another. The rest is waste: the vector "
     "changes more than whether a wedding is mentioned",
@@ -698,19 +700,17 @@ plt.show()
 def verdict(pair: str) -> str:
     """Whether what third headings share is what the difference lacks."""
     own = taken[taken["pair"] == pair].set_index("condition")
-    lost = own.loc["alone", "low"] > own.loc["difference", "high"]
-    rivals = ["difference", "headings", "noise + difference"]
-    beaten = [one for one in rivals if own.loc["headings + difference", "low"] > own.loc[one, "high"]]
-    full_size = own.loc["headings + difference", "high"] >= own.loc["alone", "low"]
-    if not lost:
+    both = own.loc["headings + difference"]
+    if own.loc["alone", "low"] <= own.loc["difference", "high"]:
         return f"{pair}: the difference has lost nothing that is seen here"
-    if len(beaten) < len(rivals):
+    if any(both["low"] <= own.loc[one, "high"] for one in ("difference", "headings", "noise + difference")):
         return f"{pair}: third headings do not give back what the difference has lost"
-    return f"{pair}: third headings give back {'what' if full_size else 'a part of what'} the difference has lost"
+    part = "all" if both["high"] >= own.loc["alone", "low"] else "a part"
+    numbers = ", ".join(f"{one} {percent(row)}" for one, row in own.iterrows())
+    return f"{pair}: third headings give back {part} of what the difference has lost, noise does not ({numbers})"
 
 
-for pair in parts:
-    print(verdict(pair))
+display(Markdown("\n".join(f"- {verdict(pair)}." for pair in parts)))
 
 # %% [markdown]
 # ## 10 · What does it cost in time?
@@ -741,9 +741,9 @@ box(
 # %% [markdown]
 # ## 11 · Exercises
 #
-# **11.1 · Steer for under 2 %.** ●●○ about 10 minutes. Find a setting that writes more wedding words than the unsteered
-# model, beyond luck, and changes the perplexity of the model's own unsteered text by less than 2 %. Layer, strength and
-# place are yours.
+# **11.1 · Steer for little.** ●●○ about 10 minutes. Find a setting that writes more wedding words than the unsteered
+# model, beyond luck, and changes the perplexity of the model's own unsteered text by less than 5 %. Layer, strength and
+# place are yours. Then ask for the paper's 2 %: `cost=0.02`. (A check takes half a minute: it writes 600 completions.)
 
 # %%
 mine = experiments.Choice(layer=0, coefficient=0.0, room=False)  # change all three
@@ -757,8 +757,11 @@ exercises.check_gentle(lm, mine.vector(lm), room=mine.room)
 # <details><summary>Solution</summary>
 #
 # ```python
-# mine = SOLUTION
+# mine = experiments.Choice(layer=2, coefficient=0.43, room=True)
 # ```
+#
+# For 2 % we found none on the bundled model: at strength 0.38, 1.5 % dearer, we counted 1 % of 300 completions, which
+# luck can do as well. On a larger model there may be one.
 #
 # </details>
 #
