@@ -97,7 +97,7 @@ def box(paper: str, measured: str, why: str) -> None:
 
 # %% [markdown]
 # The full runs, each with what makes it again, its n (completions of a setting, texts or repeats) and its time on two
-# cores without a GPU:
+# cores without a GPU (of a run that went on from kept completions, the rest):
 
 # %%
 ran = results.runs("actadd")
@@ -233,7 +233,9 @@ box(
 # the choice has not seen), so every density occurs; intervals are a bootstrap over distinct sentences.
 #
 # Sentences are short, so a vector that lies over their first word is never far away. In a whole document most words are
-# far from it. So the question is asked twice: for sentences as in the release, and for whole documents.
+# far from it. So the question is asked twice: for sentences as in the release, and for whole documents. The first $T_s$
+# tokens are dropped in both readings, over spaces of its own too: what follows a space begins with a space itself, so
+# that a bare first word would cost some 7 nats there, whatever the vector says.
 #
 # > **Predict first.** Four lines: strongest and gentle, sentences and whole documents. Which lie nearest to 1 at
 # > density 0? Which fall?

@@ -32,8 +32,9 @@ def sentence_shifts(
 
     As in the release: sentences on their own, the first T_s log-probabilities dropped in both models. Sentences that
     are no longer than that drop out; those beyond the model's context are cut. The same sentence is read once. With
-    `room` every token is compared with itself in the bare sentence, and none is dropped. `whole` reads each document as
-    one text.
+    `room` every token is compared with itself in the bare sentence, and the same are dropped: a text that follows a
+    space or a word begins with a space, so the bare sentence's first token is improbable there whatever the vector
+    says. `whole` reads each document as one text.
 
     Returns:
         One row per token of each document: `row` (of the sentence), `document`, `position` (in the bare sentence, BOS
@@ -42,7 +43,7 @@ def sentence_shifts(
     Raises:
         ValueError: no sentence is long enough.
     """
-    skip = 0 if room else front_positions(steer)
+    skip = front_positions(steer)
     split = (lambda text: [text]) if whole else data.sentences
     pairs = [(i, one) for i, text in enumerate(documents) for one in split(text) if _long_enough(lm, one, skip)]
     if not pairs:
@@ -121,7 +122,7 @@ def essay_sweep(
     groups = texts or {topic: data.essays()[topic] for topic in ("weddings", "ships")}
     points = grid(layer=range(lm.n_layers) if layers is None else list(layers), coefficient=coefficients)
     vectors = [actadd(lm, plus, minus, **point) for point in points]
-    skip = 0 if room else max(map(front_positions, vectors))
+    skip = max(map(front_positions, vectors))
     named = {one: name for name, some in groups.items() for text in some for one in data.sentences(text)}
     named = {one: name for one, name in named.items() if _long_enough(lm, one, skip)}
     prefix = _prefix(lm, vectors[0], room)
@@ -146,8 +147,8 @@ def essays(
     """Steering against prompting on essays on and off the topic (the authors' post).
 
     Steered, the vector lies over spaces put in after BOS ("pad"); prompted, the same room holds `plus`. Both are
-    compared with the bare sentence, over all its tokens, and so is the room alone ("spaces"). `topics` are of
-    `data.essays`; the post has c = 1.
+    compared with the bare sentence, its first T_s tokens dropped as in `sentence_shifts`, and so is the room alone
+    ("spaces"). `topics` are of `data.essays`; the post has c = 1.
 
     Returns:
         One row per topic and condition (steered, prompted, spaces): `topic`, `condition`, `ratio`, `low`, `high`
@@ -155,11 +156,12 @@ def essays(
     """
     steer = actadd(lm, plus, minus, layer=layer, coefficient=coefficient)
     room, written = _prefix(lm, steer, True), [*_bos(lm), *lm.encode(plus)]
-    rows = []
+    skip, rows = front_positions(steer), []
     for topic in topics:
-        sentences = [one for text in data.essays()[topic] for one in data.sentences(text)]
+        every = [one for text in data.essays()[topic] for one in data.sentences(text)]
+        sentences = [one for one in every if _long_enough(lm, one, skip)]
         for condition, prefix, one in (("steered", room, steer), ("prompted", written, None), ("spaces", room, None)):
-            rows.append({"topic": topic, "condition": condition, **ratio(_shifts(lm, prefix, one, sentences))})
+            rows.append({"topic": topic, "condition": condition, **ratio(_shifts(lm, prefix, one, sentences, skip))})
     return pd.DataFrame(rows)
 
 
