@@ -185,6 +185,10 @@ rivals = [name for name in ("zero", "random") if top["steered"]["low"] > top[nam
 beats = "above " + " and ".join(rivals) if rivals else "not above its controls"
 against = "above" if top["steered"]["low"] > top["prompt"]["high"] else "below"
 close = max(top["steered"]["low"], top["prompt"]["low"]) <= min(top["steered"]["high"], top["prompt"]["high"])
+if not cell.loc[("gentle", "steered"), "low"] > cell.loc[("gentle", "zero"), "high"]:
+    print(
+        "the gentle setting does not steer on this prompt; it was chosen on six others, and section 6 tries twenty more"
+    )
 steered_layers = sorted(shares[(shares.condition == "steered") & (shares.low > top["zero"]["high"])].layer.unique())
 box(
     "over 90 % at layer 6 of GPT-2-XL, about 2 % unsteered; it works from the first layers on and fades above",
@@ -779,17 +783,16 @@ mine = experiments.Choice(layer=0, coefficient=0.0, room=False)  # change all th
 exercises.check_gentle(lm, mine.vector(lm), room=mine.room)
 
 # %% [markdown]
-# <details><summary>Hint</summary>The points of section 6, on the right. Between which strengths does a vector over
-# spaces of its own begin to steer?</details>
+# <details><summary>Hint</summary>The points of section 6, on the right. Which of them lie low and to the right?
+# </details>
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# mine = experiments.Choice(layer=2, coefficient=0.43, room=True)
+# mine = experiments.Choice(layer=3, coefficient=8, room=True)
 # ```
 #
-# For 2 % we found none on the bundled model: at strength 0.38, 1.5 % dearer, we counted 1 % of 300 completions, which
-# luck can do as well. On a larger model there may be one.
+# For 2 % on the bundled model: the same with coefficient 0.54, barely, for one completion in thirty.
 #
 # </details>
 #
@@ -853,6 +856,8 @@ gentle = cell.loc[("gentle", "steered")]
 unrelated = {name: ends[name, "sentences"][0] for name in picked}
 unrelated_whole = {name: ends[name, "whole documents"][0] for name in picked}
 dense = {name: ends[name, "sentences"][1] for name in picked}
+released = price[price["sampling"] == "released"].set_index(["setting", "strength"])
+others = {name: released.loc[(name, setting.coefficient)] for name, setting in picked.items()}
 
 
 def touched(name: str) -> str:
@@ -871,6 +876,7 @@ display(
 | | strongest: {picked["strongest"]} | gentle: {picked["gentle"]} |
 |---|---|---|
 | **changes:** completions with a wedding word | **{percent(top["steered"])}** | **{percent(gentle)}** |
+| the same after twenty other prompts | {percent(others["strongest"])} | {percent(others["gentle"])} |
 | unsteered | {percent(top["zero"])} | {percent(cell.loc[("gentle", "zero")])} |
 | random vector of the same norm | {percent(top["random"])} | {percent(cell.loc[("gentle", "random")])} |
 | the word written in front | {percent(top["prompt"])} | {percent(cell.loc[("gentle", "prompt")])} |
