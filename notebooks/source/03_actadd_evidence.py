@@ -197,7 +197,8 @@ box(
     f"({'level with' if close else against} the prompt). Layers that steer somewhere in the sweep: "
     f"{', '.join(f'{layer:.0f}' for layer in steered_layers) or 'none'} of 0 to {lm.n_layers - 1}",
     "the bundled model was raised on texts whose first words name the topic, and reads those words in its lower "
-    "blocks only (notebook 02 shows where): what is added at the front above them is seen by nobody",
+    "blocks only (notebook 02 shows where): what is added at the front above them goes unread. Where the border lies "
+    "depends on the prompt, as section 6 shows",
 )
 
 # %% [markdown]
