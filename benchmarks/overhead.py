@@ -35,7 +35,7 @@ from transformers import (
 from transformers.utils import logging
 
 import steerlab as sl
-from steerlab.model import BUNDLED
+from steerlab.loading import BUNDLED
 from steerlab.sampling import logits_processors, row_seeds
 
 CONFIGS = {

@@ -4,13 +4,15 @@ from . import tasks
 from .fit import Fit, evaluate, fit, fit_grid, score
 from .intervention import Edit, Intervention, read_intervention
 from .layout import Layout
+from .loading import load, load_intervention
+from .loop import FitOptions
 from .methods.actadd import actadd, make_room, random_like
 from .methods.learned import ActivScalar, DynScalar, SteerVec, keep, locations
 from .methods.sara import sara, sara_gain, shuffled
-from .model import Activations, Batch, SteerableModel, load, load_intervention
+from .model import Activations, SteerableModel
 from .objective import Objective
+from .prompts import Batch
 from .remote import Remote, RemoteError
-from .search import FitOptions
 from .site import PLACES, Place, Site
 
 __all__ = [

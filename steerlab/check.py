@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from transformers.utils import logging
 
-from . import model
+from . import loading
 from .intervention import Edit, Intervention
 from .site import Site
 
@@ -62,7 +62,7 @@ def memory() -> str:
 def bundled() -> str:
     """The model that ships with the package."""
     started = time.perf_counter()
-    lm = model.load(device="cpu")
+    lm = loading.load(device="cpu")
     return f"{lm.n_params / 1e6:.0f}M parameters, {lm.n_layers} layers, loaded in {time.perf_counter() - started:.1f} s"
 
 
@@ -72,7 +72,7 @@ def steering() -> str:
     Raises:
         RuntimeError: it is not so.
     """
-    lm = model.load(device="cpu")
+    lm = loading.load(device="cpu")
     shift = torch.ones(1, lm.d_model)
     push = Intervention(((Site("resid_pre", 1), Edit(shift=shift)),))
     plain, zero, pushed = (lm.logits("Once upon a time", steer) for steer in (None, 0 * push, push))
@@ -99,8 +99,10 @@ def ndif() -> str:
     Raises:
         NotNeeded: it cannot be reached.
     """
+    from .remote import ndif_models  # which needs more of nnsight than a local user does
+
     try:
-        models = model.ndif_models()
+        models = ndif_models()
     except Exception as error:  # whatever the network answers
         raise NotNeeded(f"no sensible answer ({type(error).__name__})") from None
     if models is None:

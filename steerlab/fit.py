@@ -16,12 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .intervention import Intervention, read_intervention
+from .loop import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
 from .methods.learned import Learned, locations
 from .metrics import bootstrap_interval, kl
 from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips, minimality
-from .passes import Call, Plain, Tap, like, logits
-from .search import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
+from .passes import Call, Tap, like, logits
+from .prompts import Plain
 from .sweep import identity
 from .tasks import COLUMNS, answer_tokens
 

@@ -16,7 +16,8 @@ from scipy.stats import binomtest, bootstrap, t
 from torch import Tensor
 from transformers import pipeline
 
-from .model import Prompts, SteerableModel
+from .model import SteerableModel
+from .prompts import Prompts
 
 KS: tuple[int, ...] = tuple(int(k) for k in np.unique(np.ceil(np.logspace(0, 2, 20))))
 """The K of the ActAdd release's P@K: 1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 19, 24, 30, 38, 49, 62, 79, 100."""

@@ -4,10 +4,8 @@ Every trace lives in a small function of `passes.py`, because nnsight re-runs th
 prompts, interventions and tensors, never blocks, and one lock per model makes threads and widgets wait, not crash.
 """
 
-import contextlib
 import copy
 import hashlib
-import io
 import itertools
 import json
 import math
@@ -28,20 +26,14 @@ from greenlet import greenlet
 from jaxtyping import Float, Int
 from nnsight import TransformersModel
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import passes
 from .edit import applies
-from .intervention import Intervention, Stack, Steer, read_intervention, stack_rows
-from .layout import Layout, find_layout
-from .passes import Call, Plain, Tap, like
+from .intervention import Intervention, Stack, Steer, stack_rows
+from .layout import Layout
+from .passes import Call, Tap, like
+from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
 from .remote import Gathering, Meter, Remote, Requests, Runner, Waiting
 from .sampling import check_options, logits_processors, row_seeds
 from .site import Site
@@ -49,36 +41,6 @@ from .site import Site
 warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
 
 T = TypeVar("T")
-
-BUNDLED = Path(__file__).parent / "bundled"
-
-Prompt = str | Int[Tensor, " pos"]
-"""Text (BOS is put in front), or token ids that are taken as they are."""
-
-Prompts = Prompt | Sequence[Prompt] | Int[Tensor, "batch pos"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts as left-padded token ids.
-
-    `pad` counts the padding of each row; it is None where no row is padded.
-    """
-
-    ids: Int[Tensor, "batch pos"]
-    mask: Int[Tensor, "batch pos"]
-    pad: Int[Tensor, " batch"] | None
-
-    @property
-    def plain(self) -> Plain:
-        """As a tuple, which is what a pass is given."""
-        return self.ids, self.mask, self.pad
-
-    @property
-    def lengths(self) -> list[int]:
-        """Real tokens of each row."""
-        rows, width = self.ids.shape
-        return [width] * rows if self.pad is None else (width - self.pad).tolist()
 
 
 @dataclass(frozen=True)
@@ -119,6 +81,7 @@ class SteerableModel:
         name: str,
         revision: str | None,
         remote: Runner | None = None,
+        bos: bool | None = None,
     ) -> None:
         """Wrap a loaded model; use `steerlab.load`, which checks what it is given."""
         self.hf: PreTrainedModel = hf.requires_grad_(False)
@@ -127,6 +90,7 @@ class SteerableModel:
         self.layout = layout
         self.name = name
         self.revision = revision
+        self.prefix = special_prefix(tokenizer, bos)
         self.lock = threading.RLock()
         self.remote = remote
         self.dry = False  # whether what the model says is made up, and not to be kept
@@ -144,12 +108,17 @@ class SteerableModel:
     @property
     def n_layers(self) -> int:
         """Number of blocks."""
-        return int(self.hf.config.num_hidden_layers)
+        return int(self.hf.config.get_text_config().num_hidden_layers)
 
     @property
     def d_model(self) -> int:
         """Width of the residual stream."""
-        return int(self.hf.config.hidden_size)
+        return int(self.hf.config.get_text_config().hidden_size)
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of tokens that the model has logits for."""
+        return int(self.hf.config.get_text_config().vocab_size)
 
     @cached_property
     def n_params(self) -> int:
@@ -182,33 +151,45 @@ class SteerableModel:
         """Token ids of a text without BOS."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt as the model reads it; see `batch`."""
+        return encode(self.tokenizer, prompt, self.prefix)
+
+    def text(self, prompt: Prompt) -> str:
+        """A prompt as text: a chat as its template writes it."""
+        return prompt if isinstance(prompt, str) else str(self.tokenizer.decode(self.ids(prompt)))
+
     def tokens(self, prompt: Prompt) -> list[str]:
         """The tokens of a prompt as text, BOS included: what the positions of an edit count."""
-        return [str(self.tokenizer.decode([token])) for token in self._ids(prompt)]
+        (only,) = as_list(prompt)
+        return [str(self.tokenizer.decode([token])) for token in self.ids(only)]
 
     def batch(self, prompts: Prompts, new: int = 1) -> Batch:
-        """Prompts as left-padded ids; BOS is put in front of text where the tokenizer has one.
+        """Prompts as left-padded ids.
+
+        Text begins with what the tokenizer itself puts there (BOS as a rule; `load(bos=)` says otherwise), once: text
+        that begins with it already is left alone. Messages go through the chat template, which adds the opening of the
+        answer. Ids are taken as they are, those of a tokenizer's encoding without their padding.
 
         Args:
             prompts: one or more.
             new: how many tokens the model's context must have room for; the last is never fed back.
 
         Raises:
-            ValueError: there is no prompt, or one is empty, too long for the model's context, or not of its tokens.
+            TypeError: what is given is no prompt.
+            ValueError: there is no prompt, or one is empty, too long for the model's context, not of its tokens, or a
+                chat for a tokenizer without a template.
         """
-        listed = _listed(prompts)
-        rows = [self._ids(prompt) for prompt in listed]
+        listed = as_list(prompts)
+        rows = [self.ids(prompt) for prompt in listed]
         self._check_prompts(listed, rows, new)
-        width = max(map(len, rows))
-        device = self.device
-        if all(len(row) == width for row in rows):
-            ids = torch.tensor(rows, device=device)
-            return Batch(ids, torch.ones_like(ids), None)
-        filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        ids = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
-        pad = torch.tensor([width - len(row) for row in rows], device=device)
-        mask = (torch.arange(width, device=device) >= pad[:, None]).long()
-        return Batch(ids, mask, pad)
+        return Batch.of(rows, self._filler, self.device)
+
+    @cached_property
+    def _filler(self) -> int:
+        """A token for padding: since the mask hides it, any that the model has will do."""
+        wanted = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((int(token) for token in wanted if token is not None and 0 <= token < self.n_vocab), 0)
 
     def activations(self, prompts: Prompts, sites: Site | Sequence[Site], steer: Steer = None) -> Activations:
         """Activations at sites, after the edits of `steer`; nothing is computed above the last site.
@@ -303,10 +284,10 @@ class SteerableModel:
         Raises:
             ValueError: prompts and texts differ in number, or what `batch` and `check` refuse.
         """
-        listed = _listed(texts)
+        listed = as_list(texts)
         prefixes: list[list[int]] = [[]] * len(listed)
         if given is not None:
-            prefixes = [self._ids(prompt) for prompt in _listed(given)]
+            prefixes = [self.ids(prompt) for prompt in as_list(given)]
         if len(prefixes) != len(listed):
             raise ValueError(f"{len(prefixes)} prompts for {len(listed)} texts: give one for each")
         self.batch(listed)  # refuses an empty text, which its prompt would hide
@@ -360,7 +341,7 @@ class SteerableModel:
         Raises:
             ValueError: what `batch` and `check` refuse, or an option outside its range.
         """
-        listed = _listed(prompts)
+        listed = as_list(prompts)
         check_options(options, n=n, max_new_tokens=max_new_tokens)
         self._check_chunks(steer, listed, batch_size, max_new_tokens)
         rows = [(row, sample) for row in range(len(listed)) for sample in range(n)]
@@ -604,7 +585,7 @@ class SteerableModel:
     def _check_chunks(self, steer: Steer, prompts: Sequence[Prompt], size: int, new: int = 1) -> None:
         """Check all batches of a call before the first one runs."""
         check_options({}, batch_size=size)
-        self._check_prompts(prompts, [self._ids(prompt) for prompt in prompts], new)
+        self._check_prompts(prompts, [self.ids(prompt) for prompt in prompts], new)
         for rows in _chunks(len(prompts), size):
             self.check(_select(steer, rows, len(prompts)), self.batch([prompts[row] for row in rows]), rows.start)
 
@@ -612,8 +593,8 @@ class SteerableModel:
         """Refuse what is no prompt of this model; see `batch`."""
         if not rows:
             raise ValueError("no prompts given: one at least is needed")
-        context = getattr(self.hf.config, "max_position_embeddings", None) or math.inf
-        vocabulary = int(self.hf.config.vocab_size)
+        context = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        vocabulary = self.n_vocab
         for i, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
             if len(prompt) == 0 or not row:
                 raise ValueError(f"prompt {i} is empty ({prompt!r}): it needs at least one token")
@@ -634,20 +615,10 @@ class SteerableModel:
             if site.layer >= self.n_layers:
                 raise ValueError(f"layer {site.layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}")
 
-    def _ids(self, prompt: Prompt) -> list[int]:
-        """Ids of a prompt, BOS in front of text."""
-        if isinstance(prompt, int):
-            raise TypeError(f"prompt {prompt} is a number: give text, or a tensor of token ids")
-        if not isinstance(prompt, str):
-            return prompt.tolist() if isinstance(prompt, Tensor) else [int(token) for token in prompt]
-        bos = self.tokenizer.bos_token_id
-        return ([] if bos is None else [bos]) + self.encode(prompt)
-
     def _continue(self, prefix: list[int], text: Prompt) -> Int[Tensor, " pos"]:
         """Ids of a text after a prefix, or on its own."""
-        if not prefix:
-            return torch.tensor(self._ids(text))
-        return torch.tensor(prefix + (self.encode(text) if isinstance(text, str) else [int(t) for t in text]))
+        own = self.encode(text) if prefix and isinstance(text, str) else self.ids(text)
+        return torch.tensor(prefix + own)
 
     def logits_call(
         self,
@@ -658,7 +629,7 @@ class SteerableModel:
     ) -> Call:
         """What `forward` gives to `run`: logits, [batch, 1, vocab] or [batch, pos, vocab]."""
         last, width = position == "last", batch.ids.shape[1]
-        gives = like(len(batch.ids), 1 if last else width, int(self.hf.config.vocab_size), dtype=self.dtype)
+        gives = like(len(batch.ids), 1 if last else width, self.n_vocab, dtype=self.dtype)
         return Call(passes.logits, (batch.plain, self.taps(stacks), last, self._needs_grad(stacks), below), gives)
 
     def _logprobs_call(self, prompts: list[Prompt], steer: Steer) -> Call:
@@ -683,7 +654,7 @@ class SteerableModel:
         return pd.DataFrame(
             {
                 "row": [row for row, _ in picked],
-                "prompt": [p if isinstance(p := prompts[row], str) else self.tokenizer.decode(p) for row, _ in picked],
+                "prompt": [self.text(prompts[row]) for row, _ in picked],
                 "sample": [sample for _, sample in picked],
                 "completion": [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new],
                 "n_tokens": [len(ids) for ids in new],
@@ -725,13 +696,6 @@ def _follow(envoy: Any, path: str) -> Any:
     return reduce(getattr, path.split("."), envoy)
 
 
-def _listed(prompts: Prompts) -> list[Prompt]:
-    """Prompts as a list, also where one is given."""
-    if isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1):
-        return [prompts]
-    return list(prompts)  # a two-dimensional tensor is a list of rows
-
-
 def _chunks(count: int, size: int) -> Iterator[range]:
     """Ranges of at most `size` that cover `count`."""
     return (range(start, min(start + size, count)) for start in range(0, count, size))
@@ -744,121 +708,3 @@ def _select(steer: Steer, rows: Sequence[int], total: int) -> Steer:
     if len(steer) != total:
         raise ValueError(f"{len(steer)} interventions for {total} prompts: give one, or one per prompt")
     return [steer[row] for row in rows]
-
-
-def load(
-    model: str | Path | PreTrainedModel | None = None,
-    *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-    device_map: str | dict[str, Any] | None = None,
-    layout: Layout | None = None,
-    revision: str | None = None,
-    remote: bool | str | Remote = False,
-) -> SteerableModel:
-    """Load a causal language model to steer.
-
-    Args:
-        model: nothing for the bundled model, a local folder, a Hub name, or a loaded transformers model.
-        tokenizer: needed with a loaded model, otherwise taken from the model's own place.
-        device: CUDA where there is one, else the CPU; a loaded model stays where it is.
-        dtype: float32 on the CPU, the checkpoint's own elsewhere; a loaded model keeps its own.
-        device_map: of accelerate, to spread a large model; then `device` is not used.
-        layout: for a family that `steerlab.layout.LAYOUTS` lacks.
-        revision: of a Hub model.
-        remote: True to leave the weights on NDIF and read tokenizer and config alone; an address for another server
-            (name one that you trust: see `Remote`, which also takes a time-out); "local" to go the way of a request
-            in this process. The key is the variable NDIF_API_KEY, or what `nnsight login` has kept.
-
-    Raises:
-        OSError: the model is neither a local folder, nor cached, nor to be had from the Hub.
-        TypeError: it is neither a name nor a transformers model.
-        ValueError: it is not a causal language model, or its family is unknown and no layout is given.
-    """
-    runner = remote if isinstance(remote, Remote) else Remote(None if remote is True else remote) if remote else None
-    if isinstance(model, PreTrainedModel):
-        if tokenizer is None:
-            raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
-        moved = {"device": device, "dtype": dtype}
-        hf = model.to(**{name: value for name, value in moved.items() if value is not None})  # type: ignore[arg-type]
-    elif not isinstance(model, str | Path | None):
-        raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
-    else:
-        source = BUNDLED if model is None else model
-        weights = runner is None or runner.host == "local"
-        hf, tokenizer = _from_pretrained(str(source), tokenizer, device, dtype, device_map, revision, weights)
-    if hf.config.is_encoder_decoder or not hf.can_generate():
-        raise ValueError(f"{type(hf).__name__} is not a causal language model")
-    name = "steerlab/bundled" if model is None else str(hf.config._name_or_path or type(hf).__name__)
-    found = find_layout(hf, hf.config.model_type, layout)
-    return SteerableModel(hf, tokenizer, found, name, getattr(hf.config, "_commit_hash", None) or revision, runner)
-
-
-def _from_pretrained(
-    source: str,
-    tokenizer: PreTrainedTokenizerBase | None,
-    device: str | torch.device | None,
-    dtype: torch.dtype | None,
-    device_map: str | dict[str, Any] | None,
-    revision: str | None,
-    weights: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights, or their shapes alone, and tokenizer from a folder or the Hub."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    wanted: torch.dtype | str = dtype or (torch.float32 if place.type == "cpu" and device_map is None else "auto")
-    try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        if type(config) not in AutoModelForCausalLM._model_mapping:
-            raise ValueError(f"{source} ({config.model_type}) is not a causal language model")
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, revision=revision)
-        if not weights:
-            config._name_or_path = source
-            with torch.device("meta"):
-                bare = AutoModelForCausalLM.from_config(config, dtype=dtype or config.dtype)  # type: ignore[no-untyped-call]
-            with contextlib.suppress(OSError):  # it has none: the config says the same
-                bare.generation_config = GenerationConfig.from_pretrained(source, revision=revision or "main")
-            return bare, tokenizer
-        spread = {"device_map": device_map} if device_map is not None else {}
-        hf = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=wanted, **spread)
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise OSError(
-            f"cannot load {source!r}: no such folder, not in the Hugging Face cache, and not to be had from the Hub "
-            f"({reason}). Give a local folder, download the model once with a network, or use load() for the "
-            "bundled model"
-        ) from None
-    return hf if device_map is not None else hf.to(place), tokenizer  # type: ignore[arg-type]  # `to` is ill-typed
-
-
-def load_intervention(path: str | Path, lm: SteerableModel, *, any_model: bool = False) -> Intervention:
-    """Read a saved intervention for a model.
-
-    Args:
-        path: what `Intervention.save` wrote.
-        lm: the model to steer.
-        any_model: accept one that was made for another model, revision of it, or tokenizer.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: truncated, not ours, or made for another model.
-    """
-    intervention = read_intervention(path)
-    mine = lm.info()
-    what = ("model", "revision", "tokenizer")
-    if not any_model and any(intervention.info.get(key) != mine[key] for key in what):
-        theirs, ours = (", ".join(f"{key} {info.get(key)}" for key in what) for info in (intervention.info, mine))
-        raise ValueError(f"{path} was made for {theirs}; this is {ours}: pass any_model=True to use it all the same")
-    return intervention
-
-
-def ndif_models() -> list[str] | None:
-    """Hub names of the models that NDIF runs at the moment; None where it cannot be reached. Needs no key."""
-    with contextlib.redirect_stderr(io.StringIO()):  # nnsight prints that it is down
-        answer = nnsight.status(raw=True)
-    if not answer:
-        return None
-    deployed = answer.get("deployments", {}).items()
-    return sorted(
-        {entry.get("repo_id", name) for name, entry in deployed if entry.get("application_state") == "RUNNING"}
-    )

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .edit import edit
+from .prompts import Plain
 
-Plain = tuple[Tensor, Tensor, Tensor | None]
 Tap = tuple[Any, bool, list[dict[str, Any]], bool]
 
 

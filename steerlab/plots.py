@@ -27,7 +27,8 @@ from .fit import Fit
 from .intervention import Intervention
 from .methods.learned import locations
 from .metrics import WORD, topic_word_count
-from .model import Prompt, SteerableModel
+from .model import SteerableModel
+from .prompts import Prompt
 from .site import Site
 
 PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

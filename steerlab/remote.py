@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import greenlet
 import httpx
+import nnsight
 import torch
 import websocket
 import zstandard
@@ -429,7 +430,7 @@ HINTS = {
     "version|no module at": "python -c 'import nnsight; print(nnsight.compare())' shows which packages differ",
     "gradient|require grad": 'fit with gradient="spsa", which needs forward passes alone',
     "out of memory": "take fewer rows at a time (batch_size=, rows=)",
-    "deployed": "steerlab.model.ndif_models() names the models that run",
+    "deployed": "steerlab.remote.ndif_models() names the models that run",
     "time limit|timed out": "ask for fewer rows or steps in one request",
 }
 """What to do, by what the server says."""
@@ -602,3 +603,15 @@ def _leaves(gives: Any) -> list[Tensor]:
     found: list[Tensor] = []
     apply(gives, found.append, Tensor)
     return found
+
+
+def ndif_models() -> list[str] | None:
+    """Hub names of the models that NDIF runs at the moment; None where it cannot be reached. Needs no key."""
+    with contextlib.redirect_stderr(io.StringIO()):  # nnsight prints that it is down
+        answer = nnsight.status(raw=True)
+    if not answer:
+        return None
+    deployed = answer.get("deployments", {}).items()
+    return sorted(
+        {entry.get("repo_id", name) for name, entry in deployed if entry.get("application_state") == "RUNNING"}
+    )

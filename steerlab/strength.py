@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from .edit import edit
 from .intervention import Intervention, stack_rows
 from .metrics import kl
-from .model import Prompts, SteerableModel
+from .model import SteerableModel
+from .prompts import Prompts
 from .site import Site
 from .sweep import Comparison
 
@@ -35,9 +36,7 @@ def relative_size(lm: SteerableModel, intervention: Intervention, prompts: Promp
     """
     batch = lm.batch(prompts)
     lm.check(intervention, batch)
-    real = batch.mask.bool().clone()
-    if lm.tokenizer.bos_token_id is not None:
-        real &= ~((batch.ids == lm.tokenizer.bos_token_id) & (batch.mask.cumsum(1) == 1))
+    real = batch.content(lm.prefix)
     found = {}
     unsteered = lm.activations(prompts, intervention.sites)
     for site, stacks in stack_rows(intervention, len(batch.ids)).items():
@@ -139,8 +138,7 @@ def _comparisons(
     batch = lm.batch(prompts)
     lm.check(intervention, batch)
     layers = [intervention.sites[0].layer if intervention.edits else 0]
-    rows = zip(batch.ids, batch.lengths, strict=True)
-    return [(tuple(row[len(row) - length :].tolist()), Comparison(lm, layers)) for row, length in rows]
+    return [(tuple(row), Comparison(lm, layers)) for row in batch.rows]
 
 
 def _mean_kl(

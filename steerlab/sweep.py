@@ -24,8 +24,9 @@ from tqdm.auto import tqdm
 
 from .intervention import Intervention
 from .metrics import entropy, kl
-from .model import Prompt, SteerableModel
-from .passes import Call, Plain, Tap, like, logits
+from .model import SteerableModel
+from .passes import Call, Tap, like, logits
+from .prompts import Plain, Prompt
 from .site import Site
 
 FORMAT = 1  # part of every key: raise it when the same setting comes to mean another result
@@ -122,7 +123,7 @@ def completions(
         found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.remote is not None, lm.dry)
     return pd.DataFrame(
         [
-            {**setting.columns, "prompt": _text(lm, setting.prompt), "sample": sample, **found[key], "seed": seed}
+            {**setting.columns, "prompt": lm.text(setting.prompt), "sample": sample, **found[key], "seed": seed}
             for (setting, sample), key in zip(jobs, keys, strict=True)
         ]
     )
@@ -190,7 +191,7 @@ def next_tokens(
         found = _run(keys, groups, size, compute, file, progress, lm.remote is not None, lm.dry)
     return pd.DataFrame(
         [
-            {**setting.columns, "prompt": _text(lm, setting.prompt), **row}
+            {**setting.columns, "prompt": lm.text(setting.prompt), **row}
             for setting, key in zip(settings, keys, strict=True)
             for row in _unfold(found[key], tokens)
         ]
@@ -393,7 +394,7 @@ def batch_rows(lm: SteerableModel, tokens: int) -> int:
     size = lm.dtype.itemsize
     cache = 2 * lm.n_layers * lm.d_model * size
     block = 16 * lm.d_model * size
-    logits = 8 * 4 * int(lm.hf.config.vocab_size)
+    logits = 8 * 4 * lm.n_vocab
     memory = free_memory(lm.device) if lm.remote is None else REMOTE_MEMORY
     fits = memory // 4 // (tokens * (cache + block) + logits)
     return int(min(256, 2 ** max(0, int(fits).bit_length() - 1)))
@@ -482,8 +483,3 @@ def _single(lm: SteerableModel, token: str) -> int:
 def _lowest(setting: Setting) -> int:
     """The lowest steered layer; 0 where nothing is steered."""
     return setting.steer.sites[0].layer if setting.steer is not None and setting.steer.edits else 0
-
-
-def _text(lm: SteerableModel, prompt: Prompt) -> str:
-    """A prompt as text."""
-    return prompt if isinstance(prompt, str) else str(lm.tokenizer.decode(prompt))

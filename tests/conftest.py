@@ -24,13 +24,13 @@ from transformers import (
     PreTrainedModel,  # noqa: F401
 )
 
-CORE = ("edit", "intervention", "methods.actadd", "model", "sampling")
+CORE = ("edit", "intervention", "methods.actadd", "model", "prompts", "sampling")
 install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
 
 from families import FAMILIES, steerable  # noqa: E402
 
 import steerlab as sl  # noqa: E402
-from steerlab.model import BUNDLED  # noqa: E402
+from steerlab.loading import BUNDLED  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -108,7 +108,7 @@ WRONG_TYPES: list[tuple[str, Call]] = [
     ("cannot steer by Edit: give an Intervention, or a list of one per", lambda lm: lm.logits(TEXT, SHIFT.edits[0][1])),
     ("cannot steer by Tensor: give an Intervention", lambda lm: lm.logits([TEXT], [random(1, D_MODEL)])),
     ("cannot steer by int: give an Intervention", lambda lm: lm.generate(TEXT, 4)),
-    ("prompt 5 is a number: give text, or a tensor of token ids", lambda lm: lm.logits([5, 6])),
+    ("prompt 0 is 5 (int): give text, token ids (a 1-d tensor or array of integers)", lambda lm: lm.logits([5, 6])),
     ("layer '1' is no whole number: layers count 0, 1, 2", lambda lm: sl.actadd(lm, " a", " b", layer="1")),  # type: ignore[arg-type]
 ]
 MATRIX = "it is a matrix, [positions or 1, width or 1]"

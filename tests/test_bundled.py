@@ -16,7 +16,7 @@ from bundled_model.curriculum import capitals, copies, ethics, facts, ioi, neutr
 from bundled_model.export import training_record
 from bundled_model.mixture import FORBIDDEN, SHARES
 from bundled_model.tokenizer import required_words
-from steerlab.model import BUNDLED
+from steerlab.loading import BUNDLED
 
 GENERATORS = {
     m.__name__.rpartition(".")[2]: m.documents for m in (neutral, opinions, ethics, capitals, ioi, copies, facts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import nnsight
 import pytest
 
-from steerlab import check, model, passes
+from steerlab import check, loading, passes, remote
 
 CONFIG = nnsight.CONFIG.API
 
@@ -79,7 +79,7 @@ def test_a_key_is_not_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_a_broken_model_is_one_bad_line_among_ten(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(model, "BUNDLED", tmp_path)
+    monkeypatch.setattr(loading, "BUNDLED", tmp_path)
     assert check.main() == 1
     found = lines(capsys)
     assert found["bundled model"][0] == found["steering"][0] == "BAD"
@@ -107,7 +107,7 @@ def test_running_models_are_counted(service: type[Status]) -> None:
         "c": {"repo_id": "org/two", "application_state": "DEPLOYING", "deployment_level": "WARM"},
     }
     service.answer = json.dumps({"deployments": deployments}).encode()
-    assert model.ndif_models() == ["org/one"]
+    assert remote.ndif_models() == ["org/one"]
     assert check.run(check.ndif) == ("ok", "up; models running: 1")
 
 

@@ -14,10 +14,10 @@ from families import fresh, steerable, tokenizer
 from torch import Tensor
 
 import steerlab as sl
-from steerlab import ActivScalar, DynScalar, Objective, SteerVec, search
+from steerlab import ActivScalar, DynScalar, Objective, SteerVec, loop
+from steerlab.loop import FitOptions, Problem, prepared, start, stops
 from steerlab.methods.learned import Learned
 from steerlab.passes import Call
-from steerlab.search import FitOptions, Problem, prepared, start, stops
 
 METHODS = (ActivScalar(), SteerVec(), DynScalar())
 QUICK: dict[str, Any] = {"steps": 12, "patience": 4, "batch_size": 3, "lr": 0.05, "progress": False}
@@ -151,15 +151,15 @@ def test_a_setting_that_stops_makes_room(
     lm: sl.SteerableModel, task: sl.tasks.Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    losses = search.losses
+    losses = loop.losses
 
     def counted(model: Any, problem: Any, theta: Tensor, *rest: Any) -> Any:
         batches.append(len(theta))
         return losses(model, problem, theta, *rest)
 
-    monkeypatch.setattr(search, "losses", counted)
-    monkeypatch.setattr(search, "stops", lambda run, options: len(run["log"]) == (8, 3, 7)[run["number"]])
-    monkeypatch.setattr("steerlab.search.CPU_TOKENS", 2 * (2 * 3 * 15))  # two settings at a time
+    monkeypatch.setattr(loop, "losses", counted)
+    monkeypatch.setattr(loop, "stops", lambda run, options: len(run["log"]) == (8, 3, 7)[run["number"]])
+    monkeypatch.setattr("steerlab.loop.CPU_TOKENS", 2 * (2 * 3 * 15))  # two settings at a time
     grid = sl.fit_grid(lm, task.train, ActivScalar(), Objective.grid((1, 2, 3), (0,), (0,)), **QUICK)
     assert [len(fit.history) for fit in grid] == [8, 3, 7]
     assert [fit.objective.margin for fit in grid] == [1, 2, 3]
@@ -177,9 +177,9 @@ def test_a_stopped_grid_goes_on(
 ) -> None:
     objectives, folder = Objective.grid((1, 10), (0, 1), (0.01,)), tmp_path / "grid"
     whole = sl.fit_grid(lm, task.train, ActivScalar(), objectives, **QUICK)
-    monkeypatch.setattr("steerlab.search.CPU_TOKENS", 1)  # one setting at a time
+    monkeypatch.setattr("steerlab.loop.CPU_TOKENS", 1)  # one setting at a time
     steps: list[int] = []
-    losses = search.losses
+    losses = loop.losses
 
     def interrupted(model: Any, problem: Any, theta: Tensor, *rest: Any) -> Any:
         steps.append(len(theta))
@@ -187,7 +187,7 @@ def test_a_stopped_grid_goes_on(
             raise KeyboardInterrupt
         return losses(model, problem, theta, *rest)
 
-    monkeypatch.setattr(search, "losses", interrupted)
+    monkeypatch.setattr(loop, "losses", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sl.fit_grid(lm, task.train, ActivScalar(), objectives, folder=folder, **QUICK)
     assert len(list(folder.glob("*.safetensors"))) == 2
@@ -248,7 +248,7 @@ def test_forward_passes_alone_can_fit(
         return logits(model, batch, taps, last, grad)
 
     logits = search.logits
-    monkeypatch.setattr(search, "logits", refused)
+    monkeypatch.setattr(loop, "logits", refused)
     options = QUICK | {"steps": 40, "patience": 20, "batch_size": 4, "directions": 4}
     objective = Objective(margin=5, faithfulness=0.1, minimality=0.001)
     fit = sl.fit(lm, task.train, ActivScalar(), objective, gradient="spsa", **options)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 import steerlab as sl
 from steerlab import ActivScalar, DynScalar, SteerVec
+from steerlab.loop import Problem, losses, prepared
 from steerlab.methods.learned import Learned
 from steerlab.objective import Objective
 from steerlab.passes import Call
-from steerlab.search import Problem, losses, prepared
 
 METHODS = (ActivScalar, SteerVec, DynScalar)
 PLACES: tuple[sl.Place, ...] = ("attn_out", "mlp_out", "resid_post")

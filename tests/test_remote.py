@@ -29,8 +29,7 @@ from torch import Tensor
 import steerlab as sl
 from steerlab import ActivScalar, DynScalar, Objective, Site, SteerVec, remote, strength, sweep
 from steerlab.experiments.sara import dilemma_study
-from steerlab.model import ndif_models
-from steerlab.remote import Remote, RemoteError
+from steerlab.remote import Remote, RemoteError, ndif_models
 
 SERVED = ("gpt2", "llama", "gpt_neox")
 PROMPTS = ["Once upon a time there was a", "He said"]

@@ -52,7 +52,7 @@ from IPython.display import Markdown, display
 import steerlab as sl
 from steerlab import plots, sweep
 from steerlab.experiments.sara import CONSEQUENCES, DUTY, METHODS, PARENT, dilemma_study, held_out_dilemmas
-from steerlab.model import ndif_models
+from steerlab.remote import ndif_models
 
 QUICK = PROFILE == "quick"
 SERVER = REMOTE != "local"

@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from scipy.stats import false_discovery_control, mannwhitneyu
 
 from ..intervention import Steer
+from ..loading import load
 from ..methods.sara import sara
-from ..model import SteerableModel, load
+from ..model import SteerableModel
 from ..plots import MARKERS, PALETTE
 from . import results
 from .sara.dilemmas import CONSEQUENCES, DUTY, author_file, own_data

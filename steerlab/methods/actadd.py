@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..intervention import Anchor, Edit, Intervention, When
-from ..model import Prompts, SteerableModel
+from ..model import SteerableModel
+from ..prompts import Prompts
 from ..site import Place, Site
 
 
@@ -69,7 +70,7 @@ def actadd(
     template = Edit(shift=torch.zeros(1, lm.d_model), anchor=anchor, when=when or "prompt")  # refuses a wrong `when`
     difference = _difference(lm, plus, minus, site)
     if vector != "positions":
-        difference = difference[len(_bos(lm)) :].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
+        difference = difference[len(lm.prefix) :].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
     edit = replace(template, shift=coefficient * difference)
     prompts = {"plus": plus, "minus": minus, "coefficient": coefficient}
     return Intervention(((site, edit),), lm.info(method="actadd", prompts=prompts, site=str(site)))
@@ -77,7 +78,7 @@ def actadd(
 
 def _difference(lm: SteerableModel, plus: str, minus: str, site: Site) -> Float[Tensor, "pos d_model"]:
     """h(plus) - h(minus) in float32, the shorter prompt padded on the right with spaces."""
-    rows = [lm.batch(prompt).ids[0].tolist() if prompt else _bos(lm) for prompt in (plus, minus)]
+    rows = [lm.batch(prompt).ids[0].tolist() if prompt else lm.prefix for prompt in (plus, minus)]
     width = max(map(len, rows))
     space = [] if len(rows[0]) == len(rows[1]) else [_space(lm)]
     ids = torch.tensor([row + space * (width - len(row)) for row in rows])
@@ -99,7 +100,7 @@ def make_room(lm: SteerableModel, prompts: Prompts, spaces: int | Intervention) 
     Raises:
         ValueError: the tokenizer has no single token for a space, the number is negative, or a prompt is empty.
     """
-    first = len(_bos(lm))
+    first = len(lm.prefix)
     if isinstance(spaces, Intervention):
         spaces = max(edit.start + edit.length for _, edit in spaces.edits) - first
     if spaces < 0:
@@ -129,10 +130,6 @@ def _same_norm(tensor: Float[Tensor, "pos d_model"], generator: torch.Generator)
     wanted, drawn = (torch.linalg.vector_norm(rows, dim=-1, keepdim=True) for rows in (tensor, noise))
     scaled: Tensor = noise * (wanted / drawn)
     return scaled
-
-
-def _bos(lm: SteerableModel) -> list[int]:
-    return [] if lm.tokenizer.bos_token_id is None else [lm.tokenizer.bos_token_id]
 
 
 def _space(lm: SteerableModel) -> int:

@@ -16,8 +16,9 @@ from torch import Tensor
 from ..edit import components as leading_components
 from ..edit import contrast
 from ..intervention import Edit, Intervention, When
-from ..model import Prompt, Prompts, SteerableModel
+from ..model import SteerableModel
 from ..passes import Call, Tap, activations, like
+from ..prompts import Prompt, Prompts
 from ..site import Place, Site
 
 Variant = Literal["anchored", "released"]
@@ -140,7 +141,7 @@ def sara(
     own |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
     made = []
     for edits, prompt in zip(rows, [prompts] if single else prompts, strict=True):
-        texts = {name: _text(each) for name, each in (given | {"prompt": prompt}).items()}
+        texts = {name: lm.text(each) for name, each in (given | {"prompt": prompt}).items()}
         made.append(Intervention(edits, lm.info(method="sara", **own, prompts=texts)))
     return made[0] if single else made
 
@@ -192,9 +193,7 @@ def _counted(lm: SteerableModel, name: str, prompts: Prompts, skip_bos: bool) ->
     if len(prompts) == 0:
         raise ValueError(f"{name} is empty: SARA compares the activations of its tokens")
     batch = lm.batch(prompts)
-    counts = batch.mask.bool()
-    if skip_bos and lm.tokenizer.bos_token_id is not None:
-        counts = counts & ~((batch.mask.cumsum(1) == 1) & (batch.ids == lm.tokenizer.bos_token_id))
+    counts = batch.content(lm.prefix) if skip_bos else batch.mask.bool()
     if not bool(counts.any(1).all()):
         raise ValueError(f"{name} holds nothing but BOS: SARA compares the activations of its tokens")
     return counts.cpu()
@@ -266,8 +265,3 @@ def _likeness(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Float
     norms = [root.norm(dim=-1) for root in (scaled, other_scaled)]
     heard = [norm > 1e3 * torch.finfo(norm.dtype).eps * norm.amax(-1, keepdim=True) for norm in norms]
     return torch.where(heard[0] & heard[1], inner / (norms[0] * norms[1]), 0)
-
-
-def _text(prompt: Prompts) -> Any:
-    """A prompt as JSON can hold it."""
-    return prompt if isinstance(prompt, str) else [int(token) for token in prompt]

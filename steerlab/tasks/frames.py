@@ -150,5 +150,5 @@ def fill(lm: SteerableModel, template: str, words: Mapping[str, str]) -> tuple[s
         next((role for first, last, role in spans if start < last and end > first), "text")
         for start, end in encoded["offset_mapping"]
     ]
-    bos = [] if lm.tokenizer.bos_token_id is None else ["BOS"]
+    bos = ["BOS"] * len(lm.prefix)
     return text, (*bos, *roles[:-1], "end")

@@ -13,9 +13,10 @@ from matplotlib.figure import FigureBase
 
 from .. import plots
 from ..intervention import Intervention
+from ..loading import load_intervention
 from ..methods.actadd import actadd
 from ..metrics import disfluency, kl
-from ..model import SteerableModel, load_intervention
+from ..model import SteerableModel
 from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, prose, sampling_controls
 
 ACTADD = "ActAdd"

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer, processors
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from .mixture import SHARES
@@ -26,10 +27,21 @@ def export(run: Path, target: Path = BUNDLED) -> None:
     model.generation_config = GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end)
     target.mkdir(exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(target)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(run / name, target / name)
+    shutil.copyfile(run / "tokenizer_config.json", target / "tokenizer_config.json")
+    opens_with_bos(Tokenizer.from_file(str(run / "tokenizer.json")), tokenizer.bos_token).save(
+        str(target / "tokenizer.json")
+    )
     record = training_record(run, state["progress"]["step"])
     (target / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def opens_with_bos(tokenizer: Tokenizer, bos: str) -> Tokenizer:
+    """The tokenizer, which from now on puts BOS in front of a text by itself, as the model was trained."""
+    special = [(bos, tokenizer.token_to_id(bos))]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A $B:1", special_tokens=special
+    )
+    return tokenizer
 
 
 def training_record(run: Path, last: int) -> dict[str, object]:

@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 
 from ... import data
+from ...loading import load
 from ...metrics import Scorer, means, word_scorer
-from ...model import SteerableModel, load
+from ...model import SteerableModel
 from ...sweep import identity
 from .. import results
 from .choice import UNRELATED, Choice, choose, pick

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from ...intervention import Edit, Intervention
+from ...loading import load
 from ...metrics import bootstrap_interval
-from ...model import SteerableModel, load
+from ...model import SteerableModel
 from ...site import Site
 
 SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
@@ -51,7 +52,7 @@ def overhead(
         `premium` (steered / plain − 1).
     """
     generator, layer = torch.Generator().manual_seed(0), lm.n_layers // 2
-    ids = torch.randint(lm.hf.config.vocab_size, (rows, width), generator=generator)
+    ids = torch.randint(lm.n_vocab, (rows, width), generator=generator)
     shift = torch.randn(2, lm.d_model, generator=generator)
     steer = Intervention(((Site("resid_pre", layer), Edit(shift=shift, anchor="front")),))
     about = {"model": lm.name, "n_params": lm.n_params, "layer": layer, "rows": rows, "width": width}

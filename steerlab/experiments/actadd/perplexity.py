@@ -126,7 +126,7 @@ def essay_sweep(
     named = {one: name for name, some in groups.items() for text in some for one in data.sentences(text)}
     named = {one: name for one, name in named.items() if _long_enough(lm, one, skip)}
     prefix = _prefix(lm, vectors[0], room)
-    plain = _read(lm, _bos(lm), None, list(named), len(prefix))
+    plain = _read(lm, lm.prefix, None, list(named), len(prefix))
     names, rows = dict(enumerate(named.values())), []
     for point, steer in zip(points, tqdm(vectors, disable=not progress, unit="setting"), strict=True):
         shifts = token_shifts(plain, _read(lm, prefix, steer, list(named), len(prefix)), skip=skip)
@@ -155,7 +155,7 @@ def essays(
         (bootstrap over sentences), `sentences`.
     """
     steer = actadd(lm, plus, minus, layer=layer, coefficient=coefficient)
-    room, written = _prefix(lm, steer, True), [*_bos(lm), *lm.encode(plus)]
+    room, written = _prefix(lm, steer, True), [*lm.prefix, *lm.encode(plus)]
     skip, rows = front_positions(steer), []
     for topic in topics:
         every = [one for text in data.essays()[topic] for one in data.sentences(text)]
@@ -182,7 +182,7 @@ def _shifts(
     progress: bool = False,
 ) -> pd.DataFrame:
     """`token_shifts` of sentences after a prefix under `steer`, against the bare sentences."""
-    plain = _read(lm, _bos(lm), None, sentences, len(prefix), progress)
+    plain = _read(lm, lm.prefix, None, sentences, len(prefix), progress)
     return token_shifts(plain, _read(lm, prefix, steer, sentences, len(prefix), progress), skip=skip)
 
 
@@ -205,20 +205,16 @@ def _read(
         part = rows[start : start + BATCH]
         given = [torch.tensor(prefix)] * len(part)
         frame = lm.logprobs([ids[row] for row in part], steer, given=given, batch_size=BATCH)
-        moved = frame["position"] - len(prefix) + len(_bos(lm))
+        moved = frame["position"] - len(prefix) + len(lm.prefix)
         frames.append(frame.assign(row=[part[row] for row in frame["row"]], position=moved))
     return pd.concat(frames, ignore_index=True)
 
 
 def _long_enough(lm: SteerableModel, sentence: str, skip: int) -> bool:
     """Whether a sentence has tokens left when the first `skip` log-probabilities are dropped."""
-    return len(_bos(lm)) + len(lm.encode(sentence)) > skip + 1
+    return len(lm.prefix) + len(lm.encode(sentence)) > skip + 1
 
 
 def _prefix(lm: SteerableModel, steer: Intervention, room: bool) -> list[int]:
     """BOS, and where `room` is said the spaces that an intervention needs."""
-    return list(lm.batch(lay(lm, torch.tensor(_bos(lm)), steer, room)).ids[0].tolist())
-
-
-def _bos(lm: SteerableModel) -> list[int]:
-    return [] if lm.tokenizer.bos_token_id is None else [int(lm.tokenizer.bos_token_id)]
+    return list(lm.batch(lay(lm, torch.tensor(lm.prefix), steer, room)).ids[0].tolist())

@@ -11,7 +11,8 @@ from scipy.special import rel_entr
 from ... import data
 from ...intervention import Intervention
 from ...metrics import token_shifts
-from ...model import Prompt, SteerableModel
+from ...model import SteerableModel
+from ...prompts import Prompt
 from ...sweep import Setting
 from .perplexity import BATCH, ratio
 from .topics import PAPER_SAMPLING, WEDDING, counted, lay, summarise

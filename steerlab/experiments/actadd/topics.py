@@ -10,7 +10,8 @@ from ... import data
 from ...intervention import Intervention
 from ...methods.actadd import actadd, make_room, random_like
 from ...metrics import share, topic_word_count
-from ...model import Prompt, SteerableModel
+from ...model import SteerableModel
+from ...prompts import Prompt
 from ...sweep import Setting, completions, grid
 
 PAPER_SAMPLING: Mapping[str, Any] = MappingProxyType({"temperature": 1.0, "top_p": 0.3, "frequency_penalty": 1.0})

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...model import SteerableModel, load
+from ...loading import load
+from ...model import SteerableModel
 from .. import results
 from .decoding import decode_gains, decode_texts, texts_table
 from .dilemmas import held_out_dilemmas, load_dilemmas

@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from ...fit import fit_grid
+from ...loading import load
 from ...methods.learned import ActivScalar, DynScalar, SteerVec
-from ...model import SteerableModel, load
+from ...model import SteerableModel
 from ...objective import Objective
 from ...tasks import ioi
 from .. import results

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from ...fit import fit_grid, score, sizes
 from ...intervention import Intervention
+from ...loading import load
 from ...methods.learned import Learned
-from ...model import SteerableModel, load
+from ...model import SteerableModel
 from ...objective import Objective
 from ...tasks import Task
 from .settings import SUBLAYERS, TASKS, Folder

@@ -22,7 +22,8 @@ from .methods.learned import Learned
 from .metrics import kl
 from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips
-from .passes import Call, Plain, Tap, activations, like, logits
+from .passes import Call, Tap, activations, like, logits
+from .prompts import Plain
 from .tasks import answer_tokens
 
 THRESHOLD = 1e-2
@@ -343,6 +344,6 @@ def capacity(problem: Problem, options: FitOptions, memory: float) -> int:
     if lm.device.type != "cuda":
         return max(1, (CPU_TOKENS if lm.remote is None else REMOTE_TOKENS) // (rows * tokens))
     hidden = 40 * tokens * lm.n_layers * lm.d_model * torch.finfo(lm.dtype).bits // 8
-    vocabulary = 12 * int(lm.hf.config.vocab_size) * 4
+    vocabulary = 12 * lm.n_vocab * 4
     free, _ = torch.cuda.mem_get_info(lm.device)
     return max(1, int(memory * free) // (rows * (hidden + vocabulary)))
