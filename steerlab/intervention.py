@@ -144,6 +144,11 @@ class Intervention:
         """The edited sites in the order of the forward pass."""
         return tuple(sorted({site for site, _ in self.edits}))
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether rows are edited apart: SARA as released compares one prompt's activations."""
+        return any(edit.references for _, edit in self.edits)
+
     def __mul__(self, strength: float) -> "Intervention":
         """Multiply the strength β of the one equation.
 
@@ -265,6 +270,23 @@ Steer = Intervention | Sequence[Intervention | None] | None
 """What the functions of a model take: nothing, one intervention for all rows, or one per row."""
 
 
+def per_row(steer: Steer, rows: int) -> list[Intervention | None]:
+    """The intervention of each row.
+
+    Raises:
+        TypeError: something else than an intervention, a list of them, or nothing.
+        ValueError: a list of another length than the batch.
+    """
+    for own in steer if isinstance(steer, Sequence) else (steer,):
+        if not isinstance(own, Intervention | None):
+            raise TypeError(f"cannot steer by {type(own).__name__}: give an Intervention, or a list of one per prompt")
+    if not isinstance(steer, Sequence):
+        return [steer] * rows
+    if len(steer) != rows:
+        raise ValueError(f"{len(steer)} interventions for {rows} prompts: give one, or one per prompt")
+    return list(steer)
+
+
 def stack_rows(steer: Steer, rows: int) -> dict[Site, list[Stack]]:
     """Gather the interventions of a batch into the stacks that `edit.edit` takes, in the order of the forward pass.
 
@@ -274,24 +296,17 @@ def stack_rows(steer: Steer, rows: int) -> dict[Site, list[Stack]]:
         TypeError: something else than an intervention, a list of them, or nothing.
         ValueError: a list of another length than the batch, or references for more than one row.
     """
-    if steer is None:
-        return {}
-    for each in steer if isinstance(steer, Sequence) else (steer,):
-        if not isinstance(each, Intervention | None):
-            raise TypeError(f"cannot steer by {type(each).__name__}: give an Intervention, or a list of one per prompt")
-        if each is not None and rows > 1 and any(edit.references for _, edit in each.edits):
-            raise ValueError(
-                f"SARA as released edits one prompt at a time, and this batch has {rows} rows: "
-                "pass batch_size=1, or use the anchored variant"
-            )
-    if isinstance(steer, Intervention):
-        shared = [(site, _stack([edit], None)) for site, edit in steer.edits]
-        return _by_site(shared)
-    if len(steer) != rows:
-        raise ValueError(f"{len(steer)} interventions for {rows} prompts: give one, or one per prompt")
+    each = per_row(steer, rows)
+    if rows > 1 and any(own is not None and own.one_by_one for own in each):
+        raise ValueError(
+            f"SARA as released edits one prompt at a time, and this batch has {rows} rows: "
+            "pass batch_size=1, or use the anchored variant"
+        )
+    if each and all(own is each[0] for own in each):
+        return _by_site((site, _stack([edit], None)) for site, edit in (each[0].edits if each[0] is not None else ()))
     groups: dict[tuple[Any, ...], list[tuple[int, Site, Edit]]] = {}
-    for row, intervention in enumerate(steer):
-        for site, edit in intervention.edits if intervention is not None else ():
+    for row, own in enumerate(each):
+        for site, edit in own.edits if own is not None else ():
             groups.setdefault((site, edit.kind), []).append((row, site, edit))
     stacks = []
     for members in groups.values():

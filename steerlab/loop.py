@@ -105,6 +105,8 @@ class Problem:
         Raises:
             ValueError: what `steerlab.fit` refuses.
         """
+        if torch.is_inference_mode_enabled():
+            raise ValueError("nothing can be learned in torch.inference_mode(): leave it, or use torch.no_grad()")
         correct, wrong = answer_tokens(lm, frame)
         sites, batch = method.sites(lm), lm.batch(list(frame["prompt"]))
         shortest, longest = min(batch.lengths), max(batch.lengths)
@@ -150,11 +152,12 @@ def learn(
     """Fit all settings, `side_by_side` at a time, and tell `tick` after every step."""
     problem = prepared(model, problem)
     found = {}
-    for stopped in search(model, problem, list(settings), options, side_by_side):
-        ended = {run["number"]: learnt(run, problem["units"]) for run in stopped}
-        found.update(ended)
-        if tick is not None:
-            tick(ended)
+    with torch.enable_grad():  # whatever the caller has switched off
+        for stopped in search(model, problem, list(settings), options, side_by_side):
+            ended = {run["number"]: learnt(run, problem["units"]) for run in stopped}
+            found.update(ended)
+            if tick is not None:
+                tick(ended)
     return [found[number] for number, _, _ in settings]
 
 
@@ -280,7 +283,7 @@ def step(model: Any, problem: dict[str, Any], runs: list[dict[str, Any]], option
     real = theta * problem["units"]
     size = real.abs().sum((1, 2, 3))
     penalty = torch.tensor([run["objective"]["minimality"] for run in runs], device=theta.device) * size
-    torch.autograd.backward(target + penalty.sum())
+    torch.autograd.backward(target + penalty.sum(), inputs=[run["theta"] for run in runs])  # the weights have none
     found = real.detach().norm(dim=-1).gt(THRESHOLD).sum((1, 2))
     effect, moved, total, flipped = terms.unbind(1)
     log = torch.stack([loss + penalty.detach(), effect, moved, size.detach(), total, flipped, found], 1).tolist()

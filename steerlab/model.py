@@ -29,18 +29,21 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import passes
-from .edit import applies
-from .intervention import Intervention, Stack, Steer, stack_rows
+from .completions import Sampling, completed, completion_call
+from .intervention import Edit, Intervention, Stack, Steer, per_row, stack_rows
 from .layout import Layout
 from .passes import Call, Tap, like
 from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
 from .remote import Gathering, Meter, Remote, Requests, Runner, Waiting
-from .sampling import check_options, logits_processors, row_seeds
+from .sampling import NOT_FINITE, check_options
 from .site import Site
 
 warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
 
 T = TypeVar("T")
+
+LOGITS_BYTES = 2**26
+"""Bytes of logits that are formed at a time where texts are scored."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,10 @@ class SteerableModel:
         place = {"device": "meta", "revision": revision} if hf.device.type == "meta" else {}
         self._traced = TransformersModel(hf, tokenizer=tokenizer, **place)
         self._blocks = _follow(self._traced, layout.blocks)
+        output = hf.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head = next(name for name, module in hf.named_modules() if module is output)
+        cap = getattr(hf.config.get_text_config(), "final_logit_softcapping", None)
+        self._top = (_follow(self._traced, hf.base_model_prefix), _follow(self._traced, head), cap)
 
     def __repr__(self) -> str:
         """Name, size, device and dtype in one line."""
@@ -183,10 +190,10 @@ class SteerableModel:
         listed = as_list(prompts)
         rows = [self.ids(prompt) for prompt in listed]
         self._check_prompts(listed, rows, new)
-        return Batch.of(rows, self._filler, self.device)
+        return Batch.of(rows, self.filler, self.device)
 
     @cached_property
-    def _filler(self) -> int:
+    def filler(self) -> int:
         """A token for padding: since the mask hides it, any that the model has will do."""
         wanted = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         return next((int(token) for token in wanted if token is not None and 0 <= token < self.n_vocab), 0)
@@ -232,7 +239,7 @@ class SteerableModel:
         if position not in ("last", "all"):
             raise ValueError(f"position={position!r} is unknown: choose last or all")
         batch = self.batch(prompts)
-        logits = self.forward(batch, self.check(steer, batch), position)
+        logits = finite(self.forward(batch, self.check(steer, batch), position))
         return logits[:, -1] if position == "last" else logits
 
     def logits_from(
@@ -294,10 +301,14 @@ class SteerableModel:
         whole = [self._continue(prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
         self._check_chunks(steer, whole, batch_size)
         calls = (
-            self._logprobs_call([whole[row] for row in rows], _select(steer, rows, len(whole)))
+            self._logprobs_call(
+                [whole[row] for row in rows],
+                _select(steer, rows, len(whole)),
+                max(len(whole[row]) - max(1, len(prefixes[row])) for row in rows),
+            )
             for rows in _chunks(len(whole), batch_size)
         )
-        scores = [row for chunk in self.run(calls) for row in chunk]
+        scores = [row for chunk in self.run(calls) for row in finite(chunk)]
         frames = [
             self._score_frame(row, ids.tolist(), scores[row], max(1, len(prefixes[row])))
             for row, ids in enumerate(whole)
@@ -341,81 +352,28 @@ class SteerableModel:
         Raises:
             ValueError: what `batch` and `check` refuse, or an option outside its range.
         """
+        check_options({}, n=n, batch_size=batch_size)
+        sampling = Sampling(max_new_tokens, temperature, top_p, frequency_penalty, seed, options)
         listed = as_list(prompts)
-        check_options(options, n=n, max_new_tokens=max_new_tokens)
-        self._check_chunks(steer, listed, batch_size, max_new_tokens)
-        rows = [(row, sample) for row in range(len(listed)) for sample in range(n)]
-        sampling = {"temperature": temperature, "top_p": top_p, "frequency_penalty": frequency_penalty, "seed": seed}
-        options |= sampling | {"max_new_tokens": max_new_tokens}
-        chunks = [[rows[i] for i in chunk] for chunk in _chunks(len(rows), batch_size)]
+        ids = [self.ids(prompt) for prompt in listed]
+        self._check_prompts(listed, ids, max_new_tokens)
+        self.check_steer(steer, ids)
+        each = list(steer) if isinstance(steer, Sequence) else [steer] * len(ids)
+        if any(own is not None and own.one_by_one for own in each):
+            batch_size = 1
+        rows = [(row, sample) for row in range(len(ids)) for sample in range(n)]
         calls = (
-            self.complete_call(
-                [listed[row] for row, _ in picked],
-                _select(steer, [row for row, _ in picked], len(listed)),
-                samples=[sample for _, sample in picked],
-                **options,
+            completion_call(
+                self,
+                [ids[row] for row, _ in chunk],
+                [each[row] for row, _ in chunk],
+                [sample for _, sample in chunk],
+                sampling,
             )
-            for picked in chunks
+            for chunk in (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
         )
-        found = [new for ids in self.run(calls) for new in self.completed(ids, **options)]
-        return self._completions(listed, rows, found, seed)
-
-    def complete(self, prompts: Prompts, steer: Steer = None, **options: Any) -> list[list[int]]:
-        """Token ids of one completion for each prompt, in one batch.
-
-        Args:
-            prompts: one or more.
-            steer: nothing, one intervention, or one per prompt.
-            options: those of `complete_call`.
-
-        Raises:
-            ValueError: what `batch` and `check` refuse, or an option outside its range.
-        """
-        (ids,) = self.run([self.complete_call(prompts, steer, **options)])
-        return self.completed(ids, **options)
-
-    def complete_call(
-        self,
-        prompts: Prompts,
-        steer: Steer = None,
-        *,
-        samples: Sequence[int],
-        max_new_tokens: int = 40,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        frequency_penalty: float = 0.0,
-        seed: int = 0,
-        **options: Any,
-    ) -> Call:
-        """What `generate` and the sweeps give to `run`: one batch of completions, to be read by `completed`.
-
-        Args:
-            prompts: one or more.
-            steer: nothing, one intervention, or one per prompt.
-            samples: the number of each row's sample, which chooses its noise together with the seed.
-            max_new_tokens: as in `generate`, like all that follow.
-            temperature: of the softmax.
-            top_p: nucleus.
-            frequency_penalty: of each earlier occurrence.
-            seed: of the sampling.
-            options: others of `transformers.generate`.
-
-        Raises:
-            ValueError: what `batch` and `check` refuse, or an option outside its range.
-        """
-        check_options(options, max_new_tokens=max_new_tokens)
-        batch = self.batch(prompts, new=max_new_tokens)
-        stacks = self.check(steer, batch)
-        draw = logits_processors(batch.pad, row_seeds(seed, samples), temperature, top_p, frequency_penalty)
-        plain = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        every_step = any(applies(stack["when"], 1) for site in stacks.values() for stack in site)
-        settled = plain | {"max_new_tokens": max_new_tokens} | options | draw
-        gives = like(len(batch.ids), max_new_tokens, dtype=torch.long)
-        return Call(passes.generate, (batch.plain, self.taps(stacks), every_step, settled), gives)
-
-    def completed(self, ids: Int[Tensor, "batch new"], **options: Any) -> list[list[int]]:
-        """What a `complete_call` gave, each row cut before its end."""
-        return [self._cut(row, options.get("eos_token_id")) for row in ids.tolist()]
+        new = [tokens for batch in self.run(calls) for tokens in completed(self, batch, sampling)]
+        return self._completions(listed, rows, new, seed)
 
     def run(self, calls: Iterable[Call]) -> list[Any]:
         """Run functions beside the model, in one nnsight session: here, or with a remote model in one request.
@@ -554,33 +512,41 @@ class SteerableModel:
 
         Raises:
             TypeError: something else than interventions.
-            ValueError: a list of another length than the batch, a layer out of range, tensors of another width, with
-                NaN or infinite values, or for more positions than the prompt has.
+            ValueError: what `check_steer` refuses, or SARA as released for several rows.
         """
-        rows = batch.ids.shape[0]
-        stacks = stack_rows(steer, rows)
-        self.check_layers(stacks)
-        each = [steer] * rows if isinstance(steer, Intervention) else list(steer or [])
-        lengths = batch.lengths
-        seen = set()
-        for row, intervention in enumerate(each):
-            for site, edit_ in intervention.edits if intervention is not None else ():
-                if edit_.anchor != "all" and edit_.start + edit_.length > lengths[row]:
+        self.check_steer(steer, batch.rows, first)
+        return stack_rows(steer, len(batch.ids))
+
+    def check_steer(self, steer: Steer, rows: Sequence[Sequence[int]], first: int = 0) -> None:
+        """Refuse an intervention that does not fit the model or the rows of token ids; see `check`.
+
+        Raises:
+            TypeError: something else than interventions.
+            ValueError: a list of another length than the rows, a layer out of range, tensors of another width, with NaN
+                or infinite values, or for more positions than the prompt has.
+        """
+        each = per_row(steer, len(rows))
+        for intervention in {id(own): own for own in each if own is not None}.values():
+            self.check_layers(intervention.sites)
+            for site, edit in intervention.edits:
+                self._check_edit(site, edit)
+        for row, own in enumerate(each):
+            for site, edit in own.edits if own is not None else ():
+                if edit.anchor != "all" and edit.start + edit.length > len(rows[row]):
                     raise ValueError(
-                        f"prompt {first + row} has {lengths[row]} tokens, fewer than the {edit_.start + edit_.length} "
+                        f"prompt {first + row} has {len(rows[row])} tokens, fewer than the {edit.start + edit.length} "
                         f"positions of the intervention at {site}: use a longer prompt or a shorter steering prompt"
                     )
-                if id(edit_) in seen:
-                    continue
-                seen.add(id(edit_))
-                if edit_.width not in (1, self.d_model):
-                    raise ValueError(
-                        f"the intervention at {site} has width {edit_.width}, {self.name} has {self.d_model}: "
-                        "it was made for another model"
-                    )
-                if not all(bool(torch.isfinite(tensor).all()) for tensor in edit_.tensors.values()):
-                    raise ValueError(f"the intervention at {site} holds NaN or infinite values: all must be finite")
-        return stacks
+
+    def _check_edit(self, site: Site, edit: Edit) -> None:
+        """Refuse tensors of another width, or that are not finite numbers."""
+        if edit.width not in (1, self.d_model):
+            raise ValueError(
+                f"the intervention at {site} has width {edit.width}, {self.name} has {self.d_model}: "
+                "it was made for another model"
+            )
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in edit.tensors.values()):
+            raise ValueError(f"the intervention at {site} holds NaN or infinite values: all must be finite")
 
     def _check_chunks(self, steer: Steer, prompts: Sequence[Prompt], size: int, new: int = 1) -> None:
         """Check all batches of a call before the first one runs."""
@@ -632,20 +598,19 @@ class SteerableModel:
         gives = like(len(batch.ids), 1 if last else width, self.n_vocab, dtype=self.dtype)
         return Call(passes.logits, (batch.plain, self.taps(stacks), last, self._needs_grad(stacks), below), gives)
 
-    def _logprobs_call(self, prompts: list[Prompt], steer: Steer) -> Call:
-        """Log-probabilities of the prompts' own tokens, [batch, pos]."""
+    def _logprobs_call(self, prompts: list[Prompt], steer: Steer, count: int) -> Call:
+        """Log-probabilities of the prompts' last `count` tokens, [batch, count]."""
         batch = self.batch(prompts)
         taps = self.taps(self.check(steer, batch))
-        return Call(passes.logprobs, (batch.plain, taps), like(*batch.ids.shape))
+        chunk = max(1, LOGITS_BYTES // (len(batch.ids) * self.n_vocab * 4))
+        return Call(passes.logprobs, (batch.plain, taps, count, self._top, chunk), like(len(batch.ids), count))
 
     def _score_frame(self, row: int, ids: list[int], scores: Float[Tensor, " pos"], first: int) -> pd.DataFrame:
         """The tokens of one text from position `first` on, with their scores."""
-        own = scores[len(scores) - len(ids) :].tolist()
         positions = range(first, len(ids))
+        own = scores[len(scores) - len(positions) :].tolist()
         tokens = [self.tokenizer.decode([ids[i]]) for i in positions]
-        return pd.DataFrame(
-            {"row": row, "position": list(positions), "token": tokens, "logprob": [own[i] for i in positions]}
-        )
+        return pd.DataFrame({"row": row, "position": list(positions), "token": tokens, "logprob": own})
 
     def _completions(
         self, prompts: list[Prompt], picked: list[tuple[int, int]], new: list[list[int]], seed: int
@@ -672,13 +637,6 @@ class SteerableModel:
             )
         return wanted
 
-    def _cut(self, ids: list[int], ends: int | list[int] | None) -> list[int]:
-        """Generated ids before the first EOS, or what `ends` names in its place, or the padding after either."""
-        ends = self.hf.generation_config.eos_token_id if ends is None else ends
-        stop = set(ends if isinstance(ends, list) else [ends])
-        stop |= {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        return ids[: next((i for i, token in enumerate(ids) if token in stop), len(ids))]
-
     def _tap(self, site: Site) -> tuple[Any, bool]:
         """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""
         block = self._blocks[site.layer]
@@ -689,6 +647,17 @@ class SteerableModel:
     def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Tap]:
         """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""
         return [(*self._tap(site), stacks.get(site, []), site in read) for site in sorted({*stacks, *read})]
+
+
+def finite(scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Logits or log-probabilities as they are, or one line where they are no numbers.
+
+    Raises:
+        ValueError: one is NaN or plus infinity.
+    """
+    if not bool(torch.isfinite(scores.sum())) and not bool((scores < math.inf).all()):
+        raise ValueError(NOT_FINITE)
+    return scores
 
 
 def _follow(envoy: Any, path: str) -> Any:

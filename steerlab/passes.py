@@ -10,15 +10,22 @@ travels by its source, with what its body names. So a body names torch, and func
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache, GenerationMixin, LogitsProcessorList
 
 from .edit import edit
 from .prompts import Plain
+from .sampling import Draw, next_token
 
 Tap = tuple[Any, bool, list[dict[str, Any]], bool]
+
+
+CACHE = "cache" if "cache" in signature(GenerationMixin.prepare_inputs_for_generation).parameters else "past_key_values"
+"""What transformers calls the key-value cache: its name has changed within 5.x."""
 
 
 @dataclass(frozen=True)
@@ -99,27 +106,96 @@ def logits(
     return found  # type: ignore[no-any-return]  # nnsight has no types
 
 
-def logprobs(model: Any, batch: Plain, taps: Sequence[Tap]) -> Tensor:
-    """Log-probability of each token after those before it, [B, T]; the first column is 0."""
-    found = logits(model, batch, taps, False, False).float()
-    targets = batch[0][:, 1:].flatten().to(found.device)
-    losses = torch.nn.functional.cross_entropy(found[:, :-1].flatten(0, 1), targets, reduction="none")
-    return torch.nn.functional.pad(-losses.view(len(batch[0]), -1), (1, 0)).cpu()
+def logprobs(
+    model: Any, batch: Plain, taps: Sequence[Tap], count: int, top: tuple[Any, Any, float | None], chunk: int
+) -> Tensor:
+    """Log-probability [B, count] of each row's last `count` tokens, each after those before it.
+
+    Logits of a large vocabulary are large: they are formed for `chunk` positions at a time, by applying the head to the
+    decoder's output. `top` is both, and the cap of the logits (Gemma 2). Where that is not what the model itself does,
+    as the last position tells, all logits are formed at once.
+    """
+    decoder, head, cap = top
+    ids = batch[0]
+    scores: list[Tensor] = []
+    with torch.no_grad(), model.trace(ids, use_cache=False, logits_to_keep=1, **inputs(batch)):
+        visit(taps, len(ids), batch[2], 0, [])
+        hidden = decoder.output[0]
+        for first in range(ids.shape[1] - count, ids.shape[1], chunk):
+            targets = ids[:, first : first + chunk]
+            scores.append(scored(capped(head(hidden[:, first - 1 : first - 1 + targets.shape[1]]), cap), targets))
+        mine, own = capped(head(hidden[:, -1:]), cap), model.output.logits
+    if not torch.allclose(mine.float(), own.float(), rtol=1e-2, atol=1e-2, equal_nan=True):
+        every = logits(model, batch, taps, False, False)
+        scores = [scored(every[:, -count - 1 : -1], ids[:, -count:])]
+    return torch.cat(scores, 1).cpu()
 
 
-def generate(model: Any, batch: Plain, taps: Sequence[Tap], every_step: bool, options: dict[str, Any]) -> Tensor:
-    """New token ids [B, N] by `transformers.generate`; loops over decode steps only where an edit needs it."""
+def capped(scores: Tensor, cap: float | None) -> Tensor:
+    """Logits in (-cap, cap)."""
+    return scores if cap is None else cap * torch.tanh(scores / cap)
+
+
+def scored(scores: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability [B, P] of targets under logits [B, P, V]."""
+    losses = torch.nn.functional.cross_entropy(
+        scores.float().flatten(0, 1), targets.flatten().to(scores.device), reduction="none"
+    )
+    return -losses.view(targets.shape)
+
+
+def generate(
+    model: Any,
+    batch: Plain,
+    taps: Sequence[Tap],
+    every_step: bool,
+    options: dict[str, Any],
+    draw: dict[str, Any],
+    done: int = 0,
+) -> Tensor:
+    """New token ids [B, N] by `transformers.generate`; loops over decode steps only where an edit needs it.
+
+    Of the tokens given, the last `done` belong to the completion already.
+    """
     ids, mask, pad = batch
+    chosen = Draw(draw["keys"], pad, ids.shape[1] - done, draw["settings"])
+    options = {**options, "logits_processor": LogitsProcessorList([chosen])}
     with torch.no_grad():
         if not every_step:
             with model.generate(ids, attention_mask=mask, **options) as tracer:
-                visit(taps, len(ids), pad, 0, [])
+                visit(taps, len(ids), pad, done, [])
                 found = tracer.result
         else:
             with model.generate(**options) as tracer:
                 with tracer.invoke(ids, attention_mask=mask):
                     for step in tracer.iter[:]:
-                        visit(taps, len(ids), pad, step, [])
+                        visit(taps, len(ids), pad, done + step, [])
                 with tracer.invoke():  # of its own, so that it is reached also when sequences end early
                     found = tracer.result
     return found[:, ids.shape[1] :]  # type: ignore[no-any-return]
+
+
+def generate_shared(
+    model: Any,
+    prompts: Plain,
+    index: Tensor,
+    taps: Sequence[Tap],
+    later: Sequence[Tap],
+    options: dict[str, Any],
+    draw: dict[str, Any],
+) -> Tensor:
+    """`generate` for rows that share prompts: each prompt is read once, and its cache copied for its samples.
+
+    Row i goes on from prompt `index[i]`; `taps` edit the pass over the prompts, and `later` the rows' decode steps.
+    """
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad(), model.trace(prompts[0], logits_to_keep=1, **{CACHE: cache}, **inputs(prompts)):
+        visit(taps, len(prompts[0]), prompts[2], 0, [])
+        scores = model.output.logits
+    ids, mask = (part[index] for part in prompts[:2])
+    pad = None if prompts[2] is None else prompts[2][index]
+    first = next_token(scores[index, -1].float(), ids, pad, draw["keys"], 0, draw["settings"])[:, None]
+    cache.batch_select_indices(index)
+    batch = (torch.cat([ids, first.to(ids)], 1), torch.cat([mask, torch.ones_like(first).to(mask)], 1), pad)
+    more = {**options, "max_new_tokens": options["max_new_tokens"] - 1, CACHE: cache}
+    return torch.cat([first, generate(model, batch, later, bool(later), more, draw, 1)], 1)

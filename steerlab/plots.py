@@ -251,6 +251,7 @@ def completions_html(
         columns.append([_cell(row, wanted, twin) for row, twin in shown])
     body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in zip_longest(*columns, fillvalue="<td></td>"))
     table = f'<table style="width:100%;table-layout:fixed"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    table = table.replace("$", "<span>$</span>")  # Jupyter sets what stands between two bare dollars as mathematics
     return HTML(table)  # type: ignore[no-untyped-call]  # IPython has no types here
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .completions import Sampling, completed, completion_call
 from .intervention import Intervention
 from .metrics import entropy, kl
 from .model import SteerableModel
@@ -29,7 +30,7 @@ from .passes import Call, Tap, like, logits
 from .prompts import Plain, Prompt
 from .site import Site
 
-FORMAT = 1  # part of every key: raise it when the same setting comes to mean another result
+FORMAT = 2  # part of every key: raise it when the same setting comes to mean another result
 Result = dict[str, Any]
 Compute = Callable[[list[list[int]]], list[Result]]
 
@@ -76,7 +77,7 @@ def completions(
     Args:
         lm: the model.
         settings: the grid.
-        n: samples of each setting; sample i has the same noise in every setting.
+        n: samples of each setting; sample i of a prompt has the same noise in every setting.
         max_new_tokens: length at which a completion is cut.
         temperature: of the softmax; 0 is greedy.
         top_p: nucleus.
@@ -93,31 +94,26 @@ def completions(
         ValueError: there are no settings, the file is not one of ours, or what `lm.generate` refuses.
     """
     _need_settings(settings)
-    options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "frequency_penalty": frequency_penalty,
-        "seed": seed,
-    }
+    sampling = Sampling(max_new_tokens, temperature, top_p, frequency_penalty, seed)
     jobs = [(setting, sample) for setting in settings for sample in range(n)]
     hashes = [_hash(_content(lm, setting)) for setting in settings]
-    base = _hash({"what": "completion", "model": identity(lm), **options})
+    drawn = {**sampling.settings, "max_new_tokens": max_new_tokens, "seed": seed}
+    base = _hash({"what": "completion", "model": identity(lm), **drawn})
     keys = [_hash([base, own, sample]) for own in hashes for sample in range(n)]
+    ids = {id(setting): lm.batch(setting.prompt, max_new_tokens).rows[0] for setting in settings}
 
     def call(picked: list[int]) -> Call:
-        prompts = [jobs[i][0].prompt for i in picked]
-        steer = [jobs[i][0].steer for i in picked]
-        return lm.complete_call(prompts, steer, samples=[jobs[i][1] for i in picked], **options)
+        chosen = [jobs[i][0] for i in picked]
+        rows, steer = [ids[id(setting)] for setting in chosen], [setting.steer for setting in chosen]
+        return completion_call(lm, rows, steer, [jobs[i][1] for i in picked], sampling)
 
     def compute(chunks: list[list[int]]) -> list[Result]:
-        found = (lm.completed(ids) for ids in lm.run([call(picked) for picked in chunks]))
-        ids = [row for chunk in found for row in chunk]
-        texts = [lm.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
-        return [{"completion": text, "n_tokens": len(row)} for text, row in zip(texts, ids, strict=True)]
+        batches = lm.run([call(picked) for picked in chunks])
+        new = [row for batch in batches for row in completed(lm, batch, sampling)]
+        texts = [lm.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+        return [{"completion": text, "n_tokens": len(row)} for text, row in zip(texts, new, strict=True)]
 
-    longest = max(lm.batch(setting.prompt).ids.shape[1] for setting in settings)
-    size = rows or batch_rows(lm, longest + max_new_tokens)
+    size = rows or batch_rows(lm, max(map(len, ids.values())) + max_new_tokens)
     _check(lm, [setting for setting in settings for _ in range(min(n, 2))], size, max_new_tokens)
     with noted(lm, file) as lm:
         found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.remote is not None, lm.dry)

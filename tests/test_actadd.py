@@ -6,7 +6,7 @@ import pytest
 import torch
 from families import FAMILIES, N_LAYERS, bare, steerable, tokenizer
 from reference import activation_addition, read_by_hand
-from trials import edit, random, trial
+from trials import complete, edit, random, trial
 
 import steerlab as sl
 
@@ -50,7 +50,7 @@ def test_logits_and_generation_equal_the_released_algorithm(
             expected = model(tokens).logits
             written = model.generate(tokens, do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW)
         torch.testing.assert_close(lm.logits(LONG, steer, position="all"), expected, rtol=1e-4, atol=1e-4)
-        found = lm.complete(LONG, steer, samples=[0], temperature=0, max_new_tokens=NEW, min_new_tokens=NEW)
+        found = complete(lm, LONG, steer, samples=[0], temperature=0, max_new_tokens=NEW, min_new_tokens=NEW)
         assert found == written[:, tokens.shape[1] :].tolist()
         assert (expected - bare(family)(tokens).logits).abs().max() > 0.05
 
@@ -163,7 +163,7 @@ def test_at_layer_0_with_room_it_equals_prompting(family: str, lm: sl.SteerableM
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert (found - lm.logits(room, position="all"))[0, -1].abs().max() > 1e-3
     options: dict[str, Any] = {"samples": [0], "max_new_tokens": NEW, "min_new_tokens": NEW}
-    assert lm.complete(room, steer, **options) == lm.complete(prompted, **options)
+    assert complete(lm, room, steer, **options) == complete(lm, prompted, **options)
 
 
 def test_that_equality_is_tested_with_learned_positions_and_without() -> None:

@@ -10,7 +10,7 @@ import torch
 import transformers
 from families import CONTEXT, D_MODEL, N_LAYERS, bare, fresh, steerable, tokenizer
 from torch import nn
-from trials import edit, random, tensors
+from trials import complete, edit, random, tensors
 
 import steerlab as sl
 
@@ -60,7 +60,7 @@ READS: dict[str, Callable[[sl.SteerableModel, Any, Any], Any]] = {
     "logits": lambda lm, prompts, steer: lm.logits(prompts, steer),
     "logprobs": lambda lm, prompts, steer: lm.logprobs(prompts, steer, batch_size=1),
     "generate": lambda lm, prompts, steer: lm.generate(prompts, steer, max_new_tokens=1, batch_size=1),
-    "complete": lambda lm, prompts, steer: lm.complete(prompts, steer, samples=[0, 0], max_new_tokens=1),
+    "complete": lambda lm, prompts, steer: complete(lm, prompts, steer, samples=[0, 0], max_new_tokens=1),
 }
 NEGATIVE = "layer -1 is negative: layers count from 0"
 PLACE = "place 'resid' is unknown: choose one of resid_pre, attn_out, mlp_out, resid_post"

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from trials import complete
 
 import steerlab as sl
 from steerlab.edit import components, contrast
@@ -120,7 +121,7 @@ def test_a_stopped_study_goes_on_where_it_was(
 ) -> None:
     options: dict[str, Any] = {"layers": [0, 1, 2], "repeats": 1, "methods": ("sara",), **SHORT}
     whole = study.dilemma_study(lm, DILEMMAS, Spy(), **options)
-    real, calls = lm.complete_call, []
+    real, calls = sweep.completion_call, []
 
     def stopping(*given: Any, **named: Any) -> Any:
         calls.append(1)
@@ -128,7 +129,7 @@ def test_a_stopped_study_goes_on_where_it_was(
             raise KeyboardInterrupt
         return real(*given, **named)
 
-    monkeypatch.setattr(lm, "complete_call", stopping)
+    monkeypatch.setattr(sweep, "completion_call", stopping)
     with pytest.raises(KeyboardInterrupt):
         study.dilemma_study(lm, DILEMMAS, Spy(), file=tmp_path / "study.db", **options)
     again = study.dilemma_study(lm, DILEMMAS, Spy(), file=tmp_path / "study.db", **options)
@@ -373,7 +374,7 @@ def test_decode_gains_are_those_of_the_running_model(lm: sl.SteerableModel) -> N
     options: dict[str, Any] = {"max_new_tokens": 5, "temperature": 0.8, "top_p": 0.3}
     steer = sl.sara(lm, PROMPTS[0], attract=DUTY, repel=CONSEQUENCES, layer=1, variant="released")
     entering.clear()
-    lm.complete(PROMPTS[0], steer, samples=[0], **options)
+    complete(lm, PROMPTS[0], steer, samples=[0], **options)
     handle.remove()
     live = [contrast(x[0], components(near), components(far)) for x in entering]
     frame = study.decode_gains(lm, PROMPTS[:1], layer=1, attract=DUTY, repel=CONSEQUENCES, **options)
@@ -561,7 +562,7 @@ def test_the_command_line_keeps_every_table_and_goes_on(
     told = json.loads((tmp_path / "sara_effects.json").read_text())
     assert told["command"] == f"python -m steerlab.experiments.sara study --out {tmp_path} --repeats 1"
     assert (told["seed"], told["repeats"], told["identity"]) == (0, 1, identity(lm))
-    monkeypatch.setattr(lm, "complete_call", lambda *_, **__: pytest.fail("the answers were kept"))
+    monkeypatch.setattr(sweep, "completion_call", lambda *_, **__: pytest.fail("the answers were kept"))
     command.main(given)
     pd.testing.assert_frame_equal(results.find("sara_effects", tmp_path), effects)  # type: ignore[arg-type]
     assert results.find("sara_nothing", tmp_path) is None

@@ -11,11 +11,9 @@ from families import CONTEXT, D_MODEL, bare, fresh, steerable, tokenizer
 from reference import Change, Hooked, left_padded, part
 from scipy import stats
 from torch import Tensor, nn
-from transformers import TopPLogitsWarper
-from trials import edit, random, trial
+from trials import complete, edit, random, trial
 
 import steerlab as sl
-from steerlab.sampling import FrequencyPenalty, RowNoise, TopP, logits_processors, row_seeds
 
 PROMPTS = ["The wedding was very fine", "I went up to my friend and said that it had all been a mistake", "He said no"]
 NEW = 5
@@ -141,7 +139,7 @@ def ending_after(step: int) -> dict[str, Any]:
 def test_sequences_that_end_at_different_steps(gpt2: sl.SteerableModel, when: Any) -> None:
     steer = edit("resid_post", 1, shift=random(1, D_MODEL, seed=3), when=when)
     tokens = [gpt2.encode(text) for text in greedy(gpt2, PROMPTS, steer, max_new_tokens=8)]
-    full = gpt2.complete(PROMPTS, steer, samples=[0, 0, 0], temperature=0, max_new_tokens=8)
+    full = complete(gpt2, PROMPTS, steer, samples=[0, 0, 0], temperature=0, max_new_tokens=8)
     ends = [full[0][2], full[1][4], full[2][1]]
     expected = [ids[: min(ids.index(end) for end in ends if end in ids)] for ids in full]
     assert len({len(ids) for ids in expected}) > 1, tokens
@@ -208,7 +206,6 @@ def test_seeds_and_samples_choose_the_noise(gpt2: sl.SteerableModel) -> None:
     assert one == same
     assert len({*one, *other}) == 12
     assert gpt2.generate([PROMPTS[0]] * 2, seed=0, max_new_tokens=NEW).completion.nunique() == 1  # the same sample
-    assert len({*row_seeds(0, range(100)), *row_seeds(1, range(100))}) == 200
 
 
 def p_value(counts: Tensor, probabilities: Tensor) -> float:
@@ -217,24 +214,13 @@ def p_value(counts: Tensor, probabilities: Tensor) -> float:
     return float(stats.chisquare(counts.numpy(), expected.numpy()).pvalue)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_row_noise_samples_the_softmax(seed: int) -> None:
-    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -torch.inf])
-    noise = RowNoise(row_seeds(seed, range(2000)))
-    drawn = noise(torch.zeros(2000, 1, dtype=torch.long), logits.expand(2000, 5)).argmax(-1)
-    counts = torch.bincount(drawn, minlength=5)
-    assert counts[4] == 0
-    assert p_value(counts[:4], logits[:4].softmax(-1)) > 0.01
-    assert p_value(counts[:4], (logits[:4] / 1.3).softmax(-1)) < 0.01
-
-
 def test_a_sample_is_drawn_from_the_models_own_distribution(gpt2: sl.SteerableModel) -> None:
     """First tokens at a temperature, in bins of about an eighth of the probability."""
     logits = gpt2.logits(PROMPTS[0])[0]
     logits[0] = -torch.inf  # EOS cannot come first here
     order = logits.argsort(descending=True)
     options: dict[str, Any] = {"samples": range(400), "max_new_tokens": 1, "min_new_tokens": 1}
-    drawn = torch.tensor(gpt2.complete([PROMPTS[0]] * 400, temperature=0.5, **options)).flatten()
+    drawn = torch.tensor(complete(gpt2, [PROMPTS[0]] * 400, temperature=0.5, **options)).flatten()
     eighths = ((logits / 0.5).softmax(-1)[order].cumsum(0) * 8).long().clamp(max=7)
     bins = torch.unique_consecutive(eighths, return_inverse=True)[1]
     counts = torch.bincount(bins[order.argsort()[drawn]], minlength=int(bins.max()) + 1)
@@ -242,38 +228,6 @@ def test_a_sample_is_drawn_from_the_models_own_distribution(gpt2: sl.SteerableMo
     for temperature, fits in ((0.5, True), (0.6, False), (0.4, False)):
         shares = torch.zeros(len(counts)).scatter_add(0, bins, (logits / temperature).softmax(-1)[order])
         assert (p_value(counts, shares) > 0.01) == fits
-
-
-def test_row_noise_is_fresh_at_each_step_and_each_rows_own() -> None:
-    ids, scores = torch.zeros(3, 1, dtype=torch.long), torch.zeros(3, 10)
-    noise = RowNoise([5, 6, 5])
-    first, second = noise(ids, scores), noise(ids, scores)
-    assert torch.equal(first[0], first[2])
-    assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first, second)
-    assert torch.equal(RowNoise([6])(ids[:1], scores[:1])[0], first[1])
-
-
-def test_top_p_keeps_the_nucleus(gpt2: sl.SteerableModel) -> None:
-    logits = gpt2.logits(PROMPTS[0])
-    nucleus = TopPLogitsWarper(0.3)(torch.zeros(1, 1), logits)[0].isfinite()
-    assert 1 < nucleus.sum() < 1000
-    options: dict[str, Any] = {"samples": range(200), "max_new_tokens": 1, "min_new_tokens": 1}
-    narrow = torch.tensor(gpt2.complete([PROMPTS[0]] * 200, top_p=0.3, **options)).flatten()
-    wide = torch.tensor(gpt2.complete([PROMPTS[0]] * 200, **options)).flatten()
-    assert nucleus[narrow].all()
-    assert 0.15 < nucleus[wide].float().mean() < 0.5
-    assert set(greedy(gpt2, PROMPTS[0])) == set(gpt2.generate(PROMPTS[0], top_p=1e-6, max_new_tokens=NEW).completion)
-
-
-@pytest.mark.parametrize("top_p", [1e-6, 0.1, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("vocabulary", [5, 64, 65, 1000])
-def test_the_nucleus_is_transformers_own(vocabulary: int, top_p: float) -> None:
-    scores = torch.cat([width * random(2, vocabulary, seed=seed) for seed, width in enumerate((0.1, 1, 5, 30))])
-    scores[1, : vocabulary // 2] = -torch.inf
-    before, ids = scores.clone(), torch.zeros(8, 1, dtype=torch.long)
-    assert torch.equal(TopP(top_p)(ids, scores), TopPLogitsWarper(top_p)(ids, scores))
-    assert torch.equal(scores, before)
 
 
 def test_a_colder_softmax_is_greedier(gpt2: sl.SteerableModel) -> None:
@@ -285,21 +239,11 @@ def test_a_colder_softmax_is_greedier(gpt2: sl.SteerableModel) -> None:
 # --- the frequency penalty -----------------------------------------------------------------------------------------
 
 
-def test_frequency_penalty_subtracts_its_count_times() -> None:
-    ids = torch.tensor([[0, 0, 3, 1, 3], [2, 1, 1, 1, 0]])
-    scores = random(2, 5)
-    counts = torch.tensor([[0.0, 1, 0, 2, 0], [1.0, 3, 1, 0, 0]])  # the two on the left of the first row are padding
-    assert torch.equal(FrequencyPenalty(1.5, torch.tensor([2, 0]))(ids, scores), scores - 1.5 * counts)
-    counts[0, 0] = 2
-    assert torch.equal(FrequencyPenalty(1.5, None)(ids, scores), scores - 1.5 * counts)
-    assert torch.equal(FrequencyPenalty(-1.0, None)(ids, scores), scores + counts)
-
-
 @pytest.mark.parametrize("penalty", [1.5, -1.5])
 def test_frequency_penalty_in_generation_step_by_step(gpt2: sl.SteerableModel, penalty: float) -> None:
     rows = [row[pad:].tolist() for row, pad in zip(left_padded(PROMPTS)[0], left_padded(PROMPTS)[2], strict=True)]
     options: dict[str, Any] = {"samples": [0] * 3, "temperature": 0, "max_new_tokens": 6, "min_new_tokens": 6}
-    found = gpt2.complete(PROMPTS, frequency_penalty=penalty, **options)
+    found = complete(gpt2, PROMPTS, frequency_penalty=penalty, **options)
     for ids, new in zip(rows, found, strict=True):
         for token in new:
             scores = gpt2.logits(torch.tensor(ids))[0]
@@ -307,14 +251,4 @@ def test_frequency_penalty_in_generation_step_by_step(gpt2: sl.SteerableModel, p
             scores[0] = -torch.inf  # no EOS
             assert token == int(scores.argmax())
             ids.append(token)
-    assert found != gpt2.complete(PROMPTS, **options)
-
-
-def test_processors_stand_in_the_order_of_the_release() -> None:
-    def names(temperature: float, top_p: float, penalty: float) -> list[str]:
-        chain = logits_processors(None, [0], temperature, top_p, penalty)["logits_processor"]
-        return [type(each).__name__ for each in chain]
-
-    assert names(0.7, 0.3, 1.0) == ["TemperatureLogitsWarper", "FrequencyPenalty", "TopP", "RowNoise"]
-    assert names(1.0, 1.0, 0.0) == ["RowNoise"]
-    assert names(0.0, 0.3, 1.0) == ["FrequencyPenalty"]
+    assert found != complete(gpt2, PROMPTS, **options)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from trials import complete
 
 import steerlab as sl
 from steerlab.edit import components, contrast
@@ -124,7 +125,7 @@ def test_released_equals_plain_hooks_while_decoding(family: str, when: sl.interv
                 0, ids.shape[1] :
             ]
     assert expected[True].tolist() != expected[False].tolist(), "this prompt does not tell decode steps apart"
-    found = lm.complete(PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
+    found = complete(lm, PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
     assert found == expected[when == "prompt"].tolist()[: len(found)]
     assert len(found) > 3
 
@@ -248,11 +249,11 @@ def test_gain_is_held_while_decoding() -> None:
     with torch.no_grad():
         written = lm.hf.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
     handle.remove()
-    found = lm.complete(PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
+    found = complete(lm, PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
     assert len(found) > 3
     assert found == written[0, ids.shape[1] :].tolist()[: len(found)]
     prompt_only = sl.sara(lm, PROMPT, attract=DUTY, repel=RESULTS, layer=1, coefficient=4, when="prompt")
-    assert found != lm.complete(PROMPT, prompt_only, samples=[0], max_new_tokens=12, temperature=0)[0]
+    assert found != complete(lm, PROMPT, prompt_only, samples=[0], max_new_tokens=12, temperature=0)[0]
 
 
 @pytest.mark.parametrize("variant", ["anchored", "released"])

@@ -7,16 +7,16 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
-from transformers import TopPLogitsWarper
 
 import steerlab as sl
 from steerlab import metrics, sweep
-from steerlab.sampling import TopP
+from steerlab.completions import completion_call
 from steerlab.sweep import Setting
 
 PROMPT = "I went up to my friend and said"
@@ -37,19 +37,18 @@ def settings(lm: sl.SteerableModel) -> list[Setting]:
 
 
 class Counter:
-    """Counts the rows that a model's method is asked for; raises in the call after the last that is allowed."""
+    """Counts the rows of each batch of completions; raises in the call after the last that is allowed."""
 
-    def __init__(self, lm: sl.SteerableModel, name: str, monkeypatch: pytest.MonkeyPatch, allowed: int = 10**9) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, allowed: int = 10**9) -> None:
         self.rows: list[int] = []
-        original = getattr(lm, name)
 
-        def counted(prompts: Sequence[object], *args: object, **options: object) -> object:
+        def counted(lm: sl.SteerableModel, rows: Sequence[list[int]], *args: Any) -> Any:
             if len(self.rows) == allowed:
                 raise KeyboardInterrupt
-            self.rows.append(len(prompts))
-            return original(prompts, *args, **options)
+            self.rows.append(len(rows))
+            return completion_call(lm, rows, *args)
 
-        monkeypatch.setattr(lm, name, counted)
+        monkeypatch.setattr(sweep, "completion_call", counted)
 
 
 def complete(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
@@ -147,7 +146,7 @@ def test_next_tokens_without_wanted_tokens_has_a_row_per_setting(
 def test_the_same_setting_is_computed_once(
     lm: sl.SteerableModel, settings: list[Setting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counter = Counter(lm, "complete_call", monkeypatch)
+    counter = Counter(monkeypatch)
     frame = complete(lm, [settings[0], settings[0], Setting({"c": -1}, PROMPT)], n=2, rows=100)
     assert counter.rows == [2]
     assert frame["completion"].tolist() == frame["completion"].tolist()[:2] * 3
@@ -159,9 +158,9 @@ def test_a_stopped_sweep_recomputes_nothing_that_was_kept_and_ends_the_same(
     whole = complete(lm, settings)
     file = tmp_path / "sweep.sqlite"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        Counter(lm, "complete_call", patch, allowed=3)
+        Counter(patch, allowed=3)
         complete(lm, settings, file=file)
-    counter = Counter(lm, "complete_call", monkeypatch)
+    counter = Counter(monkeypatch)
     assert_frame_equal(complete(lm, settings, file=file), whole)
     assert counter.rows == [4, 4, 1]  # 21 rows, of which three batches of four were there
     assert_frame_equal(complete(lm, settings, file=file), whole)
@@ -173,9 +172,9 @@ def test_a_sweep_goes_on_with_the_batches_it_began_with(
 ) -> None:
     file = tmp_path / "sweep.sqlite"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        Counter(lm, "complete_call", patch, allowed=1)
+        Counter(patch, allowed=1)
         complete(lm, settings, file=file, rows=8)
-    counter = Counter(lm, "complete_call", monkeypatch)
+    counter = Counter(monkeypatch)
     complete(lm, settings, file=file, rows=16)  # as if more memory were free now
     assert counter.rows == [8, 5]
 
@@ -185,7 +184,7 @@ def test_a_wider_grid_finds_what_is_there(
 ) -> None:
     file = tmp_path / "sweep.sqlite"
     complete(lm, settings[:2], n=2, file=file)
-    counter = Counter(lm, "complete_call", monkeypatch)
+    counter = Counter(monkeypatch)
     complete(lm, settings[:3], n=3, file=file)
     assert sum(counter.rows) == 3 * 3 - 2 * 2
 
@@ -209,7 +208,7 @@ def test_a_changed_setting_reads_nothing_old(
         "temperature": (old, {"temperature": 0.5}),
         "length": (old, {"top_p": 0.9}),
     }[change]
-    counter = Counter(lm, "complete_call", monkeypatch)
+    counter = Counter(monkeypatch)
     complete(lm, [new], file=file, **options)
     assert sum(counter.rows) == 3
 
@@ -219,7 +218,7 @@ def test_columns_are_names_only(
 ) -> None:
     file = tmp_path / "sweep.sqlite"
     complete(lm, settings[:1], file=file)
-    counter = Counter(lm, "complete_call", monkeypatch)
+    counter = Counter(monkeypatch)
     frame = complete(lm, [Setting({"name": "plain"}, PROMPT)], file=file)
     assert counter.rows == [] and (frame["name"] == "plain").all()
 
@@ -231,12 +230,12 @@ def test_another_model_reads_nothing_old(
     setting = Setting({}, PROMPT)
     before = complete(lm, [setting], file=file)
     same = tiny()
-    unused = Counter(same, "complete_call", monkeypatch)
+    unused = Counter(monkeypatch)
     assert_frame_equal(complete(same, [setting], file=file), before)
     assert unused.rows == []
     with torch.no_grad():
         lm.hf.model.layers[2].mlp.down_proj.weight[7, 13] += 1e-6  # a single number of a single weight
-    counter = Counter(lm, "complete_call", monkeypatch)
+    counter = Counter(monkeypatch)
     complete(lm, [setting], file=file)
     assert counter.rows == [3]
 
@@ -257,15 +256,15 @@ def test_too_little_memory_halves_the_batch(
     lm: sl.SteerableModel, settings: list[Setting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = complete(lm, settings)
-    original, sizes = lm.complete_call, []
+    original, sizes = sweep.completion_call, []
 
-    def small(prompts: Sequence[object], *args: object, **options: object) -> object:
-        sizes.append(len(prompts))
-        if len(prompts) > 3:
+    def small(lm: sl.SteerableModel, rows: Sequence[list[int]], *args: Any) -> object:
+        sizes.append(len(rows))
+        if len(rows) > 3:
             raise torch.OutOfMemoryError
-        return original(prompts, *args, **options)  # type: ignore[arg-type]
+        return original(lm, rows, *args)
 
-    monkeypatch.setattr(lm, "complete_call", small)
+    monkeypatch.setattr(sweep, "completion_call", small)
     assert_frame_equal(complete(lm, settings, rows=12), whole)
     assert sizes == [12, 6, 3, 3, 6, 3, 3, 9, 4, 2, 2, 5, 2, 3]
 
@@ -277,17 +276,6 @@ def test_batch_rows_follow_the_memory(lm: sl.SteerableModel, monkeypatch: pytest
         sizes.append(sweep.batch_rows(lm, 50))
     assert sizes[0] == 1 < sizes[1] < sizes[2] == 256
     assert sizes[1] & (sizes[1] - 1) == 0
-
-
-def test_nucleus_is_that_of_transformers() -> None:
-    scores = torch.randn(40, 500, generator=torch.manual_seed(0)) * torch.linspace(0.1, 6, 40)[:, None]
-    for top_p in (0.05, 0.3, 0.9, 0.999):
-        mine, theirs = TopP(top_p), TopPLogitsWarper(top_p)
-        ids = torch.zeros(40, 1, dtype=torch.long)
-        assert torch.equal(mine(ids, scores), theirs(ids, scores))
-        for row in range(40):  # wide rows are sorted in full, and change nothing for those beside them
-            assert torch.equal(mine(ids[:1], scores[row : row + 1])[0], mine(ids, scores)[row])
-    assert torch.equal(TopP(0.5)(ids, scores[:, :10]), TopPLogitsWarper(0.5)(ids, scores[:, :10]))
 
 
 # --- several processes; the work is a stand-in, the file is real -------------------------------------------------

@@ -1,6 +1,7 @@
 """One random edit, told twice: as the package's intervention and as a change for the plain hooks."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from reference import Change
 from torch import Tensor
 
 import steerlab as sl
+from steerlab import completions
+from steerlab.completions import Sampling
 
 KINDS = ("shift", "gain", "probe", "all three")
 
@@ -61,3 +64,13 @@ def trial(
         rows=rows,
     )
     return beta * edit(place, layer, anchor=where, start=start, when=when, **given), change
+
+
+def complete(
+    lm: sl.SteerableModel, prompts: Any, steer: Any = None, *, samples: Sequence[int], **options: Any
+) -> list[list[int]]:
+    """Token ids of one completion for each prompt, all in one batch."""
+    own = {field.name for field in fields(Sampling)}
+    named = {name: value for name, value in options.items() if name in own}
+    rest = {name: value for name, value in options.items() if name not in own}
+    return completions.complete(lm, prompts, steer, samples, Sampling(**named, options=rest))

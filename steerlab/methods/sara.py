@@ -18,7 +18,7 @@ from ..edit import contrast
 from ..intervention import Edit, Intervention, When
 from ..model import SteerableModel
 from ..passes import Call, Tap, activations, like
-from ..prompts import Prompt, Prompts
+from ..prompts import Prompt, Prompts, as_list, is_single
 from ..site import Place, Site
 
 Variant = Literal["anchored", "released"]
@@ -117,7 +117,7 @@ def sara(
         ValueError: a prompt is empty, a layer out of range, `components` above the smallest token count, the variant
             unknown, the coefficient not finite, or several prompts with `released`.
     """
-    single = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
+    single = is_single(prompts)
     if variant not in ("anchored", "released"):
         raise ValueError(f"variant={variant!r} is unknown: choose anchored or released")
     if variant == "released" and not single:
@@ -140,7 +140,7 @@ def sara(
     own: dict[str, Any] = {"variant": variant, "place": place, "layers": [site.layer for site in sites]}
     own |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
     made = []
-    for edits, prompt in zip(rows, [prompts] if single else prompts, strict=True):
+    for edits, prompt in zip(rows, as_list(prompts), strict=True):
         texts = {name: lm.text(each) for name, each in (given | {"prompt": prompt}).items()}
         made.append(Intervention(edits, lm.info(method="sara", **own, prompts=texts)))
     return made[0] if single else made

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ...completions import Sampling, complete
 from ...edit import components, contrast
 from ...intervention import Intervention
 from ...judges import Judge
@@ -41,12 +42,12 @@ def decode_gains(
     """
     site = Site("resid_pre", layer)
     near, far = (components(lm.activations(text, site).row(0, site)) for text in (attract, repel))
-    sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
+    sampling = Sampling(max_new_tokens, temperature, top_p, seed=seed)
     rows = []
     for row, prompt in enumerate(prompts):
         steer = sara(lm, prompt, attract=attract, repel=repel, layer=layer, variant="released")
         ids = lm.batch(prompt).ids[0].cpu()
-        written = torch.tensor(lm.complete(prompt, steer, samples=[0], seed=seed, **sampling)[0], dtype=ids.dtype)
+        written = torch.tensor(complete(lm, prompt, steer, [0], sampling)[0], dtype=ids.dtype)
         a = lm.activations(torch.cat([ids, written]), site).row(0, site)
         passes = [a[: len(ids)], *a[len(ids) :, None]]
         for step, seen in enumerate(passes):
