@@ -158,7 +158,7 @@ def test_fewer_components_and_another_width_are_seen() -> None:
     assert (lm.logits(PROMPT, full) - lm.logits(PROMPT, two)).abs().max() > 1e-3
     other = sl.Edit(gain=torch.ones(1, 1), attract=torch.ones(3, 16), repel=torch.ones(3, 16))
     with pytest.raises(ValueError, match="width 16"):
-        lm.logits(PROMPT, sl.Intervention(((Site("resid_pre", 1), other),)))
+        lm.logits(PROMPT, sl.Intervention({Site("resid_pre", 1): other}))
 
 
 # --- anchored ----------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_a_layout_makes_an_unknown_family_steerable() -> None:
     found = lm.activations("The wedding was fine", sites)
     pre, attn, mlp, post = (found[each] for each in sites)
     torch.testing.assert_close(pre + attn + mlp, post, rtol=0, atol=1e-5)
-    steer = sl.Intervention(((site, sl.Edit(gain=torch.full((1, 1), -1.0))),))
+    steer = sl.Intervention({site: sl.Edit(gain=torch.full((1, 1), -1.0))})
     assert not lm.activations("The wedding was fine", site, steer)[site].any()
 
 
