@@ -59,7 +59,7 @@ class Site:
             ValueError: the text is no site.
         """
         place, _, layer = text.partition(".")
-        if not layer.removeprefix("-").isdigit():
+        if not layer.removeprefix("-").isdecimal():
             raise ValueError(f"{text!r} is no site: write it as place.layer, such as resid_pre.6")
         return cls(place, int(layer))  # type: ignore[arg-type]  # checked on construction
 

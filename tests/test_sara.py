@@ -328,7 +328,7 @@ def test_shuffled_keeps_the_histogram_and_moves_the_neurons() -> None:
         ({"variant": "released", "prompts": [PROMPT, SHORT]}, "the released variant takes one prompt, not a list of 2"),
         ({"coefficient": float("inf")}, "coefficient inf is not a finite number"),
         ({"layer": 3}, "layer 3 is out of range: .* has layers 0 to 2"),
-        ({"layer": []}, "no sites given"),
+        ({"layer": []}, "no layers given"),
         ({"when": "always"}, "when='always' is unknown"),
     ],
 )
