@@ -1,4 +1,4 @@
-"""What a person sees on Tab, on showing a value, and on making one; and that what the documentation shows can be run."""
+"""What a person sees on Tab and on showing a value; making one; and that what the documentation shows can be run."""
 
 import copy
 import doctest

@@ -1,9 +1,12 @@
 """Interventions come back from a file, the Hub or a control vector as they were, on the models that they are for."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from families import D_MODEL, fresh, steerable, tokenizer
@@ -13,6 +16,8 @@ from test_intervention import PLACES, effect, same, some
 from trials import edit, random, tensors
 
 import steerlab as sl
+from steerlab import sharing
+from steerlab.loading import BUNDLED
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -71,7 +76,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: py
         part.write_bytes(part.read_bytes()[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("steerlab.intervention.save_file", stop)
+    monkeypatch.setattr("steerlab.sharing.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         some(100).save(path)
     assert path.read_bytes() == before
@@ -79,28 +84,218 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path, monkeypatch: py
     assert same(sl.read_intervention(some(100).save(path)), some(100))  # over what the interruption left
 
 
+def changed(family: str = "gpt2") -> sl.SteerableModel:
+    """The tiny model with other weights."""
+    model = fresh(family)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(1.1)
+    return sl.load(model, tokenizer=tokenizer())
+
+
 def test_an_intervention_for_another_model_is_refused_unless_told(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
     path = sl.actadd(gpt2, " love", " hate", layer=1).save(tmp_path / "x")
     longer = type(tokenizer())(tokenizer_object=tokenizer().backend_tokenizer, bos_token="<|endoftext|>")
     longer.add_tokens(["zwölf"])
-    others = [
-        steerable("llama"),
-        sl.load(fresh("gpt2"), tokenizer=tokenizer(), revision="step1000"),
-        sl.load(fresh("gpt2"), tokenizer=longer),
-    ]
-    for lm in others:
+    for lm in (steerable("llama"), changed(), sl.load(fresh("gpt2"), tokenizer=longer)):
         with pytest.raises(ValueError, match="was made for model GPT2LMHeadModel, revision None, tokenizer") as caught:
             sl.load_intervention(path, lm)
         message = str(caught.value)
         assert "\n" not in message
-        assert lm.name in message
-        assert lm.tokenizer_hash in message
+        assert all(str(told) in message for told in (lm.name, lm.tokenizer_hash, lm.fingerprint))
         assert message.endswith("pass any_model=True to use it all the same")
         assert same(sl.load_intervention(path, lm, any_model=True), sl.read_intervention(path))
-    twin = sl.load(fresh("gpt2"), tokenizer=tokenizer())
-    assert same(sl.load_intervention(path, twin), sl.read_intervention(path))
-    with pytest.raises(ValueError, match="was made for model None"):
-        sl.load_intervention(some().save(tmp_path / "unknown"), gpt2)
+
+
+def test_a_model_is_known_by_weights_and_tokenizer_whatever_it_is_called(
+    tmp_path: Path, gpt2: sl.SteerableModel
+) -> None:
+    path = sl.actadd(gpt2, " love", " hate", layer=1).save(tmp_path / "x")
+    fresh("gpt2").save_pretrained(tmp_path / "a folder")
+    tokenizer().save_pretrained(tmp_path / "a folder")
+    there = sl.load(tmp_path / "a folder", device="cpu")
+    twins = [there, sl.load(fresh("gpt2"), tokenizer=tokenizer(), revision="main"), steerable("gpt2", torch.bfloat16)]
+    for lm in twins:
+        assert lm.fingerprint == gpt2.fingerprint
+        assert same(sl.load_intervention(path, lm), sl.read_intervention(path))
+    info = there.info()
+    assert info["model"] == "a folder"
+    assert str(tmp_path) not in json.dumps(dict(info))
+    assert changed().fingerprint != gpt2.fingerprint != steerable("llama").fingerprint
+
+
+def test_where_weights_are_elsewhere_name_and_revision_tell(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
+    there = sl.load(BUNDLED, remote="http://127.0.0.1:9")
+    assert there.fingerprint is None
+    here = sl.load(BUNDLED, device="cpu")
+    made = sl.Intervention({PLACES[0]: sl.Edit(shift=torch.ones(1, here.d_model))}, there.info(method="own"))
+    path = made.save(tmp_path / "x")
+    assert same(sl.load_intervention(path, here), made)
+    assert same(sl.load_intervention(path, there), made)
+    with pytest.raises(ValueError, match="was made for model bundled"):
+        sl.load_intervention(path, gpt2)
+
+
+def old(intervention: sl.Intervention, path: Path, **info: Any) -> Path:
+    """A file as it was written before weights were noted."""
+    told = {key: value for key, value in intervention.info.items() if key != "weights"}
+    return sl.Intervention(intervention.edits, told | info).save(path)
+
+
+def test_older_files_are_known_by_the_last_part_of_the_name(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
+    made = sl.actadd(gpt2, " love", " hate", layer=1)
+    path = old(made, tmp_path / "x", model="/home/somebody/models/GPT2LMHeadModel")
+    assert same(sl.load_intervention(path, gpt2), made)
+    for info in ({"model": "gpt2-xl"}, {"revision": "step1000"}, {"tokenizer": "0" * 16}):
+        with pytest.raises(ValueError, match="pass any_model=True"):
+            sl.load_intervention(old(made, tmp_path / "x", **info), gpt2)
+
+
+def test_a_vector_made_by_hand_fits_any_model_of_its_width(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
+    for made in (sl.add(random(D_MODEL), layer=-1, when="all"), some(), sl.scale(0.5, layer=1)):
+        path = made.save(tmp_path / "own")
+        for lm in (gpt2, steerable("llama")):
+            assert torch.equal(effect(lm, sl.load_intervention(path, lm)), effect(lm, made))
+    wide = sl.add(random(D_MODEL + 1), layer=1).save(tmp_path / "wide")
+    for any_model in (False, True):
+        with pytest.raises(ValueError, match=rf"width {D_MODEL + 1} at resid_post.1, GPT2LMHeadModel has {D_MODEL}"):
+            sl.load_intervention(wide, gpt2, any_model=any_model)
+    with pytest.raises(ValueError, match="layer 7 is out of range"):
+        sl.load_intervention(sl.add(random(D_MODEL), layer=7).save(tmp_path / "high"), gpt2)
+
+
+def test_the_provenance_of_a_sum_is_its_parts(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
+    a, b, own = sl.actadd(gpt2, " a", " b", layer=1), sl.actadd(gpt2, " c", " d", layer=1), some()
+    nested = 2 * (a + 3 * b) - own
+    told = [(part["method"], part.get("strength", 1.0)) for part in nested.info["parts"]]
+    assert told == [("actadd", 2.0), ("actadd", 6.0), ("own", 1.0)]
+    assert "prompts" not in nested.info
+    assert "model" not in nested.info
+    path = nested.save(tmp_path / "sum")
+    assert same(sl.load_intervention(path, gpt2), nested)
+    assert sl.read_intervention(path).info["parts"] == nested.info["parts"]
+    with pytest.raises(ValueError, match="was made for model GPT2LMHeadModel"):
+        sl.load_intervention(path, steerable("llama"))
+
+
+# --- the Hub -------------------------------------------------------------------------------------------------------
+
+
+class Hub:
+    """Stands for the Hugging Face Hub: repositories are folders here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[dict[str, Any]] = []
+
+    def api(self, **options: Any) -> "Hub":
+        self.asked.append(options)
+        return self
+
+    def create_repo(self, repo: str, **options: Any) -> str:
+        self.asked.append(options)
+        (self.folder / repo).mkdir(parents=True, exist_ok=True)
+        return f"https://hub/{repo}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+        assert commit_message
+        shutil.copytree(folder_path, self.folder / repo_id, dirs_exist_ok=True)
+
+    def download(self, repo: str, file: str, revision: str | None = None, token: str | None = None) -> str:
+        self.asked.append({"revision": revision, "token": token})
+        if not (self.folder / repo / file).exists():
+            raise OSError("404 Client Error.\nRepository not found.")
+        return str(self.folder / repo / file)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    made = Hub(tmp_path)
+    monkeypatch.setattr("huggingface_hub.HfApi", made.api)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", made.download)
+    return made
+
+
+def test_pushed_and_loaded_is_the_same(hub: Hub, gpt2: sl.SteerableModel) -> None:
+    made = 3 * sl.actadd(gpt2, " love", " hate|`x`\n", layer=1)
+    assert made.push_to_hub("me/love-vector", private=True, token="hf_secret") == "https://hub/me/love-vector"
+    assert hub.asked == [{"token": "hf_secret"}, {"private": True, "exist_ok": True}]
+    assert same(sl.load_intervention("me/love-vector", gpt2, revision="v2", token="hf_other"), made)
+    assert hub.asked[-1] == {"revision": "v2", "token": "hf_other"}
+    with pytest.raises(ValueError, match=r"^me/love-vector was made for model GPT2LMHeadModel"):
+        sl.load_intervention("me/love-vector", steerable("llama"))
+    files = sorted((hub.folder / "me/love-vector").iterdir())
+    assert [file.name for file in files] == ["README.md", "intervention.safetensors"]
+    assert not any(b"hf_secret" in file.read_bytes() for file in files)
+
+
+def test_the_card_says_what_it_is(hub: Hub, gpt2: sl.SteerableModel) -> None:
+    made = 3 * sl.actadd(gpt2, " love", " hate|`x`\n", layer=1)
+    made.push_to_hub("me/love-vector")
+    card = (hub.folder / "me/love-vector/README.md").read_text()
+    for told in ("| method | `actadd` |", "| strength | `3.0` |", "love", "hate", gpt2.fingerprint, "steering-vector"):
+        assert str(told) in card
+    assert "sl.load_intervention('me/love-vector', lm)" in card
+    rows = [line for line in card.splitlines() if line.startswith("| ")]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 3 for row in rows)
+    assert "base_model" not in card  # the name of a class is no model of the Hub
+    (made + some()).push_to_hub("me/sum")
+    card = (hub.folder / "me/sum/README.md").read_text()
+    assert "| method 1 | `actadd` |" in card
+    assert "| method 2 | `own` |" in card
+    assert "base_model: org/model\n" in sharing.card("me/x", "", {"model": "org/model"})
+    assert "made by hand" in sharing.card("me/x", "", {})
+
+
+def test_names_that_are_no_repository_and_repositories_that_are_not_there(hub: Hub, gpt2: sl.SteerableModel) -> None:
+    for name in ("vector", "me/love/vector", "https://hub/me/x", "me/"):
+        with pytest.raises(ValueError, match="is no repository of the Hub: write it as user/name"):
+            some().push_to_hub(name)
+    assert not hub.asked
+    with pytest.raises(FileNotFoundError, match=r"^no file me/none, and no .* of the Hub \(404 Client Error\.\)$"):
+        sl.load_intervention("me/none", gpt2)
+    with pytest.raises(FileNotFoundError, match=r"^no file me/none\.safetensors$"):
+        sl.load_intervention("me/none.safetensors", gpt2)
+
+
+# --- llama.cpp -----------------------------------------------------------------------------------------------------
+
+
+def test_control_vectors_are_read_back(tmp_path: Path) -> None:
+    v, w = random(D_MODEL), random(D_MODEL, seed=1)
+    made = 2 * sl.add({1: v, 3: w}, when="all") + sl.add(v, layer=4, place="resid_pre", when="all")
+    reader = gguf.GGUFReader(made.to_gguf(tmp_path / "v.gguf"))
+    assert reader.fields["general.architecture"].contents() == "controlvector"
+    assert reader.fields["controlvector.layer_count"].contents() == 2
+    found = {tensor.name: tensor for tensor in reader.tensors}
+    assert set(found) == {"direction.1", "direction.3"}  # what enters block 4 is what leaves block 3
+    assert all(tensor.tensor_type == gguf.GGMLQuantizationType.F32 for tensor in reader.tensors)
+    assert found["direction.1"].data.shape == (D_MODEL,)
+    torch.testing.assert_close(torch.tensor(found["direction.1"].data), 2 * v)
+    torch.testing.assert_close(torch.tensor(found["direction.3"].data), 2 * w + v)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (sl.Intervention(), "one at least"),
+        (sl.add({1: random(4), 2: random(5)}, when="all"), "vectors of one width"),
+        (sl.add(random(4), layer=1), "has anchor='all', when='prompt': both must be all"),
+        (sl.add(random(2, 4), layer=1, anchor="back"), "has anchor='back', when='prompt': both must be all"),
+        (sl.scale(2, layer=1, when="all"), "adds vectors alone, and the edit at resid_post.1 has a gain"),
+        (sl.add(random(4), layer=0, when="all"), "no control vector at resid_post.0: resid_post from layer 1"),
+        (sl.add(random(4), layer=1, place="resid_pre", when="all"), "no control vector at resid_pre.1"),
+        (sl.add(random(4), layer=2, place="mlp_out", when="all"), "no control vector at mlp_out.2"),
+        (sl.add(random(4), layer=-1, when="all"), "counts its layer from the end"),
+    ],
+)
+def test_what_is_no_control_vector_is_refused(tmp_path: Path, made: sl.Intervention, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
+        made.to_gguf(tmp_path / "v.gguf")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+# --- files that are not ours ---------------------------------------------------------------------------------------
 
 
 def cut(path: Path) -> None:
