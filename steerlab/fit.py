@@ -166,31 +166,53 @@ def fit_grid(
     Raises:
         ValueError: what `fit` refuses, no settings, or objectives whose divergences point both ways.
     """
-    settings = [(objective, seed) for objective in objectives for seed in seeds]
-    if not settings:
-        raise ValueError("no settings: give at least one objective and one seed")
-    if len({objective.reverse for objective, _ in settings}) > 1:
-        raise ValueError("the divergences of a grid point one way: fit objectives with reverse=True apart")
+    settings = _settings(objectives, seeds)
     chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation)
     problem = Problem.of(lm, frame, method)
     common = _identity(problem, frame, chosen)
     files = [None if folder is None else _file(folder, common, setting) for setting in settings]
     found = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
+    _fit_missing(problem, settings, found, files, chosen, memory, progress)
+    return [found[i] for i in range(len(settings))]
+
+
+def _settings(objectives: Sequence[Objective], seeds: Sequence[int]) -> list[Setting]:
+    """Each objective with each seed."""
+    settings = [(objective, seed) for objective in objectives for seed in seeds]
+    if not settings:
+        raise ValueError("no settings: give at least one objective and one seed")
+    if len({objective.reverse for objective, _ in settings}) > 1:
+        raise ValueError("the divergences of a grid point one way: fit objectives with reverse=True apart")
+    return settings
+
+
+def _fit_missing(
+    problem: Problem,
+    settings: Sequence[Setting],
+    found: dict[int, Fit],
+    files: Sequence[Path | None],
+    options: FitOptions,
+    memory: float,
+    progress: bool,
+) -> None:
+    """Fit the settings that are not found yet, and keep each as it ends."""
+    lm = problem.lm
     missing = [i for i in range(len(settings)) if i not in found]
 
     def keep(ended: dict[int, Learnt]) -> None:
         for turn, learned in ended.items():
-            found[missing[turn]] = _result(problem, settings[missing[turn]], learned, chosen)
+            found[missing[turn]] = _result(problem, settings[missing[turn]], learned, options)
             _write(None if lm.dry else files[missing[turn]], found[missing[turn]])
             bar.update()
 
-    with tqdm(total=len(settings), initial=len(found), desc=method.name, disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=len(settings), initial=len(found), desc=problem.method.name, disable=not progress, leave=False
+    ) as bar:
         if missing:
-            wanted, at_once = [settings[i] for i in missing], capacity(problem, chosen, memory)
-            (ended,) = lm.run([problem.call(wanted, chosen, at_once, None if lm.remote else keep)])
+            wanted, at_once = [settings[i] for i in missing], capacity(problem, options, memory)
+            (ended,) = lm.run([problem.call(wanted, options, at_once, None if lm.remote else keep)])
             if lm.remote:
                 keep(dict(enumerate(ended)))
-    return [found[i] for i in range(len(settings))]
 
 
 def _result(problem: Problem, setting: Setting, found: Learnt, options: FitOptions) -> Fit:
