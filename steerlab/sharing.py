@@ -192,7 +192,7 @@ def local(path: str | Path, revision: str | None = None, token: str | None = Non
     file = Path(path)
     if file.is_file():
         return file
-    if file.exists() or file.suffix or not REPOSITORY.fullmatch(str(path)):
+    if file.exists() or file.suffix == ".safetensors" or not REPOSITORY.fullmatch(str(path)):
         raise FileNotFoundError(f"no file {path}")
     from huggingface_hub import hf_hub_download
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def test_pushed_and_loaded_is_the_same(hub: Hub, gpt2: sl.SteerableModel) -> None:
     made = 3 * sl.actadd(gpt2, " love", " hate|`x`\n", layer=1)
+    made.push_to_hub("me/gemma-2.5-love")
+    assert same(sl.load_intervention("me/gemma-2.5-love", gpt2), made)
+    hub.asked.clear()
     assert made.push_to_hub("me/love-vector", private=True, token="hf_secret") == "https://hub/me/love-vector"
     assert hub.asked == [{"token": "hf_secret"}, {"private": True, "exist_ok": True}]
     assert same(sl.load_intervention("me/love-vector", gpt2, revision="v2", token="hf_other"), made)
@@ -293,6 +297,12 @@ def test_what_is_no_control_vector_is_refused(tmp_path: Path, made: sl.Intervent
         made.to_gguf(tmp_path / "v.gguf")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_gguf_the_way_to_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'steerlab[gguf]'")):
+        sl.add(random(4), layer=1, when="all").to_gguf(tmp_path / "v.gguf")
 
 
 # --- files that are not ours ---------------------------------------------------------------------------------------
