@@ -75,7 +75,7 @@ def make_bench(name: str, device: str | None) -> Bench:
     traced = nnsight.TransformersModel(by_hand, tokenizer=tokenizer)
     layer = lm.n_layers // 2
     vector = torch.randn(2, lm.d_model, generator=torch.Generator().manual_seed(0)).to(lm.device, lm.dtype)
-    steer = sl.Intervention(((sl.Site("resid_pre", layer), sl.Edit(shift=vector, anchor="front")),))
+    steer = sl.add(vector, layer=layer, place="resid_pre", anchor="front")
     return Bench(lm, traced, bare, layer, vector, steer)
 
 

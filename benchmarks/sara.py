@@ -166,7 +166,7 @@ def rules(lm: sl.SteerableModel, layers: list[int]) -> None:
             unit = SIZE / gains.square().mean().sqrt()
             for name, sign in (("duty", 1), ("results", -1)):
                 own = [(sign * unit * each[0])[None].float() for each in gains]
-                steer = [sl.Intervention(((site, sl.Edit(gain=gain, when="all")),)) for gain in own]
+                steer = [sl.Intervention({site: sl.Edit(gain=gain, when="all")}) for gain in own]
                 row[name] = float((preference(lm, dilemmas, steer)["preference"] - plain).mean())
             rows.append({"layer": layer, "rule": rule, **row})
     frame = pd.DataFrame(rows)

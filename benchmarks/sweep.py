@@ -155,8 +155,7 @@ def completions(args: argparse.Namespace) -> None:
 def _steer(shifts: Tensor, layer: int, strength: float) -> "object":
     import steerlab as sl
 
-    edit = sl.Edit(shift=strength * shifts[layer][None], anchor="all", when="all")
-    return sl.Intervention(((sl.Site("resid_post", layer), edit),))
+    return sl.add(strength * shifts[layer], layer=layer, when="all")
 
 
 def serve(task: dict[str, object]) -> None:

@@ -1,5 +1,8 @@
 """Steer language models by their activations: one equation, five ways to choose its tensors, one call to run it."""
 
+from importlib import import_module
+from typing import Any
+
 from . import tasks
 from .fit import Fit, evaluate, fit, fit_grid, score
 from .intervention import Edit, Intervention, read_intervention
@@ -8,6 +11,7 @@ from .loading import load, load_intervention
 from .loop import FitOptions
 from .methods.actadd import actadd, make_room, random_like
 from .methods.learned import ActivScalar, DynScalar, SteerVec, keep, locations
+from .methods.own import add, scale
 from .methods.sara import sara, sara_gain, shuffled
 from .model import Activations, SteerableModel
 from .objective import Objective
@@ -34,6 +38,7 @@ __all__ = [
     "SteerVec",
     "SteerableModel",
     "actadd",
+    "add",
     "evaluate",
     "fit",
     "fit_grid",
@@ -46,7 +51,34 @@ __all__ = [
     "read_intervention",
     "sara",
     "sara_gain",
+    "scale",
     "score",
     "shuffled",
     "tasks",
 ]
+
+_PARTS = ("data", "exercises", "experiments", "judges", "metrics", "plots", "strength", "sweep", "widgets")
+
+
+def __getattr__(name: str) -> Any:
+    """Parts that are imported when they are first used: `sl.plots`, `sl.widgets` and others."""
+    if name in _PARTS:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What a notebook is to be shown."""
+    return sorted([*__all__, *_PARTS])
+
+
+def _refuse_save(value: object) -> None:
+    """The `save` of what has no file form."""
+    kind = type(value).__name__
+    raise AttributeError(f"a {kind} is not saved to a file: an intervention is, by intervention.save(path)")
+
+
+# nnsight gives every object a `save`, which marks the values of a trace: here it would only be taken for one to a file.
+for _kind in (*globals().copy().values(), tasks.Task):
+    if isinstance(_kind, type) and getattr(_kind, "save", None) is getattr(object, "save", None):
+        setattr(_kind, "save", property(_refuse_save))  # noqa: B010  # not known to mypy

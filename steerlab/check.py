@@ -11,8 +11,7 @@ import torch
 from transformers.utils import logging
 
 from . import loading
-from .intervention import Edit, Intervention
-from .site import Site
+from .methods.own import add
 
 GIB = 2**30
 
@@ -73,8 +72,7 @@ def steering() -> str:
         RuntimeError: it is not so.
     """
     lm = loading.load(device="cpu")
-    shift = torch.ones(1, lm.d_model)
-    push = Intervention(((Site("resid_pre", 1), Edit(shift=shift)),))
+    push = add(torch.ones(lm.d_model), layer=1)
     plain, zero, pushed = (lm.logits("Once upon a time", steer) for steer in (None, 0 * push, push))
     if not torch.equal(plain, zero) or torch.equal(plain, pushed):
         raise RuntimeError("an edit does not do what it should: please report this, with the lines above")

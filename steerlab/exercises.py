@@ -15,8 +15,9 @@ from .experiments.actadd import PAPER_SAMPLING, count_topic_words, price
 from .experiments.actadd import PROMPT as FRIEND
 from .experiments.actadd.topics import lay
 from .fit import score
-from .intervention import Edit, Intervention
+from .intervention import Intervention
 from .methods.learned import locations
+from .methods.own import scale
 from .methods.sara import sara_gain
 from .metrics import Estimate, disfluency, has_topic_word, kl, share
 from .model import SteerableModel
@@ -87,7 +88,7 @@ def check_silence(hook: Callable[..., Any], lm: SteerableModel) -> str:
             found = lm.hf(lm.batch(PROMPT).ids).logits[0, -1].float()
     finally:
         handle.remove()
-    off = Intervention(((Site("attn_out", layer), Edit(gain=torch.tensor([[-1.0]]))),))
+    off = scale(-1, layer=layer, place="attn_out")
     near = {"the logits are those of the untouched model": lm.logits(PROMPT)[0]}
     return _equal(found, lm.logits(PROMPT, off)[0], near)
 

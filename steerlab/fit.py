@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -27,9 +27,9 @@ from .sweep import identity
 from .tasks import COLUMNS, answer_tokens
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """What was found, and how.
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Fit(Intervention):
+    """What was found, and how: an intervention, to be given, scaled and saved like any other, with its history.
 
     Args:
         intervention: the learned tensors; β = 1 favours the correct answer.
@@ -40,11 +40,22 @@ class Fit:
         seed: of the initial values, the prompts of each step, and the perturbations.
     """
 
-    intervention: Intervention
     history: pd.DataFrame
     method: Learned
     objective: Objective
     seed: int
+
+    def __init__(
+        self, intervention: Intervention, history: pd.DataFrame, method: Learned, objective: Objective, seed: int
+    ) -> None:
+        """Keep an intervention with how it was found."""
+        super().__init__(intervention.edits, intervention.info)
+        self.__dict__.update(history=history, method=method, objective=objective, seed=seed)
+
+    @property
+    def intervention(self) -> Intervention:
+        """The learned tensors alone."""
+        return Intervention(self.edits, self.info)
 
     @property
     def n_parameters(self) -> int:
@@ -66,7 +77,14 @@ def fit(
     *,
     seed: int = 0,
     progress: bool = True,
-    **options: Any,
+    steps: int = 400,
+    lr: float = 0.02,
+    batch_size: int = 16,
+    patience: int = 20,
+    tolerance: float = 0.01,
+    gradient: Literal["exact", "spsa"] = "exact",
+    directions: int = 4,
+    perturbation: float = 0.02,
 ) -> Fit:
     """Learn an intervention for a task by gradient descent; the model's weights stay as they are.
 
@@ -77,14 +95,21 @@ def fit(
         objective: `Objective()` by default.
         seed: of everything random.
         progress: whether to show a bar.
-        options: those of `FitOptions`, such as steps=200 or gradient="spsa".
+        steps: as in `FitOptions`, like all that follow.
+        lr: of the optimiser.
+        batch_size: prompts of one step.
+        patience: steps of a window.
+        tolerance: by which share a loss must be smaller to count as smaller.
+        gradient: "exact", or "spsa".
+        directions: of "spsa".
+        perturbation: of "spsa".
 
     Raises:
         ValueError: what `tasks.answer_tokens` refuses, prompts of several lengths for a method tied to positions, a
             layer, position or option out of range.
-        TypeError: there is no such option.
     """
-    chosen, problem = FitOptions(**options), Problem.of(lm, frame, method)
+    chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation)
+    problem = Problem.of(lm, frame, method)
     setting = (objective or Objective(), seed)
     with tqdm(total=chosen.steps, desc=method.name, disable=not progress or lm.remote is not None, leave=False) as bar:
 
@@ -105,7 +130,14 @@ def fit_grid(
     folder: str | Path | None = None,
     memory: float = 0.5,
     progress: bool = True,
-    **options: Any,
+    steps: int = 400,
+    lr: float = 0.02,
+    batch_size: int = 16,
+    patience: int = 20,
+    tolerance: float = 0.01,
+    gradient: Literal["exact", "spsa"] = "exact",
+    directions: int = 4,
+    perturbation: float = 0.02,
 ) -> list[Fit]:
     """Fit many settings of one method in one loop, as many at a time as memory allows; with a remote model, in one job.
 
@@ -119,39 +151,68 @@ def fit_grid(
             again by the model and its weights, prompts, method, objective, seed and options.
         memory: share of a GPU's free memory to use, by a rough estimate.
         progress: whether to show a bar.
-        options: those of `FitOptions`.
+        steps: as in `FitOptions`, like all that follow.
+        lr: of the optimiser.
+        batch_size: prompts of one step.
+        patience: steps of a window.
+        tolerance: by which share a loss must be smaller to count as smaller.
+        gradient: "exact", or "spsa".
+        directions: of "spsa".
+        perturbation: of "spsa".
 
     Returns:
         One fit per setting: all seeds of the first objective, then those of the next.
 
     Raises:
         ValueError: what `fit` refuses, no settings, or objectives whose divergences point both ways.
-        TypeError: there is no such option.
     """
+    settings = _settings(objectives, seeds)
+    chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation)
+    problem = Problem.of(lm, frame, method)
+    common = _identity(problem, frame, chosen)
+    files = [None if folder is None else _file(folder, common, setting) for setting in settings]
+    found = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
+    _fit_missing(problem, settings, found, files, chosen, memory, progress)
+    return [found[i] for i in range(len(settings))]
+
+
+def _settings(objectives: Sequence[Objective], seeds: Sequence[int]) -> list[Setting]:
+    """Each objective with each seed."""
     settings = [(objective, seed) for objective in objectives for seed in seeds]
     if not settings:
         raise ValueError("no settings: give at least one objective and one seed")
     if len({objective.reverse for objective, _ in settings}) > 1:
         raise ValueError("the divergences of a grid point one way: fit objectives with reverse=True apart")
-    chosen, problem = FitOptions(**options), Problem.of(lm, frame, method)
-    common = _identity(problem, frame, chosen)
-    files = [None if folder is None else _file(folder, common, setting) for setting in settings]
-    found = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
+    return settings
+
+
+def _fit_missing(
+    problem: Problem,
+    settings: Sequence[Setting],
+    found: dict[int, Fit],
+    files: Sequence[Path | None],
+    options: FitOptions,
+    memory: float,
+    progress: bool,
+) -> None:
+    """Fit the settings that are not found yet, and keep each as it ends."""
+    lm = problem.lm
     missing = [i for i in range(len(settings)) if i not in found]
 
     def keep(ended: dict[int, Learnt]) -> None:
         for turn, learned in ended.items():
-            found[missing[turn]] = _result(problem, settings[missing[turn]], learned, chosen)
+            found[missing[turn]] = _result(problem, settings[missing[turn]], learned, options)
             _write(None if lm.dry else files[missing[turn]], found[missing[turn]])
             bar.update()
 
-    with tqdm(total=len(settings), initial=len(found), desc=method.name, disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=len(settings), initial=len(found), desc=problem.method.name, disable=not progress, leave=False
+    ) as bar:
         if missing:
-            wanted, at_once = [settings[i] for i in missing], capacity(problem, chosen, memory)
-            (ended,) = lm.run([problem.call(wanted, chosen, at_once, None if lm.remote else keep)])
+            wanted, at_once = [settings[i] for i in missing], capacity(problem, options, memory)
+            (ended,) = lm.run([problem.call(wanted, options, at_once, None if lm.remote else keep)])
             if lm.remote:
                 keep(dict(enumerate(ended)))
-    return [found[i] for i in range(len(settings))]
 
 
 def _result(problem: Problem, setting: Setting, found: Learnt, options: FitOptions) -> Fit:

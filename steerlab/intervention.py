@@ -1,143 +1,108 @@
-"""The one thing that steers: a frozen value of edits at sites, which adds, scales, and is saved as safetensors."""
+"""The one thing that steers: a frozen value of edits at sites, which adds, scales, shows itself, and is saved."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from html import escape
+from numbers import Real
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from . import sharing, strip
+from .edits import REFERENCES, TENSORS, Anchor, Edit, When
 from .site import Site
 
-When = Literal["prompt", "decode", "all"]
-Anchor = Literal["all", "front", "back"]
+__all__ = ["Anchor", "Edit", "Intervention", "Stack", "Steer", "When", "read_intervention", "stack_rows"]
+
 Stack = dict[str, Any]
 
-FORMAT = "steerlab-intervention-1"
-_TENSORS = ("shift", "gain", "probe")
-_REFERENCES = ("attract", "repel")
+Edits = Mapping[Site, Edit] | tuple[Site, Edit] | Iterable[tuple[Site, Edit]]
+"""What an intervention is made of: edits by site, one pair of site and edit, or several pairs."""
 
 
-@dataclass(frozen=True, eq=False)
-class Edit:
-    """The tensors of `h <- h + (gain + <probe, h>) * h + shift` at one site.
-
-    Args:
-        shift: added, [P, D] (P = 1 where the anchor is "all").
-        gain: relative change, [P or 1, D or 1]: one number per neuron, per position, or both.
-        probe: direction whose dot product with h is a gain, [1, D].
-        anchor: "all" positions, the P positions from `start` at the "front" of the prompt, or its last P ("back").
-        start: first position of a front edit; 0 is the first token, BOS included.
-        when: "prompt" edits the pass over the prompt, "decode" the passes over generated tokens, "all" both.
-        attract: [K, D], components of a reference prompt (`edit.components`), together with `repel`. The gain is then
-            one number, and multiplies a contrast per neuron that is found anew from h at every pass (`edit.contrast`:
-            SARA as released). Strength and sums act on the gain alone.
-        repel: the same of the prompt to move away from.
-
-    Raises:
-        ValueError: no tensor, tensors whose dimensions do not fit each other, references without each other or without
-            their gain, or a position-tied edit outside the prompt.
-    """
-
-    shift: Float[Tensor, "#pos #d_model"] | None = None
-    gain: Float[Tensor, "#pos #d_model"] | None = None
-    probe: Float[Tensor, "1 d_model"] | None = None
-    anchor: Anchor = "all"
-    start: int = 0
-    when: When = "prompt"
-    attract: Float[Tensor, "attracting d_model"] | None = None
-    repel: Float[Tensor, "repelling d_model"] | None = None
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without a model."""
-        if not self.tensors:
-            raise ValueError("an edit needs a shift, a gain or a probe")
-        for name, tensor in (self.tensors | self.references).items():
-            if tensor.ndim != 2:
-                raise ValueError(f"{name} has shape {list(tensor.shape)}: it is a matrix, [positions or 1, width or 1]")
-        for name, tensor in self.tensors.items():
-            if tensor.shape[0] not in (1, self.length) or tensor.shape[1] not in (1, self.width):
-                wanted = f"[{self.length} or 1, {self.width} or 1]"
-                raise ValueError(f"{name} has shape {list(tensor.shape)}, which does not fit the others: {wanted}")
-        if self.when not in ("prompt", "decode", "all"):
-            raise ValueError(f"when={self.when!r} is unknown: choose prompt, decode or all")
-        if self.anchor not in ("all", "front", "back"):
-            raise ValueError(f"anchor={self.anchor!r} is unknown: choose all, front or back")
-        if self.start < 0:
-            raise ValueError(f"start={self.start} is negative: positions count from 0, the first token")
-        if self.references and (len(self.references) == 1 or self.gain is None or self.gain.shape != (1, 1)):
-            raise ValueError("an edit with references needs both, attract and repel, and a gain of one number, [1, 1]")
-        if self.references and self.anchor != "all":
-            raise ValueError(f"references are compared with a whole pass: anchor={self.anchor!r} must be all")
-        if self.anchor == "all" and self.length != 1:
-            raise ValueError(f"tensors for {self.length} positions need the anchor front or back, not all")
-        if self.anchor != "all" and self.when != "prompt":
-            raise ValueError(f"when={self.when!r} needs the anchor all: an edit tied to positions is one of the prompt")
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors that are there, by name."""
-        return {name: tensor for name in _TENSORS if (tensor := getattr(self, name)) is not None}
-
-    @property
-    def references(self) -> dict[str, Tensor]:
-        """The reference components that are there, by name."""
-        return {name: tensor for name in _REFERENCES if (tensor := getattr(self, name)) is not None}
-
-    @property
-    def length(self) -> int:
-        """P, the number of positions that the tensors tell apart."""
-        return max(tensor.shape[0] for tensor in self.tensors.values())
-
-    @property
-    def width(self) -> int:
-        """D, or 1 where no tensor tells it."""
-        return max(tensor.shape[1] for tensor in (self.tensors | self.references).values())
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """What two edits must share to be added, or stacked into one batch.
-
-        References are told apart by identity: the gains of the very same ones add up, and edits with others stand side
-        by side, which comes to the same sum.
-        """
-        shapes = tuple((name, *tensor.shape) for name, tensor in self.tensors.items())
-        references = tuple(id(tensor) for tensor in self.references.values())
-        return (self.anchor, self.start, self.when, self.length, shapes, references)
-
-    def __mul__(self, strength: float) -> "Edit":
-        """Scale all tensors."""
-        return self.with_tensors({name: strength * tensor for name, tensor in self.tensors.items()})
-
-    def __add__(self, other: "Edit") -> "Edit":
-        """Add the tensors of an edit of the same kind."""
-        theirs = other.tensors
-        both = {name: tensor + theirs[name].to(tensor.device) for name, tensor in self.tensors.items()}
-        return self.with_tensors(both)
-
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Edit":
-        """The same edit with another shift, gain and probe."""
-        return replace(self, shift=tensors.get("shift"), gain=tensors.get("gain"), probe=tensors.get("probe"))
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Intervention:
     """Edits at sites, all computed from the same activation: a value that adds and scales like a vector.
 
+    `a + b`, `a - b`, `-a`, `2 * a`, `a / 2` and `sum([a, b])` are interventions; 0 is neutral. Two are equal only where
+    they are the same object. One without edits is false.
+
+        >>> site, edit = sl.Site("resid_post", 6), sl.Edit(shift=torch.ones(1, 320), when="all")
+        >>> sl.Intervention({site: edit})
+        Intervention(own: shift at resid_post.6, all positions, all passes, norm 17.9)
+
     Args:
-        edits: pairs of site and edit.
-        info: where it comes from: model, revision, tokenizer hash, method, prompts, seed, versions.
+        edits: edits by site, one pair of site and edit, or several pairs.
+        info: where it comes from: model, revision, tokenizer hash, fingerprint of the weights, method, prompts, seed,
+            versions.
+
+    Raises:
+        TypeError: something else than edits at sites.
     """
 
-    edits: tuple[tuple[Site, Edit], ...] = ()
-    info: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    edits: tuple[tuple[Site, Edit], ...]
+    info: Mapping[str, Any]
+
+    def __init__(self, edits: Edits = (), info: Mapping[str, Any] | None = None) -> None:
+        """Take edits in one of their forms."""
+        object.__setattr__(self, "edits", _pairs(edits))
+        if not isinstance(info, Mapping | None):
+            raise TypeError(f"info is a mapping, not {_shown(info)}: several edits go into one mapping {{site: edit}}")
+        object.__setattr__(self, "info", MappingProxyType(dict(info or {})))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To be copied: a read-only mapping cannot."""
+        return {**self.__dict__, "info": dict(self.info)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As a copy."""
+        self.__dict__.update(state, info=MappingProxyType(state["info"]))
+
+    def __repr__(self) -> str:
+        """Method, prompts, and what is done where: one line, not the numbers."""
+        return f"Intervention({sharing.in_words(self.info)}{self._summary})"
+
+    def _repr_html_(self) -> str:
+        """The line, and a strip of norms, layer × position."""
+        picture = strip.svg(self._norms()) if self.edits else ""
+        return f"<div><code>{escape(repr(self))}</code><br>{picture}</div>"
+
+    @property
+    def _summary(self) -> str:
+        """What is done where, how strongly, and for which model."""
+        if not self.edits:
+            return "nothing to edit"
+        kinds = {f"{'+'.join(edit.tensors)}": None for _, edit in self.edits}
+        sites = self.sites
+        where = str(sites[0]) if len(sites) == 1 else f"{len(sites)} sites, {sites[0]} to {sites[-1]}"
+        hows = {f"{edit.where}, {'all passes' if edit.when == 'all' else edit.when}" for _, edit in self.edits}
+        how = hows.pop() if len(hows) == 1 else f"{len(hows)} kinds of positions or passes"
+        norm = math.sqrt(sum(value**2 for value in self.norm().values()))
+        model = f"; {self.info['model']}" if self.info.get("model") else ""
+        return f"{' and '.join(kinds)} at {where}, {how}, norm {norm:.3g}{model}"
+
+    def _norms(self) -> dict[tuple[Site, int | None], float]:
+        """Euclidean norm of the tensors at each site and position; see `strip.Cells`."""
+        squares: dict[tuple[Site, int | None], float] = {}
+        for site, edit in self.edits:
+            rows = [tensor.detach().cpu().double().expand(edit.length, -1) for tensor in edit.tensors.values()]
+            first = -edit.length if edit.anchor == "back" else edit.start
+            for i, square in enumerate(torch.cat(rows, 1).square().sum(1).tolist()):
+                cell = (site, None if edit.anchor == "all" else first + i)
+                squares[cell] = squares.get(cell, 0.0) + square
+        return {cell: math.sqrt(square) for cell, square in squares.items()}
+
+    @property
+    def _parts(self) -> list[sharing.Part]:
+        """The edits as files hold them."""
+        fields = [{"site": str(s), "anchor": e.anchor, "start": e.start, "when": e.when} for s, e in self.edits]
+        return list(zip(fields, [_saved(edit) for _, edit in self.edits], strict=True))
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -149,36 +114,63 @@ class Intervention:
         """Whether rows are edited apart: SARA as released compares one prompt's activations."""
         return any(edit.references for _, edit in self.edits)
 
-    def __mul__(self, strength: float) -> "Intervention":
+    def __bool__(self) -> bool:
+        """Whether there is anything to edit."""
+        return bool(self.edits)
+
+    def __mul__(self, strength: float | Tensor) -> "Intervention":
         """Multiply the strength β of the one equation.
 
         Raises:
+            TypeError: the strength is no number.
             ValueError: the strength is NaN or infinite.
         """
-        if not math.isfinite(strength):
-            raise ValueError(f"strength {strength} is not a finite number")
-        return replace(self, edits=tuple((site, edit * strength) for site, edit in self.edits))
+        number = _number(strength)
+        size = float(number.detach() if isinstance(number, Tensor) else number)
+        if not math.isfinite(size):
+            raise ValueError(f"strength {size} is not a finite number")
+        edits = tuple((site, edit * number) for site, edit in self.edits)
+        return Intervention(edits, sharing.scaled(self.info, size))
 
     __rmul__ = __mul__
+
+    def __truediv__(self, number: float | Tensor) -> "Intervention":
+        """A part of it, as in a mean.
+
+        Raises:
+            TypeError: what it is divided by is no number.
+            ZeroDivisionError: it is 0.
+        """
+        return self.__mul__(1 / _number(number))
 
     def __neg__(self) -> "Intervention":
         """The opposite."""
         return self * -1.0
 
-    def __add__(self, other: "Intervention") -> "Intervention":
-        """Both at once; edits of the same site and kind become one."""
+    def __add__(self, other: "Intervention | Literal[0]") -> "Intervention":
+        """Both at once; edits of the same site and kind become one.
+
+        Raises:
+            TypeError: the other is neither an intervention nor 0, with which `sum` begins.
+        """
+        other = _addend(other)
         merged: dict[tuple[Any, ...], tuple[Site, Edit]] = {}
         for site, edit in (*self.edits, *other.edits):
             key = (site, edit.kind)
             merged[key] = (site, merged[key][1] + edit) if key in merged else (site, edit)
-        parts = [dict(info) for info in (self.info, other.info) if info]
-        shared = {k: v for k, v in self.info.items() if other.info.get(k) == v}
-        info = shared | {"method": "sum", "parts": parts} if len(parts) == 2 else (parts or [{}])[0]
-        return Intervention(tuple(merged.values()), MappingProxyType(info))
+        both = self.edits and other.edits
+        info = sharing.added(self.info, other.info) if both else (self if self.edits else other).info
+        return Intervention(tuple(merged.values()), info)
 
-    def __sub__(self, other: "Intervention") -> "Intervention":
+    __radd__ = __add__
+
+    def __sub__(self, other: "Intervention | Literal[0]") -> "Intervention":
         """This one, and the opposite of the other."""
-        return self + -other
+        return self + -_addend(other)
+
+    def __rsub__(self, other: Literal[0]) -> "Intervention":
+        """The opposite, from 0."""
+        return -self + _addend(other)
 
     def norm(self) -> dict[Site, float]:
         """Euclidean norm of all tensors at each site, in units of the activations (shift) or relative (gain)."""
@@ -211,25 +203,93 @@ class Intervention:
         Raises:
             FileNotFoundError: the folder does not exist.
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"cannot save {path.name}: no folder {path.parent}")
-        header = {
-            "edits": [
-                {"site": str(site), "anchor": edit.anchor, "start": edit.start, "when": edit.when}
-                for site, edit in self.edits
-            ],
-            "info": dict(self.info),
-        }
-        tensors = {
-            f"{i}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # edits may share one
-            for i, (_, edit) in enumerate(self.edits)
-            for name, tensor in (edit.tensors | edit.references).items()
-        }
-        part = path.with_name(path.name + ".part")
-        save_file(tensors, part, metadata={"format": FORMAT, "header": json.dumps(header)})
-        part.replace(path)
-        return path
+        return sharing.write(path, self._parts, self.info)
+
+    def push_to_hub(self, repo: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload to the Hugging Face Hub; `sl.load_intervention("user/name", lm)` fetches it.
+
+        The repository gets the file of `save`, and a card that says method, prompts, model and settings.
+
+        Args:
+            repo: "user/name"; made where it does not exist.
+            private: whether a new repository is; by default what the account says.
+            token: of the account; by default what `hf auth login` has kept.
+
+        Returns:
+            The address.
+
+        Raises:
+            ValueError: the name is no repository's.
+        """
+        with TemporaryDirectory() as folder:
+            file = self.save(Path(folder) / sharing.FILE)
+            return sharing.push(file, repo, sharing.card(repo, repr(self), self.info), private, token)
+
+    def to_gguf(self, path: str | Path) -> Path:
+        """Write llama.cpp's control vectors, one for each layer: `llama-cli --control-vector FILE`.
+
+        llama.cpp adds the tensor `direction.N` to the output of block N (from 0) at every token of prompt and answer;
+        block 0 has none. So what is exported is a shift of all positions and passes, at `resid_post` of block N or,
+        which is the same place, at `resid_pre` of block N + 1.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            FileNotFoundError: the folder does not exist.
+            ImportError: the package `gguf` is not installed.
+            ValueError: the intervention is no such shift.
+        """
+        return sharing.write_control_vector(path, self._parts, str(self.info.get("model") or "unknown"))
+
+
+def _pairs(edits: Any) -> tuple[tuple[Site, Edit], ...]:
+    """Edits in any of their forms, as pairs."""
+    if isinstance(edits, Mapping):
+        edits = edits.items()
+    elif isinstance(edits, tuple) and len(edits) == 2 and isinstance(edits[0], Site):
+        edits = (edits,)
+    pairs = tuple(edits) if isinstance(edits, Iterable) and not isinstance(edits, Tensor | str) else (edits,)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and list(map(type, pair)) == [Site, Edit]):
+            raise TypeError(
+                f"an intervention is edits at sites, not {_shown(pair)}: give {{site: edit}}, a pair (site, edit), or "
+                "several pairs; sl.add and sl.scale take bare tensors"
+            )
+    return pairs
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: its kind, and itself where that is short."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of ({', '.join(type(part).__name__ for part in value[:4])})"
+    text = repr(value)
+    return f"{text} ({type(value).__name__})" if len(text) < 40 and "\n" not in text else type(value).__name__
+
+
+def _number(value: Any) -> Any:
+    """A strength as a Python number; as a tensor without dimensions where it is being learned."""
+    if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1:
+        value = value.reshape(()) if isinstance(value, Tensor) and value.requires_grad else value.item()
+    if isinstance(value, Real) or (isinstance(value, Tensor) and value.ndim == 0):
+        return value if isinstance(value, Tensor) else float(value)
+    several = ", and for several [c * intervention for c in ...]"
+    raise TypeError(f"an intervention is scaled by one number, not by {_shown(value)}: write 2 * intervention{several}")
+
+
+def _addend(value: Any) -> Intervention:
+    """What is added: an intervention, or 0, which is none."""
+    if isinstance(value, Intervention):
+        return value
+    if isinstance(value, Real) and value == 0:
+        return Intervention()
+    raise TypeError(f"cannot add {_shown(value)} to an intervention: add another, or 0, with which sum() begins")
+
+
+def _saved(edit: Edit) -> dict[str, Tensor]:
+    """The tensors of an edit for a file, each of its own, since edits may share one."""
+    tensors = (edit.tensors | edit.references).items()
+    return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors}
 
 
 def _flat(edit: Edit) -> Tensor:
@@ -237,33 +297,25 @@ def _flat(edit: Edit) -> Tensor:
     return torch.cat([tensor.detach().cpu().double().flatten() for tensor in edit.tensors.values()])
 
 
-def read_intervention(path: str | Path) -> Intervention:
+def read_intervention(path: str | Path, *, revision: str | None = None, token: str | None = None) -> Intervention:
     """Read what `Intervention.save` wrote, whichever model it was made for.
 
+    Args:
+        path: a file, or a repository of the Hub, "user/name".
+        revision: of the repository.
+        token: of an account that may read it; by default what `hf auth login` has kept.
+
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, nor such a repository.
         ValueError: the file is truncated, no safetensors, or not one of ours.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+    file = sharing.local(path, revision, token)
+    parts, info = sharing.read(file)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or no safetensors file: {error}") from None
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is a safetensors file, but not a steerlab intervention ({FORMAT})")
-    try:
-        header = json.loads(metadata["header"])
-        edits = []
-        for i, fields in enumerate(header["edits"]):
-            mine = {name: tensors[f"{i}.{name}"] for name in (*_TENSORS, *_REFERENCES) if f"{i}.{name}" in tensors}
-            edits.append((Site.parse(fields.pop("site")), Edit(**mine, **fields)))
-        return Intervention(tuple(edits), MappingProxyType(header["info"]))
+        edits = [(Site.parse(fields.pop("site")), Edit(**fields | tensors)) for fields, tensors in parts]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has a damaged header ({error!r}): save the intervention again") from None
+        raise sharing.damaged(file, error) from None
+    return Intervention(edits, info)
 
 
 Steer = Intervention | Sequence[Intervention | None] | None
@@ -331,8 +383,8 @@ def _stack(edits: list[Edit], rows: Tensor | None) -> Stack:
         name: torch.stack([edit.tensors[name].to(tensor.device) for edit in edits])
         if (tensor := first.tensors.get(name)) is not None
         else None
-        for name in _TENSORS
+        for name in TENSORS
     }
-    tensors |= {name: None if (tensor := getattr(first, name)) is None else tensor[None] for name in _REFERENCES}
+    tensors |= {name: None if (tensor := getattr(first, name)) is None else tensor[None] for name in REFERENCES}
     place = {"anchor": first.anchor, "start": first.start, "length": first.length, "when": first.when}
     return {**tensors, **place, "rows": rows}

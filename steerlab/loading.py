@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from . import sharing
 from .intervention import Intervention, read_intervention
 from .layout import Layout, find_layout
 from .model import SteerableModel
@@ -111,22 +112,41 @@ def _from_pretrained(
     return hf if device_map is not None else hf.to(place), tokenizer  # type: ignore[arg-type]  # `to` is ill-typed
 
 
-def load_intervention(path: str | Path, lm: SteerableModel, *, any_model: bool = False) -> Intervention:
+def load_intervention(
+    path: str | Path,
+    lm: SteerableModel,
+    *,
+    any_model: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Intervention:
     """Read a saved intervention for a model.
 
+    A model is known again by its tokenizer and its weights, whatever its folder is called; where the weights are not
+    known (a remote model, an older file), by its name and revision. An intervention made by hand belongs to any model
+    of its width.
+
     Args:
-        path: what `Intervention.save` wrote.
+        path: what `Intervention.save` wrote, or a repository of the Hub, "user/name".
         lm: the model to steer.
-        any_model: accept one that was made for another model, revision of it, or tokenizer.
+        any_model: accept one that was made for another model of the same width, revision of it, or tokenizer.
+        revision: of the repository.
+        token: of an account that may read it; by default what `hf auth login` has kept.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, nor such a repository.
         ValueError: truncated, not ours, or made for another model.
     """
-    intervention = read_intervention(path)
-    mine = lm.info()
-    what = ("model", "revision", "tokenizer")
-    if not any_model and any(intervention.info.get(key) != mine[key] for key in what):
-        theirs, ours = (", ".join(f"{key} {info.get(key)}" for key in what) for info in (intervention.info, mine))
-        raise ValueError(f"{path} was made for {theirs}; this is {ours}: pass any_model=True to use it all the same")
+    intervention = read_intervention(path, revision=revision, token=token)
+    ours = lm.info()
+    for theirs in () if any_model else sharing.origins(intervention.info):
+        if not sharing.same_model(theirs, ours):
+            said = f"{sharing.described(theirs)}; this is {sharing.described(ours)}"
+            raise ValueError(f"{path} was made for {said}: pass any_model=True to use it all the same")
+    lm.check_layers(intervention.sites)
+    for site, edit in intervention.edits:
+        if edit.width not in (1, lm.d_model):
+            raise ValueError(
+                f"{path} has width {edit.width} at {site}, {lm.name} has {lm.d_model}: it fits another one"
+            )
     return intervention

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from pandas.api.types import is_bool_dtype
-from scipy.stats import binomtest, bootstrap, t
 from torch import Tensor
 from transformers import pipeline
 
@@ -75,7 +75,7 @@ def share(hits: ArrayLike) -> Estimate:
     array = np.asarray(hits, dtype=bool)
     if not array.size:
         raise ValueError("a share of nothing: give at least one hit or miss")
-    low, high = binomtest(int(array.sum()), array.size).proportion_ci(0.95, method="wilson")
+    low, high = scipy.stats.binomtest(int(array.sum()), array.size).proportion_ci(0.95, method="wilson")
     return Estimate(float(array.mean()), float(low), float(high), int(array.size))
 
 
@@ -104,7 +104,7 @@ def bootstrap_interval(
     value = float(statistic(*samples))
     if count == 1:
         return Estimate(value, float("nan"), float("nan"), 1)
-    found = bootstrap(
+    found = scipy.stats.bootstrap(
         samples,
         lambda *drawn: statistic(*drawn),
         n_resamples=2000,
@@ -141,7 +141,7 @@ def means(frame: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
         wilson = [share(values) for _, values in cells[column]]
         found["low"], found["high"] = [one.low for one in wilson], [one.high for one in wilson]
     else:
-        half = t.ppf(0.975, found["n"] - 1) * found["sd"] / np.sqrt(found["n"])
+        half = scipy.stats.t.ppf(0.975, found["n"] - 1) * found["sd"] / np.sqrt(found["n"])
         found["low"], found["high"] = found["value"] - half, found["value"] + half
     return found[[*by, "value", "low", "high", "n"]]
 

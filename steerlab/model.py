@@ -36,9 +36,16 @@ from .passes import Call, Tap, like
 from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
 from .remote import Gathering, Meter, Remote, Requests, Runner, Waiting
 from .sampling import NOT_FINITE, check_options
+from .sharing import portable_name
 from .site import Site
 
 warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
+
+SHOWN = (
+    *("activations", "batch", "collect", "d_model", "device", "dry_run", "dtype", "encode", "generate", "hf", "layout"),
+    *("logits", "logprobs", "n_layers", "n_vocab", "name", "remote", "submit", "together", "tokenizer", "tokens"),
+)
+"""What `dir(lm)`, and so the Tab key, shows."""
 
 T = TypeVar("T")
 
@@ -46,12 +53,17 @@ LOGITS_BYTES = 2**26
 """Bytes of logits that are formed at a time where texts are scored."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activations(Mapping[Site, Tensor]):
     """Activations by site, [batch, pos, d_model], left-padded as `mask` says."""
 
     values_: dict[Site, Tensor]
     mask: Int[Tensor, "batch pos"]
+
+    def __repr__(self) -> str:
+        """Sites and shape, not the numbers."""
+        shape = [*self.mask.shape, next(iter(self.values_.values())).shape[-1]]
+        return f"Activations({', '.join(map(str, self.values_))}: {shape} each)"
 
     def __getitem__(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
         """All rows at a site."""
@@ -112,6 +124,10 @@ class SteerableModel:
         place = self.device if self.remote is None else self.remote
         return f"SteerableModel({self.name}: {self.n_params / 1e6:.1f}M parameters, {shape}, {place}, {dtype})"
 
+    def __dir__(self) -> list[str]:
+        """What a notebook is to be shown; what carries the calls is left out."""
+        return [name for name in super().__dir__() if name in SHOWN or name.startswith("__")]
+
     @property
     def n_layers(self) -> int:
         """Number of blocks."""
@@ -148,11 +164,28 @@ class SteerableModel:
         vocabulary = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
         return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
 
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Sixteen hex digits that tell these weights from others; None where the weights are elsewhere.
+
+        Of each tensor it takes the shape and about 256 values, rounded to bfloat16. So it does not depend on device or
+        name, nor on whether the model was loaded in float32 or bfloat16. (float16 rounds otherwise.)
+        """
+        tensors = [parameter.detach() for parameter in self.hf.parameters()]
+        if any(tensor.is_meta for tensor in tensors):
+            return None
+        sample = hashlib.sha256()
+        for tensor in tensors:
+            values = tensor.reshape(-1)[:: max(1, tensor.numel() // 256)]
+            values = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
+            sample.update(f"{list(tensor.shape)}{values.tolist()}".encode())
+        return sample.hexdigest()[:16]
+
     def info(self, **more: Any) -> Mapping[str, Any]:
-        """What an intervention made with this model carries: model, revision, tokenizer hash, versions, and `more`."""
+        """What an intervention made with this model carries: what tells the model from others, versions, and `more`."""
         versions = {package: version(package) for package in ("steerlab", "torch", "transformers", "nnsight")}
-        own = {"model": self.name, "revision": self.revision, "tokenizer": self.tokenizer_hash, "versions": versions}
-        return MappingProxyType(own | more)
+        own = {"model": portable_name(self.name), "revision": self.revision, "tokenizer": self.tokenizer_hash}
+        return MappingProxyType(own | {"weights": self.fingerprint, "versions": versions} | more)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without BOS."""
@@ -212,16 +245,18 @@ class SteerableModel:
         Raises:
             ValueError: a layer out of range, or what `check` refuses.
         """
-        wanted = sorted({sites} if isinstance(sites, Site) else set(sites))
-        if not wanted:
+        asked = sorted({sites} if isinstance(sites, Site) else set(sites))
+        if not asked:
             raise ValueError("no sites given: name at least one, such as Site('resid_pre', 0)")
-        self.check_layers(wanted)
+        counted = self.check_layers(asked)
+        wanted = sorted(set(counted))
         batch = self.batch(prompts)
         stacks = self.check(steer, batch)
         taps = self.taps({site: stack for site, stack in stacks.items() if not wanted[-1] < site}, wanted)
         gives = [like(*batch.ids.shape, self.d_model, dtype=self.dtype)] * len(wanted)
         (kept,) = self.run([Call(passes.activations, (batch.plain, taps, self._needs_grad(stacks)), gives)])
-        return Activations(dict(zip(wanted, kept, strict=True)), batch.mask)
+        values = dict(zip(wanted, kept, strict=True))
+        return Activations({site: values[own] for site, own in zip(asked, counted, strict=True)}, batch.mask)
 
     def logits(
         self, prompts: Prompts, steer: Steer = None, *, position: Literal["last", "all"] = "last"
@@ -515,7 +550,11 @@ class SteerableModel:
             ValueError: what `check_steer` refuses, or SARA as released for several rows.
         """
         self.check_steer(steer, batch.rows, first)
-        return stack_rows(steer, len(batch.ids))
+        given = stack_rows(steer, len(batch.ids))
+        stacks: dict[Site, list[Stack]] = {}
+        for site, own in zip(self.check_layers(given), given.values(), strict=True):
+            stacks.setdefault(site, []).extend(own)
+        return stacks
 
     def check_steer(self, steer: Steer, rows: Sequence[Sequence[int]], first: int = 0) -> None:
         """Refuse an intervention that does not fit the model or the rows of token ids; see `check`.
@@ -571,15 +610,19 @@ class SteerableModel:
                 more = f" and {new} new ones" if new > 1 else ""
                 raise ValueError(f"prompt {i} has {len(row)} tokens{more}: {self.name} has a context of {context}")
 
-    def check_layers(self, sites: Iterable[Site]) -> None:
-        """Refuse layers that the model does not have.
+    def check_layers(self, sites: Iterable[Site]) -> list[Site]:
+        """The sites in this model, their layers counted from 0: -1 is the last.
 
         Raises:
             ValueError: a layer is out of range.
         """
-        for site in sites:
-            if site.layer >= self.n_layers:
-                raise ValueError(f"layer {site.layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}")
+        listed, count = list(sites), self.n_layers
+        for site in listed:
+            if not -count <= site.layer < count:
+                known = f"{self.name} has layers 0 to {count - 1}"
+                counted = f", or -{count} to -1 from the end" if site.layer < 0 else ""
+                raise ValueError(f"layer {site.layer} is out of range: {known}{counted}")
+        return [Site(site.place, site.layer % count) for site in listed]
 
     def _continue(self, prefix: list[int], text: Prompt) -> Int[Tensor, " pos"]:
         """Ids of a text after a prefix, or on its own."""

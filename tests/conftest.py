@@ -24,7 +24,7 @@ from transformers import (
     PreTrainedModel,  # noqa: F401
 )
 
-CORE = ("edit", "intervention", "methods.actadd", "model", "prompts", "sampling")
+CORE = ("edit", "edits", "intervention", "methods.actadd", "model", "prompts", "sampling")
 install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
 
 from families import FAMILIES, steerable  # noqa: E402

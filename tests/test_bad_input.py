@@ -62,7 +62,9 @@ READS: dict[str, Callable[[sl.SteerableModel, Any, Any], Any]] = {
     "generate": lambda lm, prompts, steer: lm.generate(prompts, steer, max_new_tokens=1, batch_size=1),
     "complete": lambda lm, prompts, steer: complete(lm, prompts, steer, samples=[0, 0], max_new_tokens=1),
 }
-NEGATIVE = "layer -1 is negative: layers count from 0"
+NEGATIVE = (
+    f"layer -9 is out of range: GPT2LMHeadModel has layers 0 to {N_LAYERS - 1}, or -{N_LAYERS} to -1 from the end"
+)
 PLACE = "place 'resid' is unknown: choose one of resid_pre, attn_out, mlp_out, resid_post"
 TAKEN = "{} is not open here: sampling is set by n, seed, temperature (0 is greedy), top_p and frequency_penalty"
 WRONG_VALUES: list[tuple[str, Call]] = [
@@ -94,7 +96,7 @@ WRONG_VALUES: list[tuple[str, Call]] = [
     # steering vectors
     ("both steering prompts are ' a': their difference is zero", lambda lm: sl.actadd(lm, " a", " a", layer=1)),
     (HIGH, lambda lm: sl.actadd(lm, " a", " b", layer=N_LAYERS)),
-    (NEGATIVE, lambda lm: sl.actadd(lm, " a", " b", layer=-1)),
+    (NEGATIVE, lambda lm: sl.actadd(lm, " a", " b", layer=-9)),
     (PLACE, lambda lm: steering(lm, place="resid")),
     ("coefficient nan is not a finite number", lambda lm: steering(lm, coefficient=float("nan"))),
     ("vector='first' is unknown: choose positions, mean or last", lambda lm: steering(lm, vector="first")),

@@ -175,7 +175,7 @@ def pushed(lm: sl.SteerableModel, word: str) -> sl.Intervention:
     (token,) = lm.encode(word)
     towards = lm.hf.get_output_embeddings().weight[token].detach()[None]
     last = sl.Site("resid_post", lm.n_layers - 1)
-    return sl.Intervention(((last, sl.Edit(shift=1000 * towards, when="all")),))
+    return sl.Intervention({last: sl.Edit(shift=1000 * towards, when="all")})
 
 
 def test_a_topic_has_to_come_more_often_than_by_luck(lm: sl.SteerableModel, printed: Printed) -> None:

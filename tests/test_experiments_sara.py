@@ -330,7 +330,7 @@ def test_sensitivity_is_that_of_the_gains(lm: sl.SteerableModel, vary: Any) -> N
     k = 2 if vary == "components" else None
     gains = [sl.sara_gain(each, near, far, variant="released", components=k) for each in own]
     assert second["size"].to_numpy() == pytest.approx([float(gain.square().mean().sqrt()) for gain in gains], abs=1e-4)
-    steer = [sl.Intervention(((site, sl.Edit(gain=gain[None], when="all")),)) for gain in gains]
+    steer = [sl.Intervention({site: sl.Edit(gain=gain[None], when="all")}) for gain in gains]
     shift = preference(lm, DILEMMAS, steer)["preference"] - preference(lm, DILEMMAS)["preference"]
     np.testing.assert_allclose(second["shift"], shift, atol=1e-4)
 

@@ -238,7 +238,7 @@ def test_patching_every_position_of_the_input_is_the_counterpart(lm: sl.Steerabl
     sides = []
     for step in (1e-2, -1e-2):
         edits = [sl.Edit(shift=step * gap[[changed]], anchor="front", start=changed) for gap in other - h]
-        sides.append(difference(lm.logits(given, [sl.Intervention(((site, edit),)) for edit in edits]), *answers))
+        sides.append(difference(lm.logits(given, [sl.Intervention({site: edit}) for edit in edits]), *answers))
     slope = float((sides[1] - sides[0]).mean() / 2e-2)
     assert frame["attribution"].iloc[changed] == pytest.approx(slope, rel=0.02)
     agreement = scaling.map_agreement(frame.assign(place="resid_post"), scalars(lm))

@@ -235,7 +235,8 @@ def test_units_make_a_step_a_relative_change() -> None:
         (lambda: DynScalar(layers=()), "leaves nothing to learn"),
         (lambda: SteerVec(init=-1), "init=-1 is out of range"),
         (lambda: ActivScalar(layers=(3,)).sites(steerable("llama")), "layer 3 is out of range: .* has layers 0 to 2"),
-        (lambda: ActivScalar(layers=(-1,)).sites(steerable("llama")), "layer -1 is negative"),
+        (lambda: ActivScalar(layers=(-4,)).sites(steerable("llama")), "layer -4 is out of range: .* or -3 to -1 from"),
+        (lambda: ActivScalar(layers=(-1, 2)).sites(steerable("llama")), "names one twice"),
         (lambda: ActivScalar(first=6).shape(6, 32), "first=6 is out of range: the prompts have positions 0 to 5"),
     ],
 )

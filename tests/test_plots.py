@@ -64,7 +64,7 @@ def test_given_axes_are_drawn_on() -> None:
 def test_next_tokens_of_a_model_are_its_probabilities() -> None:
     lm = sl.load()
     prompt, site = "I went up to", sl.Site("resid_post", lm.n_layers - 1)
-    push = sl.Intervention(((site, sl.Edit(shift=torch.randn(1, lm.d_model, generator=torch.manual_seed(0)))),))
+    push = sl.Intervention({site: sl.Edit(shift=torch.randn(1, lm.d_model, generator=torch.manual_seed(0)))})
     logits = {"before": lm.logits(prompt)[0], "after": lm.logits(prompt, push)[0]}
     table, (before, after) = plots.token_table(lm, logits, k=6), (each.softmax(-1) for each in logits.values())
     assert table["before"].max() == pytest.approx(before.max().item(), rel=1e-4)

@@ -159,7 +159,7 @@ def test_fewer_components_and_another_width_are_seen() -> None:
     assert (lm.logits(PROMPT, full) - lm.logits(PROMPT, two)).abs().max() > 1e-3
     other = sl.Edit(gain=torch.ones(1, 1), attract=torch.ones(3, 16), repel=torch.ones(3, 16))
     with pytest.raises(ValueError, match="width 16"):
-        lm.logits(PROMPT, sl.Intervention(((Site("resid_pre", 1), other),)))
+        lm.logits(PROMPT, sl.Intervention({Site("resid_pre", 1): other}))
 
 
 # --- anchored ----------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ def test_shuffled_keeps_the_histogram_and_moves_the_neurons() -> None:
         ({"variant": "released", "prompts": [PROMPT, SHORT]}, "the released variant takes one prompt, not a list of 2"),
         ({"coefficient": float("inf")}, "coefficient inf is not a finite number"),
         ({"layer": 3}, "layer 3 is out of range: .* has layers 0 to 2"),
-        ({"layer": []}, "no sites given"),
+        ({"layer": []}, "no layers given"),
         ({"when": "always"}, "when='always' is unknown"),
     ],
 )

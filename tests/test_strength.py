@@ -34,7 +34,7 @@ def test_relative_size_of_a_shift_by_hand(lm: sl.SteerableModel, vector: sl.Inte
 
 def test_relative_size_of_a_gain(lm: sl.SteerableModel) -> None:
     site = sl.Site("mlp_out", 2)
-    half = sl.Intervention(((site, sl.Edit(gain=torch.tensor([[0.5]]), when="decode")),))
+    half = sl.Intervention({site: sl.Edit(gain=torch.tensor([[0.5]]), when="decode")})
     assert strength.relative_size(lm, half, PROMPTS) == {site: pytest.approx(0.5, rel=1e-5)}
 
 

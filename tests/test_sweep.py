@@ -199,11 +199,11 @@ def test_a_changed_setting_reads_nothing_old(
     site, edit = old.steer.edits[0]
     longer = sl.Edit(shift=edit.shift[-1:], anchor="all", when="prompt")  # type: ignore[index]
     always = sl.Edit(shift=edit.shift[-1:], anchor="all", when="all")  # type: ignore[index]
-    complete(lm, [Setting({}, PROMPT, sl.Intervention(((site, longer),)))], file=file)
+    complete(lm, [Setting({}, PROMPT, sl.Intervention({site: longer}))], file=file)
     new, options = {
         "strength": (Setting(old.columns, PROMPT, 1.001 * old.steer), {}),
         "prompt": (Setting(old.columns, PROMPT + ",", old.steer), {}),
-        "when": (Setting(old.columns, PROMPT, sl.Intervention(((site, always),))), {}),
+        "when": (Setting(old.columns, PROMPT, sl.Intervention({site: always})), {}),
         "seed": (old, {"seed": 1}),
         "temperature": (old, {"temperature": 0.5}),
         "length": (old, {"top_p": 0.9}),
@@ -351,6 +351,6 @@ def test_refusals(lm: sl.SteerableModel, settings: list[Setting], tmp_path: Path
     with pytest.raises(ValueError, match=r"notes\.txt is no file of sweep results"):
         sweep.next_tokens(lm, settings, file=text)
     assert text.read_text().startswith("these are notes")
-    far = sl.Intervention(((sl.Site("resid_pre", 9), sl.Edit(shift=torch.ones(1, 16))),))
+    far = sl.Intervention({sl.Site("resid_pre", 9): sl.Edit(shift=torch.ones(1, 16))})
     with pytest.raises(ValueError, match="layers 0 to 2"):
         complete(lm, [Setting({}, PROMPT, far)])

@@ -360,11 +360,11 @@ def test_means_of_one_row_each_keep_their_intervals() -> None:
 
 def test_keep_leaves_the_chosen_locations() -> None:
     site = sl.Site("attn_out", 1)
-    steer = sl.Intervention(((site, sl.Edit(gain=torch.tensor([[1.0], [2.0], [3.0]]), anchor="front", start=1)),))
+    steer = sl.Intervention({site: sl.Edit(gain=torch.tensor([[1.0], [2.0], [3.0]]), anchor="front", start=1)})
     where = sl.locations(steer)
     (_, edit), = sl.keep(steer, where[where["value"] > 1.5]).edits  # fmt: skip
     assert edit.gain is not None and edit.gain[:, 0].tolist() == [0, 2, 3] and edit.start == 1
-    everywhere = sl.Intervention(((site, sl.Edit(gain=torch.ones(1, 1), when="all")),))
+    everywhere = sl.Intervention({site: sl.Edit(gain=torch.ones(1, 1), when="all")})
     with pytest.raises(ValueError, match="when='all'"):
         sl.keep(everywhere, where)
 

@@ -33,7 +33,7 @@ def tensors(kind: str, positions: int = 1, seed: int = 0, width: int = D_MODEL) 
 
 def edit(place: Any, layer: int, **fields: Any) -> sl.Intervention:
     """An intervention of one edit."""
-    return sl.Intervention(((sl.Site(place, layer), sl.Edit(**fields)),))
+    return sl.Intervention({sl.Site(place, layer): sl.Edit(**fields)})
 
 
 def trial(

@@ -239,11 +239,11 @@ with torch.no_grad(), traced.trace(ids):
 
 # %% [markdown]
 # **With the package.** An `Edit` holds the tensors, a `Site` says where they belong, an `Intervention` holds both and
-# is given to the call.
+# is given to the call. `sl.add(vector, layer=LAYER, place="resid_pre", anchor="front")` makes the same in one line.
 
 # %%
 site = sl.Site("resid_pre", LAYER)
-push = sl.Intervention(((site, sl.Edit(shift=vector, anchor="front")),))
+push = sl.Intervention({site: sl.Edit(shift=vector, anchor="front")})
 by_package = lm.logits(PROMPT, push)
 
 torch.testing.assert_close(by_trace, by_hook)
@@ -264,7 +264,7 @@ print("hook, nnsight and package agree, and differ from the untouched model")
 # \odot h$. So a gain of $-1$ removes what it is applied to. Take away all that one block's attention adds:
 
 # %%
-silent = sl.Intervention(((sl.Site("attn_out", LAYER), sl.Edit(gain=torch.tensor([[-1.0]]))),))
+silent = sl.scale(-1, layer=LAYER, place="attn_out")
 removed = lm.activations(PROMPT, [sl.Site("attn_out", LAYER)], silent)
 
 assert not removed[sl.Site("attn_out", LAYER)].any()
@@ -281,7 +281,7 @@ print("the attention of block", LAYER, "adds nothing any more")
 
 # %%
 START = 3
-later = sl.Intervention(((site, sl.Edit(shift=vector, anchor="front", start=START)),))
+later = sl.add(vector, layer=LAYER, place="resid_pre", anchor="front", start=START)
 out = [sl.Site("resid_post", layer) for layer in range(lm.n_layers)]
 plain, edited = lm.activations(PROMPT, out), lm.activations(PROMPT, out, later)
 moved = torch.stack([(edited[s] - plain[s])[0].norm(dim=-1) / plain[s][0].norm(dim=-1).mean() for s in out]).cpu()
@@ -376,15 +376,14 @@ print("tokens in each pass: ", widths)
 # %%
 def passes_edited(when: str, new_tokens: int = 6) -> str:
     """A mark for each pass of a generation: # where the edit was there, . where it was not."""
-    huge = sl.Edit(shift=torch.full((1, lm.d_model), 1e4), when=when)
+    huge = sl.add(torch.full((lm.d_model,), 1e4), layer=LAYER - 1, place="resid_pre", when=when)
     seen = []
 
     def look(module, args):
         seen.append(bool(args[0][:, -1].abs().mean() > 1e3))
 
     hook = lm.hf.get_submodule(lm.layout.blocks)[LAYER].register_forward_pre_hook(look)
-    steer = sl.Intervention(((sl.Site("resid_pre", LAYER - 1), huge),))
-    lm.generate(PROMPT, steer, max_new_tokens=new_tokens, min_new_tokens=new_tokens, temperature=0)
+    lm.generate(PROMPT, huge, max_new_tokens=new_tokens, min_new_tokens=new_tokens, temperature=0)
     hook.remove()
     return "".join("#" if edited else "." for edited in seen)
 

@@ -355,8 +355,7 @@ plt.show()
 # means "what this token knows by now is to weigh more than what it will still be told". Checked:
 
 # %%
-top = sl.Site("resid_post", lm.n_layers - 1)
-double = sl.Intervention(((top, sl.Edit(gain=torch.ones(1, 1))),))
+double = sl.scale(1, layer=-1)
 change = float((lm.logits(row.prompt, double) - lm.logits(row.prompt)).abs().max())
 print(f"the last stream doubled: logits change by at most {change:.0e}")
 

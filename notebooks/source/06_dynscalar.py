@@ -98,7 +98,7 @@ hook.remove()
 # The package's call, and the assertion that both agree:
 
 # %%
-steer = sl.Intervention(((sl.Site("attn_out", LAYER), sl.Edit(probe=w[None])),))
+steer = sl.Intervention({sl.Site("attn_out", LAYER): sl.Edit(probe=w[None])})
 
 torch.testing.assert_close(lm.logits(PROMPT, BETA * steer), by_hand, rtol=1e-4, atol=1e-4)
 moved = float((by_hand - lm.logits(PROMPT)).abs().max())

@@ -127,8 +127,7 @@ def grid(lm: sl.SteerableModel) -> list[sweep.Setting]:
     """A vector at every layer and strength; the vectors are random, since only their shape counts here."""
     settings = []
     for point in sweep.grid(layer=range(lm.n_layers), strength=range(-10, 11)):
-        edit = sl.Edit(shift=torch.randn(2, lm.d_model), anchor="front")
-        steer = sl.Intervention(((sl.Site("resid_pre", point["layer"]), edit),))
+        steer = sl.add(torch.randn(2, lm.d_model), layer=point["layer"], place="resid_pre", anchor="front")
         settings.append(sweep.Setting(point, PROMPT, point["strength"] * steer))
     return settings
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..intervention import Anchor, Edit, Intervention, When
 from ..model import SteerableModel
 from ..prompts import Prompts
-from ..site import Place, Site
+from ..site import Place, Site, sites_at
 
 
 def actadd(
@@ -24,7 +24,7 @@ def actadd(
     plus: str,
     minus: str = " ",
     *,
-    layer: int,
+    layer: int | Sequence[int],
     coefficient: float = 1.0,
     place: Place = "resid_pre",
     position: Literal["front", "back"] = "front",
@@ -42,7 +42,7 @@ def actadd(
         lm: the model to steer.
         plus: the prompt to move towards; a leading space makes a word the token it is within a text.
         minus: the prompt to move away from.
-        layer: block whose input is steered, from 0.
+        layer: block whose input is steered, from 0, or -1 for the last; or several, each by its own difference.
         coefficient: the paper's c.
         place: the input of the block as in the paper, or another place.
         position: "front" of the prompt as in the paper, or its "back".
@@ -65,25 +65,28 @@ def actadd(
         raise ValueError(f"position={position!r} is unknown: choose front or back (or make_room for pad)")
     if not math.isfinite(coefficient):
         raise ValueError(f"coefficient {coefficient} is not a finite number")
-    site = Site(place, layer)
+    sites = sorted(set(lm.check_layers(sites_at(place, layer))))
     anchor: Anchor = position if vector == "positions" else "all"
     template = Edit(shift=torch.zeros(1, lm.d_model), anchor=anchor, when=when or "prompt")  # refuses a wrong `when`
-    difference = _difference(lm, plus, minus, site)
-    if vector != "positions":
-        difference = difference[len(lm.prefix) :].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
-    edit = replace(template, shift=coefficient * difference)
+    edits = {}
+    for site, difference in _differences(lm, plus, minus, sites).items():
+        if vector != "positions":
+            difference = difference[len(lm.prefix) :].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
+        edits[site] = replace(template, shift=coefficient * difference)
     prompts = {"plus": plus, "minus": minus, "coefficient": coefficient}
-    return Intervention(((site, edit),), lm.info(method="actadd", prompts=prompts, site=str(site)))
+    return Intervention(edits, lm.info(method="actadd", prompts=prompts, site=", ".join(map(str, sites))))
 
 
-def _difference(lm: SteerableModel, plus: str, minus: str, site: Site) -> Float[Tensor, "pos d_model"]:
-    """h(plus) - h(minus) in float32, the shorter prompt padded on the right with spaces."""
+def _differences(
+    lm: SteerableModel, plus: str, minus: str, sites: list[Site]
+) -> dict[Site, Float[Tensor, "pos d_model"]]:
+    """h(plus) - h(minus) in float32 at each site, the shorter prompt padded on the right with spaces."""
     rows = [lm.batch(prompt).ids[0].tolist() if prompt else lm.prefix for prompt in (plus, minus)]
     width = max(map(len, rows))
     space = [] if len(rows[0]) == len(rows[1]) else [_space(lm)]
     ids = torch.tensor([row + space * (width - len(row)) for row in rows])
-    both = lm.activations(ids, site)[site].float()
-    return both[0] - both[1]
+    read = lm.activations(ids, sites)
+    return {site: both[0].float() - both[1].float() for site, both in read.items()}
 
 
 def make_room(lm: SteerableModel, prompts: Prompts, spaces: int | Intervention) -> list[Int[Tensor, " pos"]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..intervention import Anchor, Edit, Intervention, Stack
 from ..model import SteerableModel
-from ..site import PLACES, Place, Site
+from ..site import PLACES, Place, Site, sites_at
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Learned:
 
     Args:
         places: what is edited in each layer, a subset of `PLACES`.
-        layers: which layers, all by default.
+        layers: which layers, from 0, or -1 for the last; all by default.
         init: standard deviation of the normal initial values; 0 starts from the bare model.
 
     Raises:
-        ValueError: no place, an unknown one or one twice, no layer or a negative one, or a negative `init`.
+        ValueError: no place, an unknown one or one twice, no layer, or a negative `init`.
     """
 
     places: tuple[Place, ...] = ("attn_out", "mlp_out")
@@ -64,9 +64,10 @@ class Learned:
             ValueError: a layer is out of range.
         """
         layers = range(lm.n_layers) if self.layers is None else self.layers
-        if max(layers) >= lm.n_layers:
-            raise ValueError(f"layer {max(layers)} is out of range: {lm.name} has layers 0 to {lm.n_layers - 1}")
-        return tuple(sorted(Site(place, layer) for place in self.places for layer in layers))
+        sites = lm.check_layers(site for place in self.places for site in sites_at(place, layers))
+        if len(set(sites)) < len(sites):
+            raise ValueError(f"layers={self.layers!r} names one twice: {lm.name} has {lm.n_layers} layers")
+        return tuple(sorted(sites))
 
     def shape(self, length: int, d_model: int) -> tuple[int, int]:
         """Of the matrix of one site, for prompts of `length` tokens."""

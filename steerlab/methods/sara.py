@@ -19,7 +19,7 @@ from ..intervention import Edit, Intervention, When
 from ..model import SteerableModel
 from ..passes import Call, Tap, activations, like
 from ..prompts import Prompt, Prompts, as_list, is_single
-from ..site import Place, Site
+from ..site import Place, Site, sites_at
 
 Variant = Literal["anchored", "released"]
 Edits = tuple[tuple[Site, Edit], ...]
@@ -102,7 +102,8 @@ def sara(
         prompts: the prompt to steer, or several.
         attract: the prompt to move towards.
         repel: the prompt to move away from.
-        layer: block whose input is steered, from 0; or several, whose γ all come from the unsteered activations.
+        layer: block whose input is steered, from 0, or -1 for the last; or several, whose γ all come from the
+            unsteered activations.
         coefficient: strength; a negative one swaps attraction and repulsion exactly.
         components: how many leading components to keep; all by default (for `released` the smallest token count).
         variant: "anchored", or "released" for replication.
@@ -125,7 +126,7 @@ def sara(
     if not math.isfinite(coefficient):
         raise ValueError(f"coefficient {coefficient} is not a finite number")
     template = Edit(gain=torch.full((1, 1), float(coefficient)), when=when)  # refuses a wrong `when`
-    sites = [Site(place, one) for one in sorted({layer} if isinstance(layer, int) else set(layer))]
+    sites = sorted(set(lm.check_layers(sites_at(place, layer))))
     given: dict[str, Prompts] = {"prompt": prompts, "attract": attract, "repel": repel}
     counted = {name: _counted(lm, name, each, variant == "anchored" and skip_bos) for name, each in given.items()}
     _check_components(components, {name: int(mask.sum(1).min()) for name, mask in counted.items()})
@@ -141,7 +142,7 @@ def sara(
     own |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
     made = []
     for edits, prompt in zip(rows, as_list(prompts), strict=True):
-        texts = {name: lm.text(each) for name, each in (given | {"prompt": prompt}).items()}
+        texts = {name: lm.text(each) for name, each in {**given, "prompt": prompt}.items()}
         made.append(Intervention(edits, lm.info(method="sara", **own, prompts=texts)))
     return made[0] if single else made
 
@@ -228,9 +229,6 @@ def _gains(
     components: int | None,
 ) -> dict[Site, Float[Tensor, "batch d_model"]]:
     """Anchored γ of every prompt, from unsteered activations in which the tokens that do not count are zeros."""
-    if not sites:
-        raise ValueError("no sites given: name at least one layer")
-    lm.check_layers(sites)
     read = {name: (lm.batch(each).plain, counted[name]) for name, each in given.items()}
     gives = [like(len(counted["prompt"]), lm.d_model, dtype=torch.float64)] * len(sites)
     (found,) = lm.run([Call(gains_beside, (read, lm.taps({}, sites), components), gives)])

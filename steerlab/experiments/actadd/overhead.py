@@ -13,11 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from ...intervention import Edit, Intervention
+from ...intervention import Intervention
 from ...loading import load
+from ...methods.own import add
 from ...metrics import bootstrap_interval
 from ...model import SteerableModel
-from ...site import Site
 
 SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {  # blocks, width, heads
@@ -54,7 +54,7 @@ def overhead(
     generator, layer = torch.Generator().manual_seed(0), lm.n_layers // 2
     ids = torch.randint(lm.n_vocab, (rows, width), generator=generator)
     shift = torch.randn(2, lm.d_model, generator=generator)
-    steer = Intervention(((Site("resid_pre", layer), Edit(shift=shift, anchor="front")),))
+    steer = add(shift, layer=layer, place="resid_pre", anchor="front")
     about = {"model": lm.name, "n_params": lm.n_params, "layer": layer, "rows": rows, "width": width}
     made: list[dict[str, Any]] = []
     started = time.perf_counter()

@@ -112,7 +112,7 @@ def place_sweep(
     front = actadd(lm, plus, minus, layer=layer, coefficient=coefficient)
     [(site, edit)] = front.edits
     start = (len(lm.tokens(prompt)) - edit.length) // 2
-    middle = Intervention(((site, Edit(shift=edit.shift, anchor="front", start=max(0, start))),), front.info)
+    middle = Intervention({site: Edit(shift=edit.shift, anchor="front", start=max(0, start))}, front.info)
     back = actadd(lm, plus, minus, layer=layer, coefficient=coefficient, position="back")
     settings = [
         Setting({"condition": "front"}, prompt, front),
@@ -149,7 +149,7 @@ def just_tokens(
     settings = []
     for source in range(lm.n_layers):
         [(_, edit)] = actadd(lm, plus, minus, layer=source, coefficient=coefficient).edits
-        moved = Intervention(((site, edit),), own.info)
+        moved = Intervention({site: edit}, own.info)
         stretched = (own.norm()[site] / moved.norm()[site]) * moved
         for condition, steer in (("as it is", moved), ("stretched", stretched)):
             settings.append(Setting({"source": source, "condition": condition}, lay(lm, prompt, own, room), steer))

@@ -68,7 +68,7 @@ def sensitivity(
     for variant in ("released",) if vary == "signs" else variants:
         gains = [_gains(lm, prompts, duty, consequence, site, variant, vary, value) for value in chosen]
         for value, gain in zip(chosen, gains, strict=True):
-            steer = [Intervention(((site, Edit(gain=coefficient * own[None], when="all")),)) for own in gain]
+            steer = [Intervention({site: Edit(gain=coefficient * own[None], when="all")}) for own in gain]
             shift = preference(lm, dilemmas, steer)["preference"] - plain
             columns = {"variant": variant, "value": value, "id": dilemmas["id"], "shift": shift}
             frames.append(pd.DataFrame({**columns, **_compare(gain, gains[0])}))

@@ -202,7 +202,7 @@ def unit_steers(
     found: dict[str, list[ByLayer]] = {}
     if gains:
         own = made[:gains] if variant == "released" else made[0]
-        found["sara"] = [{site.layer: Intervention(((site, edit),)) for site, edit in one.edits} for one in own]
+        found["sara"] = [{site.layer: Intervention({site: edit}) for site, edit in one.edits} for one in own]
     if "shuffled" in methods:
         found["shuffled"] = [
             {layer: shuffled(one, 1000 * seed + layer) for layer, one in each.items()} for each in found["sara"]

@@ -187,7 +187,7 @@ def patching(
         guess = (slope * gaps[site]).sum(-1).mean(0).neg().tolist()
         for i in range(gaps[site].shape[1]):
             edits = [Edit(shift=gap[i : i + 1], anchor="front", start=i) for gap in gaps[site]]
-            patched = lm.logits(prompts, [Intervention(((site, edit),)) for edit in edits])
+            patched = lm.logits(prompts, [Intervention({site: edit}) for edit in edits])
             fall = delta.detach() - difference(patched, *answers)
             rows.append((site.place, site.layer, i, float(fall.mean()), guess[i]))
     return pd.DataFrame(rows, columns=[*LOCATION, "patching", "attribution"])
