@@ -8,6 +8,7 @@ import copy
 import hashlib
 import itertools
 import json
+import logging
 import math
 import threading
 import warnings
@@ -39,6 +40,8 @@ from .sampling import check_options, logits_processors, row_seeds
 from .site import Site
 
 warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
+# nnsight wraps a model in a pipeline, which complains of those that read images too, and is not used.
+logging.getLogger("transformers.pipelines.base").addFilter(lambda record: "is not supported" not in record.getMessage())
 
 T = TypeVar("T")
 
@@ -95,7 +98,7 @@ class SteerableModel:
         self.remote = remote
         self.dry = False  # whether what the model says is made up, and not to be kept
         place = {"device": "meta", "revision": revision} if hf.device.type == "meta" else {}
-        self._traced = TransformersModel(hf, tokenizer=tokenizer, **place)
+        self._traced = TransformersModel(hf, tokenizer=_twin(tokenizer), **place)
         self._blocks = _follow(self._traced, layout.blocks)
 
     def __repr__(self) -> str:
@@ -108,7 +111,7 @@ class SteerableModel:
     @property
     def n_layers(self) -> int:
         """Number of blocks."""
-        return int(self.hf.config.get_text_config().num_hidden_layers)
+        return len(self.hf.get_submodule(self.layout.blocks))  # type: ignore[arg-type]  # a ModuleList
 
     @property
     def d_model(self) -> int:
@@ -614,6 +617,11 @@ class SteerableModel:
         for site in sites:
             if site.layer >= self.n_layers:
                 raise ValueError(f"layer {site.layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}")
+            if self.layout.attn is None and site.place in ("attn_out", "mlp_out"):
+                raise ValueError(
+                    f"{site} is no sublayer's output in {self.name}, where resid_pre + attn_out + mlp_out = resid_post "
+                    "does not hold: use resid_pre or resid_post"
+                )
 
     def _continue(self, prefix: list[int], text: Prompt) -> Int[Tensor, " pos"]:
         """Ids of a text after a prefix, or on its own."""
@@ -684,11 +692,20 @@ class SteerableModel:
         block = self._blocks[site.layer]
         if site.place in ("resid_pre", "resid_post"):
             return block, site.place == "resid_pre"
-        return _follow(block, self.layout.attn if site.place == "attn_out" else self.layout.mlp), False
+        return _follow(block, (self.layout.attn if site.place == "attn_out" else self.layout.mlp) or ""), False
 
     def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Tap]:
         """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""
         return [(*self._tap(site), stacks.get(site, []), site in read) for site in sorted({*stacks, *read})]
+
+
+def _twin(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A tokenizer for nnsight, which sets its padding; the fields are the same objects, dicts apart."""
+    twin = copy.copy(tokenizer)
+    for name, value in vars(tokenizer).items():
+        if type(value) is dict:
+            setattr(twin, name, value.copy())
+    return twin
 
 
 def _follow(envoy: Any, path: str) -> Any:
