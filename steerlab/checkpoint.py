@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -54,8 +55,9 @@ def read(source: str, tokenizer: PreTrainedTokenizerBase | None, wanted: Wanted)
     """
     if Path(source).exists():
         check_folder(Path(source), wanted.weights)
-    if described := find_adapter_config_file(source, revision=wanted.revision):
-        return _read_adapter(source, Path(described), tokenizer, wanted)
+    with contextlib.suppress(HFValidationError):  # it can be no name on the Hub: below that is said
+        if described := find_adapter_config_file(source, revision=wanted.revision):
+            return _read_adapter(source, Path(described), tokenizer, wanted)
     with one_line(source):
         config = AutoConfig.from_pretrained(source, revision=wanted.revision, trust_remote_code=False)
     auto = auto_class(config, source)
@@ -75,6 +77,8 @@ def check_folder(folder: Path, weights: bool = True) -> None:
         raise OSError(f"{folder} is a file, not the folder of a model: give the folder, or a file that ends in .gguf")
     names = {path.name for path in folder.iterdir()}
     if "adapter_config.json" in names:
+        if "adapter_model.safetensors" not in names:
+            raise OSError(f"{folder} has the config of an adapter but no weights: adapter_model.safetensors is missing")
         return
     if "config.json" not in names:
         ggufs = sorted(name for name in names if name.endswith(".gguf"))
@@ -84,11 +88,13 @@ def check_folder(folder: Path, weights: bool = True) -> None:
         )
     if not weights:
         return
-    needed = set(_json(folder / INDEX)["weight_map"].values()) if INDEX in names else set()
+    needed = set(_json(folder / INDEX).get("weight_map", {}).values()) if INDEX in names else set()
     if missing := sorted(needed - names):
         raise OSError(f"{folder} lacks {len(missing)} of its {len(needed)} files of weights, such as {missing[0]}")
-    if not any(name.endswith((".safetensors", ".bin")) for name in names):
-        raise OSError(f"{folder} has a config.json but no weights: model.safetensors is missing")
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = any(name.endswith(".bin") for name in names)
+        why = "they are pickled, and pickles are not loaded: save them" if pickled else "get them"
+        raise OSError(f"{folder} has a config.json but no weights as safetensors: {why} as model.safetensors")
 
 
 @contextlib.contextmanager
@@ -132,16 +138,18 @@ def auto_class(config: PretrainedConfig, source: str) -> Any:
     raise ValueError(f"{source} ({config.model_type}) is not a causal language model")
 
 
-def from_pretrained(auto: Any, source: str, name: str, **options: Any) -> PreTrainedModel:
+def from_pretrained(auto: Any, source: str, **options: Any) -> PreTrainedModel:
     """A model all of whose weights are in the checkpoint; transformers makes up what is missing, and goes on.
 
     Raises:
         OSError: weights are missing or have other shapes.
     """
-    model, report = auto.from_pretrained(source, trust_remote_code=False, output_loading_info=True, **options)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise OSError(f"{len(missing)} weights of {name} are missing, such as {missing[0]}")
+    options |= {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
+    model, report = auto.from_pretrained(source, output_loading_info=True, **options)
+    if missing := sorted(report["missing_keys"]):
+        raise OSError(f"{len(missing)} of its weights are missing, such as {missing[0]}")
+    if odd := sorted(report["mismatched_keys"], key=str):
+        raise OSError(f"{len(odd)} of its weights have other shapes than its config says, such as {odd[0][0]}")
     return model  # type: ignore[no-any-return]
 
 
@@ -152,7 +160,7 @@ def _read_weights(auto: Any, config: PretrainedConfig, source: str, wanted: Want
     options: dict[str, Any] = {"dtype": wanted.dtype or (torch.float32 if on_cpu else "auto")}
     if wanted.device_map is not None:
         options["device_map"] = wanted.device_map
-    model = from_pretrained(auto, source, source, revision=wanted.revision, **options)
+    model = from_pretrained(auto, source, revision=wanted.revision, **options)
     return model if wanted.device_map is not None else model.to(place)  # type: ignore[arg-type]  # `to` is ill-typed
 
 
@@ -199,6 +207,7 @@ def _read_adapter(source: str, described: Path, tokenizer: PreTrainedTokenizerBa
         raise type(error)(f"{kind}, and {error}") from None
     try:
         wrapped = importlib.import_module("peft").PeftModel.from_pretrained(model, source, revision=wanted.revision)
+        adapted(wrapped)
         merged: PreTrainedModel = wrapped.merge_and_unload()
     except Exception as error:
         raise OSError(f"{kind}, and cannot be put on it: {reason(error)}") from None
@@ -206,12 +215,27 @@ def _read_adapter(source: str, described: Path, tokenizer: PreTrainedTokenizerBa
     return merged, tokenizer
 
 
+def adapted(model: Any) -> PreTrainedModel:
+    """The base model of a PEFT model, its adapter in place.
+
+    Raises:
+        ValueError: the adapter is not in the base model's modules.
+    """
+    if any(config.is_prompt_learning for config in model.peft_config.values()):
+        raise ValueError(
+            f"its adapter {model.active_adapter!r} adds tokens to the prompt: only LoRA's like can be steered"
+        )
+    return model.get_base_model()  # type: ignore[no-any-return]
+
+
 def _json(path: Path) -> dict[str, Any]:
     """What a JSON file holds."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise OSError(f"{path} is damaged: {reason(error)}") from None
+    if not isinstance(content, dict):
+        raise OSError(f"{path} is damaged: it holds no JSON object")
     return content
 
 

@@ -208,7 +208,7 @@ def _save(file: Path, folder: Path, dtype: torch.dtype) -> None:
     options: dict[str, Any] = {"config": config, "dtype": dtype, **source}
     if hasattr(transformers, "GgufConfig"):  # transformers that could keep the blocks of a GGUF quantised
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model = checkpoint.from_pretrained(auto, str(file.parent), file.name, **options)
+    model = checkpoint.from_pretrained(auto, str(file.parent), **options)
     vars(model).pop("hf_quantizer", None)  # dequantised, the model is one like any other
     vars(model.config).pop("quantization_config", None)
     AutoTokenizer.from_pretrained(file.parent, config=config, **source).save_pretrained(folder)

@@ -95,12 +95,7 @@ def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[PreTrainedModel, s
     """The caller's model as one of our own on the same weights, and its name."""
     name = ""
     if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):  # of PEFT
-        if any(config.is_prompt_learning for config in model.peft_config.values()):
-            raise ValueError(
-                f"the adapter {model.active_adapter!r} adds tokens to the prompt: only LoRA's like can be steered"
-            )
-        name = f" with {model.active_adapter}"
-        model = model.get_base_model()
+        name, model = f" with {model.active_adapter}", checkpoint.adapted(model)
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
     own = share(model)
