@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -55,9 +54,8 @@ def read(source: str, tokenizer: PreTrainedTokenizerBase | None, wanted: Wanted)
     """
     if Path(source).exists():
         check_folder(Path(source), wanted.weights)
-    with contextlib.suppress(HFValidationError):  # it can be no name on the Hub: below that is said
-        if described := find_adapter_config_file(source, revision=wanted.revision):
-            return _read_adapter(source, Path(described), tokenizer, wanted)
+    if described := _adapter_config(source, wanted.revision):
+        return _read_adapter(source, described, tokenizer, wanted)
     with one_line(source):
         config = AutoConfig.from_pretrained(source, revision=wanted.revision, trust_remote_code=False)
     auto = auto_class(config, source)
@@ -186,6 +184,14 @@ def _read_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBas
     except Exception as error:  # of a dozen kinds
         why = reason(error)
     raise ValueError(f"{source} has no tokenizer that can be read ({why}): pass tokenizer=") from None
+
+
+def _adapter_config(source: str, revision: str | None) -> Path | None:
+    """The config of an adapter in a folder or on the Hub, if it is one."""
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with the source shows when its config is read
+        described = find_adapter_config_file(source, revision=revision)
+        return Path(described) if described else None
+    return None
 
 
 def _read_adapter(source: str, described: Path, tokenizer: PreTrainedTokenizerBase | None, wanted: Wanted) -> Pair:
