@@ -67,9 +67,9 @@ def load(
     if isinstance(model, str | Path | None):
         hf, tokenizer, name, commit = _read(model, tokenizer, wanted)
     else:
+        (hf, name), commit = _borrowed(model, wanted), None
         if tokenizer is None:
             raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
-        (hf, name), commit = _borrowed(model, wanted), None
     if hf.config.is_encoder_decoder or not hf.can_generate():
         raise ValueError(f"{type(hf).__name__} is not a causal language model")
     hf = _language_model(hf).train(False)
