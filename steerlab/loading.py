@@ -1,20 +1,15 @@
-"""Find a model, load it, and say in one line what is wrong with one that cannot be loaded."""
+"""Find a model, load it, and leave what the caller passes as it was."""
 
-import contextlib
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import sharing
+from . import checkpoint, gguf, sharing
 from .intervention import Intervention, read_intervention
 from .layout import Layout, find_layout
 from .model import SteerableModel
@@ -35,15 +30,22 @@ def load(
     bos: bool | None = None,
     remote: bool | str | Remote = False,
 ) -> SteerableModel:
-    """Load a causal language model to steer.
+    """Load a causal language model to steer; of one that reads images too, the language model is steered.
+
+    A loaded model is shared, not copied, and not changed: its flags, mode and hooks stay as they are, and those that it
+    gets later mean nothing here. Its weights are the same memory, so what writes into them (a step of training) shows;
+    what replaces them (`to`, `half`) does not.
 
     Args:
-        model: nothing for the bundled model, a local folder, a Hub name, or a loaded transformers model.
+        model: nothing for the bundled model; a local folder, a Hub name, or a folder or Hub name of a PEFT adapter,
+            which is merged into its base model; a GGUF file, or "user/repo/file.gguf" on the Hub; a name of
+            `steerlab.gguf.COURSE_MODELS`; a loaded transformers model or PEFT model.
         tokenizer: needed with a loaded model, otherwise taken from the model's own place.
-        device: CUDA where there is one, else the CPU; a loaded model stays where it is.
-        dtype: float32 on the CPU, the checkpoint's own elsewhere; a loaded model keeps its own.
+        device: CUDA where there is one, else the CPU; a loaded model is used where it is, or copied.
+        dtype: float32 on the CPU and for GGUF, the checkpoint's own elsewhere; a loaded model keeps its own, or is
+            copied.
         device_map: of accelerate, to spread a large model; then `device` is not used.
-        layout: for a family that `steerlab.layout.LAYOUTS` lacks.
+        layout: for a family whose blocks are not found, or instead of what is found; see `find_layout`.
         revision: of a Hub model.
         bos: whether plain text gets BOS in front; by default what the tokenizer itself does. (GPT-2's does not, the
             released ActAdd code does: pass True to do as it.)
@@ -52,64 +54,86 @@ def load(
             in this process. The key is the variable NDIF_API_KEY, or what `nnsight login` has kept.
 
     Raises:
-        OSError: the model is neither a local folder, nor cached, nor to be had from the Hub.
+        ImportError: it needs a package that is not installed.
+        OSError: the model is neither a local folder, nor cached, nor to be had from the Hub, or its files are damaged.
         TypeError: it is neither a name nor a transformers model.
-        ValueError: it is not a causal language model, or its family is unknown and no layout is given.
+        ValueError: it is not a causal language model, has no tokenizer, or its blocks are not found.
+
+    Warns:
+        UserWarning: `attn_out` and `mlp_out` cannot be read or edited in this model.
     """
     runner = remote if isinstance(remote, Remote) else Remote(None if remote is True else remote) if remote else None
-    if isinstance(model, PreTrainedModel):
+    wanted = checkpoint.Wanted(device, dtype, device_map, revision, weights=runner is None or runner.host == "local")
+    if isinstance(model, str | Path | None):
+        hf, tokenizer, name, commit = _read(model, tokenizer, wanted)
+    else:
+        (hf, name), commit = _borrowed(model, wanted), None
         if tokenizer is None:
             raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
-        moved = {"device": device, "dtype": dtype}
-        hf = model.to(**{name: value for name, value in moved.items() if value is not None})  # type: ignore[arg-type]
-    elif not isinstance(model, str | Path | None):
-        raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
-    else:
-        source = BUNDLED if model is None else model
-        weights = runner is None or runner.host == "local"
-        hf, tokenizer = _from_pretrained(str(source), tokenizer, device, dtype, device_map, revision, weights)
     if hf.config.is_encoder_decoder or not hf.can_generate():
         raise ValueError(f"{type(hf).__name__} is not a causal language model")
-    name = "steerlab/bundled" if model is None else str(hf.config._name_or_path or type(hf).__name__)
-    found = find_layout(hf, hf.config.model_type, layout)
-    commit = getattr(hf.config, "_commit_hash", None) or revision
-    return SteerableModel(hf, tokenizer, found, name, commit, runner, bos)
+    hf = _language_model(hf).train(False)
+    commit = commit or getattr(hf.config, "_commit_hash", None) or revision
+    return SteerableModel(hf, tokenizer, find_layout(hf, layout), name, commit, runner, bos)
 
 
-def _from_pretrained(
-    source: str,
-    tokenizer: PreTrainedTokenizerBase | None,
-    device: str | torch.device | None,
-    dtype: torch.dtype | None,
-    device_map: str | dict[str, Any] | None,
-    revision: str | None,
-    weights: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights, or their shapes alone, and tokenizer from a folder or the Hub."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    wanted: torch.dtype | str = dtype or (torch.float32 if place.type == "cpu" and device_map is None else "auto")
+def _read(
+    model: str | Path | None, tokenizer: PreTrainedTokenizerBase | None, wanted: checkpoint.Wanted
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str, str | None]:
+    """Model, tokenizer, name and, of a GGUF file, checksum."""
+    if model is None:
+        return *checkpoint.read(str(BUNDLED), tokenizer, wanted), "steerlab/bundled", None
+    located = gguf.locate(str(model), wanted)
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        if type(config) not in AutoModelForCausalLM._model_mapping:
-            raise ValueError(f"{source} ({config.model_type}) is not a causal language model")
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, revision=revision)
-        if not weights:
-            config._name_or_path = source
-            with torch.device("meta"):
-                bare = AutoModelForCausalLM.from_config(config, dtype=dtype or config.dtype)  # type: ignore[no-untyped-call]
-            with contextlib.suppress(OSError):  # it has none: the config says the same
-                bare.generation_config = GenerationConfig.from_pretrained(source, revision=revision or "main")
-            return bare, tokenizer
-        spread = {"device_map": device_map} if device_map is not None else {}
-        hf = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=wanted, **spread)
+        hf, tokenizer = checkpoint.read(located.source, tokenizer, wanted)
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise OSError(
-            f"cannot load {source!r}: no such folder, not in the Hugging Face cache, and not to be had from the Hub "
-            f"({reason}). Give a local folder, download the model once with a network, or use load() for the "
-            "bundled model"
-        ) from None
-    return hf if device_map is not None else hf.to(place), tokenizer  # type: ignore[arg-type]  # `to` is ill-typed
+        raise OSError(f"{error}; or else {located.otherwise}" if located.otherwise else str(error)) from None
+    return hf, tokenizer, located.name or _name(hf), located.checksum
+
+
+def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[PreTrainedModel, str]:
+    """The caller's model as one of our own on the same weights, and its name."""
+    name = ""
+    if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):  # of PEFT
+        name, model = f" with {model.active_adapter}", checkpoint.adapted(model)
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
+    own = share(model)
+    moved = {"device": wanted.device, "dtype": wanted.dtype}
+    moved = {key: value for key, value in moved.items() if value is not None}
+    return own.to(**moved) if moved else own, _name(model) + name  # type: ignore[arg-type]  # `to` is ill-typed
+
+
+def _language_model(model: PreTrainedModel) -> PreTrainedModel:
+    """The causal language model inside of one that reads images too, if it is there as a whole (Llama 4, BLIP-2)."""
+    inner: Any = model.get_decoder()  # type: ignore[no-untyped-call]
+    return inner if isinstance(inner, PreTrainedModel) and inner.can_generate() else model
+
+
+def _name(model: PreTrainedModel) -> str:
+    """What a model is called: where it is from, or its class."""
+    return str(model.config._name_or_path or type(model).__name__)
+
+
+class _KeepTensors(TorchFunctionMode):
+    """While it is on, a deep copy holds the tensors themselves."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is torch.Tensor.__deepcopy__ else func(*args, **(kwargs or {}))
+
+
+def share(model: PreTrainedModel) -> PreTrainedModel:
+    """A model with modules, flags and hooks of its own, whose weights are the same memory.
+
+    Its parameters are frozen; tied ones stay tied, and quantised ones are the same objects.
+    """
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
+        for parameter in model.parameters()
+        if type(parameter) is nn.Parameter
+    }
+    with _KeepTensors():
+        return copy.deepcopy(model, memo)
 
 
 def load_intervention(

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import itertools
 import json
+import logging
 import math
 import threading
 import warnings
@@ -40,6 +41,8 @@ from .sharing import portable_name
 from .site import Site
 
 warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")
+# nnsight wraps a model in a pipeline, which complains of those that read images too, and is not used.
+logging.getLogger("transformers.pipelines.base").addFilter(lambda record: "is not supported" not in record.getMessage())
 
 SHOWN = (
     *("activations", "batch", "collect", "d_model", "device", "dry_run", "dtype", "encode", "generate", "hf", "layout"),
@@ -110,7 +113,7 @@ class SteerableModel:
         self.remote = remote
         self.dry = False  # whether what the model says is made up, and not to be kept
         place = {"device": "meta", "revision": revision} if hf.device.type == "meta" else {}
-        self._traced = TransformersModel(hf, tokenizer=tokenizer, **place)
+        self._traced = TransformersModel(hf, tokenizer=_twin(tokenizer), **place)
         self._blocks = _follow(self._traced, layout.blocks)
         output = hf.get_output_embeddings()  # type: ignore[no-untyped-call]
         head = next(name for name, module in hf.named_modules() if module is output)
@@ -131,7 +134,7 @@ class SteerableModel:
     @property
     def n_layers(self) -> int:
         """Number of blocks."""
-        return int(self.hf.config.get_text_config().num_hidden_layers)
+        return len(self.hf.get_submodule(self.layout.blocks))  # type: ignore[arg-type]  # a ModuleList
 
     @property
     def d_model(self) -> int:
@@ -622,6 +625,11 @@ class SteerableModel:
                 known = f"{self.name} has layers 0 to {count - 1}"
                 counted = f", or -{count} to -1 from the end" if site.layer < 0 else ""
                 raise ValueError(f"layer {site.layer} is out of range: {known}{counted}")
+            if self.layout.attn is None and site.place in ("attn_out", "mlp_out"):
+                raise ValueError(
+                    f"{site} is no sublayer's output in {self.name}, where resid_pre + attn_out + mlp_out = resid_post "
+                    "does not hold: use resid_pre or resid_post"
+                )
         return [Site(site.place, site.layer % count) for site in listed]
 
     def _continue(self, prefix: list[int], text: Prompt) -> Int[Tensor, " pos"]:
@@ -685,7 +693,7 @@ class SteerableModel:
         block = self._blocks[site.layer]
         if site.place in ("resid_pre", "resid_post"):
             return block, site.place == "resid_pre"
-        return _follow(block, self.layout.attn if site.place == "attn_out" else self.layout.mlp), False
+        return _follow(block, (self.layout.attn if site.place == "attn_out" else self.layout.mlp) or ""), False
 
     def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Tap]:
         """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""
@@ -701,6 +709,15 @@ def finite(scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     if not bool(torch.isfinite(scores.sum())) and not bool((scores < math.inf).all()):
         raise ValueError(NOT_FINITE)
     return scores
+
+
+def _twin(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A tokenizer for nnsight, which sets its padding; the fields are the same objects, dicts apart."""
+    twin = copy.copy(tokenizer)
+    for name, value in vars(tokenizer).items():
+        if type(value) is dict:
+            setattr(twin, name, value.copy())
+    return twin
 
 
 def _follow(envoy: Any, path: str) -> Any:

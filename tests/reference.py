@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from families import FAMILIES, tokenizer
+from families import EVERY, tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -123,7 +123,7 @@ class Hooked:
 
 def part(model: PreTrainedModel, family: str, place: str, layer: int) -> nn.Module:
     """The module before or after which a place is."""
-    paths = FAMILIES[family]
+    paths = EVERY[family]
     inner = {"attn_out": f".{paths.attn}", "mlp_out": f".{paths.mlp}"}.get(place, "")
     return model.get_submodule(f"{paths.blocks}.{layer}{inner}")
 

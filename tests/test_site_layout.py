@@ -1,14 +1,38 @@
 """Names of places, and how a model's parts are found."""
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from families import CONTEXT, D_MODEL, FAMILIES, bare, tokenizer
+from families import (
+    D_MODEL,
+    FAMILIES,
+    MORE,
+    N_LAYERS,
+    STREAM_ONLY,
+    WRAPPERS,
+    bare,
+    fresh,
+    settled,
+    steerable,
+    tokenizer,
+)
+from reference import Hooked, inputs, left_padded, read_by_hand
+from torch import Tensor
+from trials import trial
 
 import steerlab as sl
+import steerlab.layout as layout_module
 from steerlab.layout import LAYOUTS, find_layout
+
+UNEVEN = ["The wedding was very fine", "I went up to my friend and said that it had all been a mistake", "He said no"]
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_sites_sort_in_the_order_of_the_forward_pass() -> None:
@@ -36,51 +60,160 @@ def test_a_site_names_what_no_model_has() -> None:
         sl.Site("resid_pre", 1.5)  # type: ignore[arg-type]
 
 
-def test_the_table_leads_to_the_parts(family: str) -> None:
+def test_the_layout_leads_to_the_parts(family: str) -> None:
     model, known = bare(family), FAMILIES[family]
-    found = find_layout(model, model.config.model_type)
-    blocks = model.get_submodule(found.blocks)
+    layout = find_layout(model)
+    blocks = model.get_submodule(layout.blocks)
     assert blocks == model.get_submodule(known.blocks)
     for block in blocks.children():
-        assert block.get_submodule(found.attn) is block.get_submodule(known.attn)
-        assert block.get_submodule(found.mlp) is block.get_submodule(known.mlp)
+        assert block.get_submodule(layout.attn or "") is block.get_submodule(known.attn)
+        assert block.get_submodule(layout.mlp or "") is block.get_submodule(known.mlp)
 
 
-def stablelm() -> transformers.PreTrainedModel:
-    """A model whose family is not in the table."""
-    assert "stablelm" not in LAYOUTS
-    config = transformers.StableLmConfig(
+@pytest.mark.parametrize("name", MORE)
+def test_a_layout_is_found_alike_without_the_table(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = find_layout(bare(name))
+    monkeypatch.setattr(layout_module, "LAYOUTS", {})
+    assert find_layout(bare(name)) == listed == sl.Layout(MORE[name].blocks, MORE[name].attn, MORE[name].mlp)
+
+
+# --- families beyond the matrix: each is held against plain hooks -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_a_family_agrees_with_plain_hooks(name: str) -> None:
+    model, lm = bare(name), steerable(name)
+    pads = left_padded(UNEVEN)[2]
+    sites = [sl.Site(place, 1) for place in sl.PLACES]
+    kept = lm.activations(UNEVEN, sites)
+    for site in sites:
+        expected = read_by_hand(model, name, UNEVEN, site.place, 1)
+        steer, change = trial(site.place, 1, "all three")
+        with Hooked(model, name, [change], pads).on(), torch.no_grad():
+            close(lm.logits(UNEVEN, steer), model(**inputs(UNEVEN)).logits[:, -1])
+        for row, pad in enumerate(pads):
+            close(kept.row(row, site), expected[row, pad:])
+    pre, attn, mlp, post = (kept[site] for site in sites)
+    close(pre + attn + mlp, post)
+    close(lm.logits(UNEVEN)[0], lm.logits(UNEVEN[0])[0])
+
+
+@pytest.mark.parametrize("when", ["prompt", "decode", "all"])
+@pytest.mark.parametrize("name", MORE)
+def test_a_family_generates_as_with_a_hook(name: str, when: Any) -> None:
+    model, lm = bare(name), steerable(name)
+    ids, mask, pads = left_padded(UNEVEN)
+    steer, change = trial("resid_post", 1, "shift", when=when)
+    length = {"max_new_tokens": 4, "min_new_tokens": 4}
+    with Hooked(model, name, [change], pads).on():
+        expected = model.generate(ids, attention_mask=mask, do_sample=False, **length)[:, ids.shape[1] :].tolist()
+    assert lm.complete(UNEVEN, steer, samples=[0] * len(UNEVEN), temperature=0, **length) == expected
+
+
+# --- where attention and MLP do not add up ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STREAM_ONLY)
+def test_where_the_parts_do_not_add_up_the_stream_alone_can_be_steered(name: str) -> None:
+    model = fresh(name)
+    with pytest.warns(UserWarning, match="^resid_pre \\+ attn_out \\+ mlp_out = resid_post does not hold in .*[^\n]*$"):
+        lm = sl.load(model, tokenizer=tokenizer())
+    for place in ("attn_out", "mlp_out"):
+        site = sl.Site(place, 1)
+        steer = sl.Intervention(((site, sl.Edit(gain=torch.full((1, 1), -1.0))),))
+        with pytest.raises(ValueError, match=f"^{place}.1 is no sublayer's output in .*: use resid_pre or resid_post$"):
+            lm.activations(UNEVEN, site)
+        with pytest.raises(ValueError, match=f"^{place}.1 is no sublayer's output"):
+            lm.logits(UNEVEN, steer)
+    ids = torch.tensor([lm.ids(UNEVEN[0])])
+    with torch.no_grad():
+        states = model(ids, output_hidden_states=True).hidden_states
+    for site, expected in ((sl.Site("resid_pre", 1), states[1]), (sl.Site("resid_post", 1), states[2])):
+        close(lm.activations(UNEVEN[0], site)[site], expected)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given", "of the table"])
+def test_a_layout_that_does_not_add_up_is_said_in_one_line(given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = sl.Layout("model.layers", "self_attn", "mlp")  # before Gemma 2's post-norms
+    monkeypatch.setitem(LAYOUTS, "gemma2", layout)
+    with pytest.warns(UserWarning, match="does not hold in Gemma2ForCausalLM with attn='self_attn' and mlp='mlp'"):
+        lm = sl.load(fresh("gemma2"), tokenizer=tokenizer(), layout=layout if given else None)
+    assert lm.layout == sl.Layout("model.layers")
+
+
+def test_a_layout_of_blocks_alone_is_taken_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lm = sl.load(fresh("llama"), tokenizer=tokenizer(), layout=sl.Layout("model.layers"))
+    with pytest.raises(ValueError, match=r"^mlp_out.0 is no sublayer's output"):
+        lm.activations("Hello", sl.Site("mlp_out", 0))
+    with pytest.raises(ValueError, match=r"^a layout names both attn and mlp, or neither: attn='self_attn', mlp=None$"):
+        sl.Layout("model.layers", "self_attn")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "glm4"])
+def test_the_check_allows_for_the_rounding_of_the_dtype(name: str, dtype: torch.dtype) -> None:
+    assert find_layout(fresh(name, dtype)) == find_layout(bare(name))
+    granite = fresh("granite", dtype)
+    with pytest.warns(UserWarning, match="does not hold in Granite"):
+        find_layout(granite)
+
+
+def test_the_check_leaves_no_hook_and_runs_once() -> None:
+    model, passes = fresh("llama"), []
+    model.register_forward_pre_hook(lambda module, args: passes.append(1))
+    find_layout(model)
+    assert passes == [1]
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+# --- what cannot be steered -------------------------------------------------------------------------------------------
+
+
+def test_blocks_that_hand_on_another_stream_are_refused_in_one_line() -> None:
+    config = transformers.Gemma3nTextConfig(
         vocab_size=len(tokenizer()),
+        vocab_size_per_layer_input=len(tokenizer()),
         hidden_size=D_MODEL,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=N_LAYERS,
         num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=CONTEXT,
-        bos_token_id=0,
-        eos_token_id=0,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_kv_shared_layers=0,
+        hidden_size_per_layer_input=8,
+        laurel_rank=4,
+        activation_sparsity_pattern=[0.0] * N_LAYERS,
+        pad_token_id=0,
     )
-    torch.manual_seed(0)
-    return transformers.StableLmForCausalLM(config)
+    model = transformers.Gemma3nForCausalLM(config)
+    says = r"do not hand on one stream \[batch, pos, d_model\]: model.layers.0 maps \[4, 1, 4, 32\] to \[4, 1, 4, 32\]$"
+    with pytest.raises(ValueError, match=says):
+        sl.load(model, tokenizer=tokenizer())
 
 
-def test_an_unknown_family_says_what_was_looked_for_and_how_to_pass_a_layout() -> None:
-    with pytest.raises(ValueError, match="stablelm") as caught:
-        sl.load(stablelm(), tokenizer=tokenizer())
+def hidden_blocks() -> transformers.PreTrainedModel:
+    """A model whose config does not say how many blocks it has."""
+    model = fresh("stablelm")
+    model.config.num_hidden_layers = 7
+    model.config.model_type = "unheard_of"
+    return model
+
+
+def test_unknown_blocks_say_how_to_pass_a_layout() -> None:
+    with pytest.raises(ValueError, match=r"^no layout for StableLmForCausalLM") as caught:
+        sl.load(hidden_blocks(), tokenizer=tokenizer())
     message = str(caught.value)
     assert "\n" not in message
-    assert all(name in message for name in LAYOUTS)
     assert "pass layout=Layout(blocks=..., attn=..., mlp=...)" in message
-    assert message.endswith("lists of blocks in this model: model.layers")
+    assert message.endswith("lists of modules in it: model.layers")
 
 
 def test_a_layout_makes_an_unknown_family_steerable() -> None:
-    model, site = stablelm(), sl.Site("attn_out", 1)
+    model, site = hidden_blocks(), sl.Site("attn_out", 1)
     lm = sl.load(model, tokenizer=tokenizer(), layout=sl.Layout("model.layers", "self_attn", "mlp"))
-    sites = [sl.Site(place, 1) for place in sl.PLACES]
-    found = lm.activations("The wedding was fine", sites)
-    pre, attn, mlp, post = (found[each] for each in sites)
-    torch.testing.assert_close(pre + attn + mlp, post, rtol=0, atol=1e-5)
+    assert lm.n_layers == N_LAYERS
     steer = sl.Intervention({site: sl.Edit(gain=torch.full((1, 1), -1.0))})
     assert not lm.activations("The wedding was fine", site, steer)[site].any()
 
@@ -91,15 +224,53 @@ def test_a_layout_makes_an_unknown_family_steerable() -> None:
         (sl.Layout("model.blocks", "self_attn", "mlp"), "model.blocks"),
         (sl.Layout("model.layers", "attn", "mlp"), "model.layers.0.attn"),
         (sl.Layout("model.layers", "self_attn", "ffn"), "model.layers.0.ffn"),
-        (sl.Layout("model", "self_attn", "mlp"), "model.0.self_attn"),
+        (sl.Layout("model", "self_attn", "mlp"), "model.0"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(layout: sl.Layout, missing: str) -> None:
     with pytest.raises(ValueError, match=f"^the layout names '{missing}', which StableLmForCausalLM does not have$"):
-        sl.load(stablelm(), tokenizer=tokenizer(), layout=layout)
+        sl.load(fresh("stablelm"), tokenizer=tokenizer(), layout=layout)
 
 
-def test_a_layout_of_the_users_goes_before_the_table() -> None:
-    model = bare("gemma2")
-    plain = sl.Layout("model.layers", "self_attn", "mlp")  # before the post-norms
-    assert find_layout(model, "gemma2", plain) is plain
+def test_without_weights_the_table_or_a_given_layout_counts() -> None:
+    with torch.device("meta"):
+        model = MORE["stablelm"].make(len(tokenizer()))
+        odd = STREAM_ONLY["granite"](len(tokenizer()))
+        unknown = MORE["codegen"].make(len(tokenizer()))
+    assert find_layout(model) == sl.Layout("model.layers", "self_attn", "mlp")
+    assert find_layout(odd) == sl.Layout("model.layers")
+    with pytest.raises(ValueError, match=r"^no layout for CodeGenForCausalLM"):
+        find_layout(unknown)
+    assert find_layout(unknown, sl.Layout("transformer.h", "attn", "mlp")).mlp == "mlp"
+
+
+# --- models that read images too --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["as an object", "from a folder"])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_language_model_of_one_that_reads_images_is_steered(name: str, place: str, tmp_path: Path) -> None:
+    make, inner = WRAPPERS[name]
+    torch.manual_seed(0)
+    model = settled(make())
+    if place == "from a folder":
+        model.save_pretrained(tmp_path)
+        tokenizer().save_pretrained(tmp_path)
+    lm = sl.load(tmp_path, device="cpu") if place == "from a folder" else sl.load(model, tokenizer=tokenizer())
+    plain = model.get_submodule(inner)
+    both = lm.logits(UNEVEN)
+    site = sl.Site("attn_out", 1)
+    for row, prompt in enumerate(UNEVEN):
+        ids = torch.tensor([lm.ids(prompt)])
+        with torch.no_grad():
+            close(both[row], plain(input_ids=ids).logits[0, -1])
+        new = plain.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, min_new_tokens=4, do_sample=False
+        )
+        mine = lm.complete(UNEVEN, samples=[0] * len(UNEVEN), temperature=0, max_new_tokens=4, min_new_tokens=4)
+        assert mine[row] == new[0, ids.shape[1] :].tolist()
+    sites = [sl.Site(each, 1) for each in sl.PLACES]
+    pre, attn, mlp, post = (lm.activations(UNEVEN, sites)[each] for each in sites)
+    close(pre + attn + mlp, post)
+    steer = sl.Intervention(((site, sl.Edit(gain=torch.full((1, 1), -1.0))),))
+    assert not lm.activations(UNEVEN, site, steer)[site].any()

@@ -142,7 +142,7 @@ def sara(
     own |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
     made = []
     for edits, prompt in zip(rows, as_list(prompts), strict=True):
-        texts = {name: lm.text(each) for name, each in {**given, "prompt": prompt}.items()}
+        texts = {"prompt": lm.text(prompt), "attract": lm.text(attract), "repel": lm.text(repel)}
         made.append(Intervention(edits, lm.info(method="sara", **own, prompts=texts)))
     return made[0] if single else made
 
