@@ -70,7 +70,7 @@ def share(hits: ArrayLike, units: ArrayLike | None = None) -> Estimate:
 
     Trials of one unit, such as completions of one prompt, are more alike than those of two, so that an interval which
     is to speak of other units as well counts fewer trials than there are: Wilson's interval with n / deff trials, where
-    deff = max(1, n · error² / p(1 − p)) with the error of `mean`, and Student's quantile on (units − 1) degrees of freedom
+    deff = max(1, n · error² / p(1 − p)) with the error of `mean`, and Student's quantile (units − 1 degrees of freedom)
     instead of the normal one (Korn and Graubard 1998; Dean and Pagano 2015). In 4,000 draws of beta-binomial trials in
     each of 24 cells (4 to 20 units of 8 to 25 trials, p from 0.02 to 0.85, correlation within units 0.05 and 0.2) it
     held the truth in 93 to 100 %, but in 80 and 84 % of two cells with p = 0.02; a bootstrap that resamples units in
@@ -249,7 +249,9 @@ def gain(after: ArrayLike, before: ArrayLike, units: ArrayLike | None = None) ->
 
     Of truth values it is the difference of two paired shares, and the interval is nowhere narrower than Bonett and
     Price's (2012) for independent pairs, which adds one pair to those that were won and one to those that were lost:
-    a difference of no pair at all is not known to be zero.
+    a difference of no pair at all is not known to be zero. Of simulated shares (1,500 draws in each of 16 cells: 1, 5
+    or 20 units of 10 to 80 pairs) it held the true difference in 94 to 100 %, but in 73 and 85 % of two cells where
+    nothing was hit before and 5 % after, in few units.
 
     Args:
         after: one value per item.

@@ -36,7 +36,7 @@ class Experiment:
 
     Args:
         run: from the model and what was asked for to frames by name. It enters the public sets that it reads into
-            `ask.data`, each with its checksum.
+            `ask.data`, each with its checksum; `ask.asked` is what was asked for before the defaults were filled in.
         sampled: whether its numbers are counts of completions, so that another seed gives others.
         defaults: of options that the command line leaves open, such as the paper's n.
     """
@@ -98,7 +98,7 @@ class Paper:
         """
         experiment = self.experiments[name]
         open_ = {option: value for option, value in experiment.defaults.items() if getattr(ask, option) is None}
-        own = Ask(**{**vars(ask), **open_, "data": {}})
+        own = Ask(**{**vars(ask), **open_, "data": {}, "asked": ask})
         started = time.perf_counter()
         frames = experiment.run(lm, own)
         seconds = round(time.perf_counter() - started)

@@ -5,7 +5,7 @@ other methods can be put to the same tests. What recurs: `plus` and `minus` are 
 paper's c, `room` says that a vector lies over spaces put in for it ("pad" in the release) instead of over the first
 tokens of the text ("front", as in the paper), `n` are completions of each setting, and `options` those of `counted`:
 `words` that count (the nine wedding words), `seed`, and others of `sweep.completions`, with the paper's sampling.
-`python -m steerlab.experiments.actadd all --out notebooks/results` runs them at full size.
+`python -m steerlab.experiments.actadd all` runs them at full size.
 """
 
 from .choice import Choice, choose, pick

@@ -2,7 +2,7 @@
 
 The release compared steered answers to one dilemma with unsteered ones to all. Here every steered answer has an
 unsteered twin: the same dilemma, the same sampling, the same noise.
-`python -m steerlab.experiments.sara all --out notebooks/results` runs them at full size.
+`python -m steerlab.experiments.sara all` runs them at full size.
 """
 
 from .decoding import decode_gains, decode_texts, texts_table

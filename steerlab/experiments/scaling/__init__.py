@@ -2,7 +2,7 @@
 
 Each takes a model and a task or an intervention and returns a tidy frame. Figures have the paper's numbers. What it
 leaves open (templates, form of the loss, optimiser) is our reconstruction, so results compare in kind, not in size.
-`python -m steerlab.experiments.scaling all --out notebooks/results` runs them.
+`python -m steerlab.experiments.scaling all` runs them.
 """
 
 from .choices import choices, gradients
