@@ -143,7 +143,14 @@ def _error(values: Float[np.ndarray, " value"], codes: Int[np.ndarray, " value"]
     return float(np.sqrt(count / (count - 1) * np.square(totals).sum()) / len(values)), count
 
 
-def means(frame: pd.DataFrame, column: str, by: Sequence[str], over: str | Sequence[str] = "prompt") -> pd.DataFrame:
+def means(
+    frame: pd.DataFrame,
+    column: str,
+    by: Sequence[str],
+    over: str | Sequence[str] = "prompt",
+    *,
+    dropna: bool = True,
+) -> pd.DataFrame:
     """The mean of a column of truth values or numbers in each cell of a sweep, with its interval.
 
     The interval is that of `mean`. Missing values are left out. Where every cell is one row whose `low` and `high`
@@ -155,6 +162,7 @@ def means(frame: pd.DataFrame, column: str, by: Sequence[str], over: str | Seque
         by: columns that make a cell.
         over: columns that tell the independent units apart, such as prompts of several completions; those that the
             frame lacks don't count.
+        dropna: whether rows are left out that lack a value of `by`, as in `pandas.DataFrame.groupby`.
 
     Returns:
         One row per cell, in order of appearance: the columns of `by`, `value`, `low`, `high`, `n` (rows), `units`, and
@@ -166,10 +174,11 @@ def means(frame: pd.DataFrame, column: str, by: Sequence[str], over: str | Seque
     for name in (column, *by):
         if name not in frame:
             raise ValueError(f"the frame has no column {name!r}: it has {', '.join(map(str, frame.columns))}")
-    kept, keys = frame.dropna(subset=[column]), list(by)
+    keys = list(by)
+    kept = frame.dropna(subset=[column, *keys] if dropna else [column])
     told = [name for name in ([over] if isinstance(over, str) else over) if name in frame and name not in by]
     units = kept.groupby(told, sort=False, dropna=False).ngroup() if told else pd.Series(0, kept.index)
-    cells = kept.groupby(keys, sort=False, dropna=False, observed=True)
+    cells = kept.groupby(keys, sort=False, dropna=dropna, observed=True)
     ready = {"low", "high"} <= set(frame) and len(kept) == cells.ngroups
     if ready and kept[column].between(kept["low"], kept["high"]).all():
         given = kept.get("interval", "given")

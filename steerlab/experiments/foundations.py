@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from scipy.stats import false_discovery_control, mannwhitneyu
 
 from .. import data
-from ..intervention import Steer
+from ..intervention import Intervention, Steer
 from ..methods.sara import sara
 from ..metrics import gain, means, signed_rank
 from ..model import SteerableModel
@@ -97,7 +97,11 @@ def answer(
 
 
 def _chances(
-    lm: SteerableModel, prompts: Sequence[str], steer: Sequence[Steer], scale: Sequence[str], batch_size: int
+    lm: SteerableModel,
+    prompts: Sequence[str],
+    steer: Sequence[Intervention | None],
+    scale: Sequence[str],
+    batch_size: int,
 ) -> Float[np.ndarray, "prompt answer"]:
     """Probability of each answer after each prompt, which is read once; what all answers begin with, a second time."""
     answers = [lm.encode(answer) for answer in scale]

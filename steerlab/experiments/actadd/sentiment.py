@@ -76,7 +76,7 @@ def summarise_tone(frame: pd.DataFrame) -> pd.DataFrame:
     """
     shares = summarise(frame, by=["condition"], baseline={"condition": "zero"})
     logs = means(frame.assign(logs=np.log(frame["disfluency"])), "logs", ["condition"], "bare_prompt")
-    costs = np.exp(logs.set_index("condition")[["value", "low", "high"]])
+    costs = logs.set_index("condition")[["value", "low", "high"]].apply(np.exp)
     costs.columns = pd.Index(["disfluency", "disfluency_low", "disfluency_high"])
     scores = frame.groupby("condition")["score"].mean()
     return shares.merge(scores.reset_index(), on="condition").merge(costs.reset_index(), on="condition", how="left")

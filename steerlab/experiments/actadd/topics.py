@@ -135,9 +135,9 @@ def summarise(
         (McNemar's exact test, of these prompts); NaN for the baseline itself.
     """
     over = [name for name in ("minus", "bare_prompt") if name in frame] or ["prompt"]
-    found = means(frame, "hit", by, over).rename(columns={"value": "share"})
+    found = means(frame, "hit", by, over, dropna=False).rename(columns={"value": "share"})
     if "count" in frame:
-        found["mean_count"] = means(frame, "count", by)["value"]
+        found["mean_count"] = means(frame, "count", by, dropna=False)["value"]
     if baseline is None:
         return found
     return found.merge(_gains(frame, list(by), baseline, over), on=list(by), how="left")
