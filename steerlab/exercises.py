@@ -146,13 +146,16 @@ def check_topic_shift(
 def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.05, n: int = 50) -> str:
     """03: more wedding words than without steering, n completions of each of six prompts, at little cost.
 
-    The sampling is the release's. The perplexity ratio of what the unsteered model writes, sampled plainly, may be
-    `cost` away from 1; see `experiments.actadd.price`.
+    More is by McNemar's test, pair by pair: it speaks of these six prompts. The sampling is the release's. The perplexity
+    ratio of what the unsteered model writes, sampled plainly, may be `cost` away from 1; see
+    `experiments.actadd.price`.
     """
     prompts = data.prompts("plain")[26:32]
     frame = price(lm, steer, strengths=(1,), room=room, prompts=prompts, n=n, progress=False)
     zero, own = frame[frame["sampling"] == "released"].to_dict("records")
-    counts = _beyond_luck(*(Estimate(row["share"], row["low"], row["high"], row["n"]) for row in (zero, own)))
+    counts = f"{own['share']:.0%} of {own['n']} completions hold a word of the topic, unsteered {zero['share']:.0%}"
+    if own["gain"] <= 0 or own["p"] >= 0.05:
+        raise _NotYet(f"{counts}; McNemar's p of these pairs is {own['p']:.2g}, below 0.05 is wanted")
     line = f"the perplexity ratio of the model's own text is {own['ratio']:.3f}"
     if abs(own["ratio"] - 1) > cost:
         raise _NotYet(f"{counts}, but {line}, not 1 ± {cost:g}")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .intervention import Intervention, read_intervention
 from .loop import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
 from .methods.learned import Learned, locations
-from .metrics import bootstrap_interval, kl
+from .metrics import kl, mean
 from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips, minimality
 from .passes import Call, Tap, like, logits
@@ -311,28 +311,27 @@ def judged(
 
 
 def evaluate(
-    lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention, *, margin: float = 10.0, seed: int = 0
+    lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention, *, margin: float = 10.0
 ) -> pd.DataFrame:
-    """All metrics of an intervention on a frame of prompts, the means over prompts with 95 % bootstrap intervals.
+    """All metrics of an intervention on a frame of prompts, with 95 % intervals over prompts (see `metrics.mean`).
 
     Args:
         lm: the model.
         frame: `prompt`, `correct`, `wrong`; prompts that the fit has not seen.
         intervention: learned or any other; run with β = 1 and β = -1.
         margin: m of `effectiveness`.
-        seed: of the bootstrap.
 
     Returns:
         One row per metric: `metric`, `value`, `low`, `high`, `n`. Means over prompts, in nats, are `effectiveness` (0
-        is best), `difference` (Δ(+1) - Δ(-1)) / 2, `faithfulness` and `kl` (0 is untouched); shares are `flip_rate` and
-        `correct` (Δ > 0 without steering). Of the intervention: `minimality` (l1), `numbers` and `locations` above
-        0.01, and `parameters`.
+        is best), `difference` (Δ(+1) - Δ(-1)) / 2, `faithfulness` and `kl` (0 is untouched), with Student's interval;
+        shares are `flip_rate` and `correct` (Δ > 0 without steering), with Wilson's. Of the intervention: `minimality`
+        (l1), `numbers` and `locations` above 0.01, and `parameters`.
 
     Raises:
         ValueError: what `score` refuses.
     """
     rows = score(lm, frame, intervention, margin=margin)
-    means: Mapping[str, pd.Series] = {
+    measures: Mapping[str, pd.Series] = {
         "effectiveness": rows["effectiveness"],
         "difference": (rows["plus"] - rows["minus"]) / 2,
         "faithfulness": rows["faithfulness"],
@@ -340,7 +339,7 @@ def evaluate(
         "flip_rate": rows["flips"],
         "correct": rows["bare"] > 0,
     }
-    found = [(name, *bootstrap_interval(values, seed=seed)) for name, values in means.items()]
+    found = [(name, *mean(values)) for name, values in measures.items()]
     found += [(name, value, float("nan"), float("nan"), 1) for name, value in sizes(intervention).items()]
     return pd.DataFrame(found, columns=["metric", "value", "low", "high", "n"])
 

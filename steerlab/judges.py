@@ -62,6 +62,9 @@ Judge the answer and not the question. Reply with the number and the name of one
 
 WORD = re.compile(r"[a-z']+")
 
+BUNDLED_NAME = "steerlab/bundled"
+"""What the bundled model is called."""
+
 
 class Judge(Protocol):
     """What sorts answers."""
@@ -121,8 +124,23 @@ def count_words(texts: Iterable[tuple[str, str]], least: int = 5) -> pd.DataFram
     return counts[counts.sum(axis=1) >= least]
 
 
-def word_judge() -> WordJudge:
-    """The offline judge that ships with the package, made by `tools/word_judge.py` from the training grammar."""
+def word_judge(lm: SteerableModel | None = None) -> WordJudge:
+    """The offline judge that ships with the package, made by `tools/word_judge.py` from the training grammar.
+
+    It reads the bundled model's language alone: answers of another model it sorts with confidence, and wrongly.
+
+    Args:
+        lm: the model whose answers it is to judge. Nothing, for texts of your own, or to judge another model's answers
+            all the same.
+
+    Raises:
+        ValueError: that is not the bundled model.
+    """
+    if lm is not None and lm.name != BUNDLED_NAME:
+        raise ValueError(
+            f"the word judge reads the bundled model's language alone, not that of {lm.name}: give a judge, such as "
+            "ZeroShotJudge or ChatJudge; or word_judge() to use it all the same"
+        )
     return WordJudge(data.table("stance_words").set_index("word"))
 
 

@@ -1,9 +1,8 @@
-"""Text or tensors in, numbers out: what the experiments count, with their intervals."""
+"""Text or tensors in, numbers out: what the experiments count, with their intervals and paired tests."""
 
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,8 +65,22 @@ def topic_density(text: str, words: Iterable[str]) -> float:
 # --- intervals ---------------------------------------------------------------------------------------------------
 
 
-def share(hits: ArrayLike) -> Estimate:
+def share(hits: ArrayLike, units: ArrayLike | None = None) -> Estimate:
     """Share of hits, true or false (1 or 0) per trial, with its Wilson interval.
+
+    Trials of one unit, such as completions of one prompt, are more alike than those of two, so that an interval which
+    is to speak of other units as well counts fewer trials than there are: Wilson's interval with n / deff trials, where
+    deff = max(1, n · error² / p(1 − p)) with the error of `mean`, and Student's quantile (units − 1 degrees of freedom)
+    instead of the normal one (Korn and Graubard 1998; Dean and Pagano 2015). In 4,000 draws of beta-binomial trials in
+    each of 24 cells (4 to 20 units of 8 to 25 trials, p from 0.02 to 0.85, correlation within units 0.05 and 0.2) it
+    held the truth in 93 to 100 %, but in 80 and 84 % of two cells with p = 0.02; a bootstrap that resamples units in
+    35 to 93 %, Wilson's of independent trials in 57 to 92 %. Few units say little about rare hits: at p = 0.02 and a
+    correlation of 0.5 it is 56 % of 12 units.
+
+    Args:
+        hits: one per trial.
+        units: what each trial belongs to, such as its prompt; trials are independent by default. With a single unit the
+            interval speaks of further trials of that one.
 
     Raises:
         ValueError: there are no trials.
@@ -75,55 +88,85 @@ def share(hits: ArrayLike) -> Estimate:
     array = np.asarray(hits, dtype=bool)
     if not array.size:
         raise ValueError("a share of nothing: give at least one hit or miss")
-    low, high = scipy.stats.binomtest(int(array.sum()), array.size).proportion_ci(0.95, method="wilson")
-    return Estimate(float(array.mean()), float(low), float(high), int(array.size))
+    p, n = float(array.mean()), array.size
+    codes = _codes(units, n)
+    if codes is None:
+        low, high = scipy.stats.binomtest(int(array.sum()), n).proportion_ci(0.95, method="wilson")
+        return Estimate(p, float(low), float(high), n)
+    error, count = _error(array.astype(float), codes)
+    trials = n / max(1.0, n * error**2 / (p * (1 - p))) if 0 < p < 1 else n
+    z = float(scipy.stats.t.ppf(0.975, count - 1))
+    centre, half = p + z**2 / (2 * trials), z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    first, last = ((centre + side * half) / (1 + z**2 / trials) for side in (-1, 1))
+    return Estimate(p, max(0.0, first), min(1.0, last), n)
 
 
-def bootstrap_interval(
-    values: ArrayLike | Sequence[ArrayLike],
-    statistic: Callable[..., float] = np.mean,
-    *,
-    paired: bool = False,
-    seed: int = 0,
-) -> Estimate:
-    """A statistic with its percentile bootstrap interval, from 2,000 resamples.
+def mean(values: ArrayLike, units: ArrayLike | None = None) -> Estimate:
+    """A mean with its interval: Wilson's of truth values (see `share`), Student's of numbers.
+
+    Student's is mean ± t(units − 1) · error, where error² = K / (K − 1) · Σ_k (Σ_{i in k} (x_i − mean))² / n² for K
+    units; with every value a unit of its own that is s² / n. It is exact for normal unit means, however few; a 95 %
+    percentile bootstrap over 4 or 6 units holds the truth in 80 and 86 % (10,000 draws, seed 0).
 
     Args:
-        values: one sample; with `paired`, several of equal length that are resampled together, row by row.
-        statistic: of the sample (or of the paired samples).
-        paired: whether `values` is a list of samples.
-        seed: of the resampling.
+        values: truth values or numbers.
+        units: as in `share`.
 
     Raises:
         ValueError: there are no values.
     """
-    samples = [np.asarray(sample, dtype=float) for sample in (values if paired else [values])]  # type: ignore[union-attr]
-    count = len(samples[0])
-    if not count:
-        raise ValueError("a bootstrap of nothing: give at least one value")
-    value = float(statistic(*samples))
-    if count == 1:
+    array = np.asarray(values)
+    if array.dtype == bool:
+        return share(array, units)
+    if not array.size:
+        raise ValueError("a mean of nothing: give at least one value")
+    value, n, codes = float(array.mean()), array.size, _codes(units, array.size)
+    if n == 1:
         return Estimate(value, float("nan"), float("nan"), 1)
-    found = scipy.stats.bootstrap(
-        samples,
-        lambda *drawn: statistic(*drawn),
-        n_resamples=2000,
-        method="percentile",
-        paired=paired,
-        vectorized=False,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Estimate(value, float(found.low), float(found.high), count)
+    error, count = _error(array.astype(float), np.arange(n) if codes is None else codes)
+    half = float(scipy.stats.t.ppf(0.975, count - 1)) * error
+    return Estimate(value, value - half, value + half, n)
 
 
-def means(frame: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
+def _codes(units: ArrayLike | None, n: int) -> Int[np.ndarray, " value"] | None:
+    """The unit of each value as a number; nothing where values are independent, or all of one unit."""
+    if units is None:
+        return None
+    codes = pd.factorize(np.asarray(units))[0]
+    return codes if 0 < codes.max() < n - 1 else None
+
+
+def _error(values: Float[np.ndarray, " value"], codes: Int[np.ndarray, " value"]) -> tuple[float, int]:
+    """Standard error of a mean whose units are independent, and how many units there are."""
+    totals = np.bincount(codes, values - values.mean())
+    count = len(totals)
+    return float(np.sqrt(count / (count - 1) * np.square(totals).sum()) / len(values)), count
+
+
+def means(
+    frame: pd.DataFrame,
+    column: str,
+    by: Sequence[str],
+    over: str | Sequence[str] = "prompt",
+    *,
+    dropna: bool = True,
+) -> pd.DataFrame:
     """The mean of a column of truth values or numbers in each cell of a sweep, with its interval.
 
-    Truth values have Wilson's interval, numbers Student's: mean ± t(n − 1) · s / √n. Missing values are left out. Where
-    every cell is one row whose `low` and `high` enclose the column, these stay.
+    The interval is that of `mean`. Missing values are left out. Where every cell is one row whose `low` and `high`
+    enclose the column, these stay.
+
+    Args:
+        frame: one row per measurement.
+        column: what is averaged.
+        by: columns that make a cell.
+        over: columns that tell the independent units apart, such as prompts of several completions; those that the
+            frame lacks don't count.
+        dropna: whether rows are left out that lack a value of `by`, as in `pandas.DataFrame.groupby`.
 
     Returns:
-        One row per cell: the columns of `by`, `value`, `low`, `high`, `n`.
+        One row per cell, in order of appearance: the columns of `by`, `value`, `low`, `high`, `n` (rows), `units`, and
+        `interval`: "wilson" or "student", with " over " and the columns where rows of a unit were taken together.
 
     Raises:
         ValueError: a column is missing.
@@ -131,19 +174,146 @@ def means(frame: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
     for name in (column, *by):
         if name not in frame:
             raise ValueError(f"the frame has no column {name!r}: it has {', '.join(map(str, frame.columns))}")
-    kept = frame.dropna(subset=[column])
-    cells = kept.groupby(list(by), observed=True)
-    found = cells[column].agg(value="mean", n="size", sd="std").reset_index()
-    ready = {"low", "high"} <= set(frame) and bool((found["n"] == 1).all())
+    keys = list(by)
+    kept = frame.dropna(subset=[column, *keys] if dropna else [column])
+    told = [name for name in ([over] if isinstance(over, str) else over) if name in frame and name not in by]
+    units = kept.groupby(told, sort=False, dropna=False).ngroup() if told else pd.Series(0, kept.index)
+    cells = kept.groupby(keys, sort=False, dropna=dropna, observed=True)
+    ready = {"low", "high"} <= set(frame) and len(kept) == cells.ngroups
     if ready and kept[column].between(kept["low"], kept["high"]).all():
-        found = found.merge(kept[[*by, "low", "high"]], on=list(by))
-    elif is_bool_dtype(kept[column]):
-        wilson = [share(values) for _, values in cells[column]]
-        found["low"], found["high"] = [one.low for one in wilson], [one.high for one in wilson]
-    else:
-        half = scipy.stats.t.ppf(0.975, found["n"] - 1) * found["sd"] / np.sqrt(found["n"])
-        found["low"], found["high"] = found["value"] - half, found["value"] + half
-    return found[[*by, "value", "low", "high", "n"]]
+        given = kept.get("interval", "given")
+        found = kept[[*keys, "low", "high"]].assign(value=kept[column], n=1, units=1, interval=given)
+        return found[[*keys, *MEANS]].reset_index(drop=True)
+    rows = []
+    for values, cell in cells:
+        own = units[cell.index].to_numpy()
+        rows.append((*values, *mean(cell[column].to_numpy(), own), *_units(own, cell[column], told)))
+    return pd.DataFrame(rows, columns=[*keys, *MEANS])
+
+
+MEANS = ("value", "low", "high", "n", "units", "interval")
+"""What `means` finds for each cell."""
+
+
+def _units(units: Int[np.ndarray, " value"], values: pd.Series, names: Sequence[str]) -> tuple[int, str]:
+    """How many units an interval is over, and what it is called."""
+    kind = "wilson" if is_bool_dtype(values) else "student"
+    if _codes(units, len(values)) is None:
+        return len(values), kind
+    return len(np.unique(units)), f"{kind} over {', '.join(names)}"
+
+
+def bootstrap_interval(
+    values: ArrayLike | Sequence[ArrayLike],
+    statistic: Callable[..., float] = np.mean,
+    *,
+    paired: bool = False,
+    units: ArrayLike | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic with its percentile bootstrap interval, from 2,000 resamples; for means `mean` covers better.
+
+    Args:
+        values: one sample; with `paired`, several of equal length that are resampled together, row by row.
+        statistic: of the sample (or of the paired samples).
+        paired: whether `values` is a list of samples.
+        units: what each row belongs to, such as its prompt: whole units are resampled. Rows are units by default.
+        seed: of the resampling.
+
+    Returns:
+        `n` is the number of units.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    samples = [np.asarray(sample, dtype=float) for sample in (values if paired else [values])]  # type: ignore[union-attr]
+    if not len(samples[0]):
+        raise ValueError("a bootstrap of nothing: give at least one value")
+    codes = np.arange(len(samples[0])) if units is None else pd.factorize(np.asarray(units))[0]
+    rows = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    value = float(statistic(*samples))
+    if len(rows) == 1:
+        return Estimate(value, float("nan"), float("nan"), 1)
+
+    def resampled(drawn: Int[np.ndarray, " unit"]) -> float:
+        chosen = drawn if units is None else np.concatenate([rows[unit] for unit in drawn])
+        return statistic(*(sample[chosen] for sample in samples))
+
+    found = scipy.stats.bootstrap(
+        [np.arange(len(rows))],
+        resampled,
+        n_resamples=2000,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(value, float(found.low), float(found.high), len(rows))
+
+
+# --- the same items before and after -----------------------------------------------------------------------------
+
+
+def gain(after: ArrayLike, before: ArrayLike, units: ArrayLike | None = None) -> Estimate:
+    """The mean of after − before over the same items, with the interval of `mean` for such differences.
+
+    Of truth values it is the difference of two paired shares, and the interval is nowhere narrower than Bonett and
+    Price's (2012) for independent pairs, which adds one pair to those that were won and one to those that were lost:
+    a difference of no pair at all is not known to be zero. Of simulated shares (1,500 draws in each of 16 cells: 1, 5
+    or 20 units of 10 to 80 pairs) it held the true difference in 94 to 100 %, but in 73 and 85 % of two cells where
+    nothing was hit before and 5 % after, in few units.
+
+    Args:
+        after: one value per item.
+        before: of the same items, in the same order.
+        units: as in `share`.
+
+    Raises:
+        ValueError: there are no items, or not as many before as after.
+    """
+    later, earlier = _paired(after, before)
+    found = mean(later.astype(float) - earlier.astype(float), units)
+    if later.dtype != bool:
+        return found
+    total = len(later) + 2
+    won, lost = ((np.sum(later & ~earlier) + 1) / total, (np.sum(earlier & ~later) + 1) / total)
+    middle, half = won - lost, 1.959964 * math.sqrt((won + lost - (won - lost) ** 2) / total)
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return found._replace(low=float(np.fmin(found.low, low)), high=float(np.fmax(found.high, high)))
+
+
+def mcnemar(after: ArrayLike, before: ArrayLike) -> float:
+    """Exact two-sided p of McNemar's test: are as many items won as lost, of those that changed?
+
+    It asks about these items, and so holds also where several belong to one prompt; it does not speak of other prompts.
+
+    Raises:
+        ValueError: what `gain` refuses.
+    """
+    later, earlier = (values.astype(bool) for values in _paired(after, before))
+    won, lost = int(np.sum(later & ~earlier)), int(np.sum(earlier & ~later))
+    return float(scipy.stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def signed_rank(after: ArrayLike, before: ArrayLike) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test of the same items; 1 where nothing has changed.
+
+    With six items the least p is 1/32, and with five 1/16: fewer than six can't be significant at 5 %.
+
+    Raises:
+        ValueError: what `gain` refuses.
+    """
+    later, earlier = (values.astype(float) for values in _paired(after, before))
+    return float(scipy.stats.wilcoxon(later, earlier).pvalue) if np.any(later != earlier) else 1.0
+
+
+def _paired(after: ArrayLike, before: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of equal length."""
+    later, earlier = np.asarray(after), np.asarray(before)
+    if not later.size or later.shape != earlier.shape:
+        raise ValueError(
+            f"{later.size} values after and {earlier.size} before: give the same items in both, one at least"
+        )
+    return later, earlier
 
 
 # --- next-token distributions ------------------------------------------------------------------------------------
@@ -216,19 +386,6 @@ def token_shifts(plain: pd.DataFrame, steered: pd.DataFrame, skip: int = 0) -> p
     return both[both["position"] >= first + skip].reset_index(drop=True)
 
 
-def perplexity_ratio(shifts: pd.DataFrame) -> float:
-    """ActAdd's perplexity ratio exp(−X), X the mean of `token_shifts`: log P_steered − log P_plain; below 1 is better.
-
-    Every token weighs the same, as in the release (the paper's text averages documents first).
-
-    Raises:
-        ValueError: no tokens are left.
-    """
-    if shifts.empty:
-        raise ValueError("no tokens are left to compare: the texts are no longer than what is skipped")
-    return float(np.exp(-shifts["shift"].mean()))
-
-
 def disfluency(lm: SteerableModel, completions: Sequence[str], given: Prompts) -> Float[np.ndarray, " text"]:
     """Perplexity of each completion after its prompt (`given`: one for all, or one for each); NaN for an empty one.
 
@@ -268,12 +425,6 @@ def lexicon_scorer(weights: Mapping[str, float]) -> Scorer:
         return [total / math.sqrt(total**2 + 15) for total in sums]
 
     return score
-
-
-def read_lexicon(path: str | Path) -> dict[str, float]:
-    """Words and weights of a file with one word and its weight per line, parted by tabs (VADER's format)."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return {parts[0]: float(parts[1]) for line in lines if len(parts := line.split("\t")) > 1}
 
 
 def classifier_scorer(model: str, label: str) -> Scorer:

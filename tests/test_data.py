@@ -127,6 +127,12 @@ def test_clozes_from_the_users_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     row = {"masked_sentences": ["Joke would make you want to [MASK]."], "obj_label": "laugh"}
     (tmp_path / "lama/ConceptNet/test.jsonl").write_text(json.dumps(row))
     assert data.clozes("lama").to_numpy().tolist() == [["Joke would make you want to", "laugh"]]
+    before = data.checksum("lama")
+    gap = {"masked_sentences": ["[MASK] is what dogs do."], "obj_label": "barking"}
+    (tmp_path / "lama/ConceptNet/test.jsonl").write_text("\n".join(map(json.dumps, (gap, row))))
+    with pytest.warns(UserWarning, match="lama: 1 of 2 sentences begin with the gap and are left out"):
+        assert data.clozes("lama").to_numpy().tolist() == [["Joke would make you want to", "laugh"]]
+    assert data.checksum("lama") != before
 
 
 def test_a_missing_set_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 import steerlab as sl
 from steerlab import data, metrics
+from steerlab.experiments import __main__ as overview
 from steerlab.experiments import actadd as ex
 from steerlab.experiments import results
 from steerlab.experiments.actadd import __main__ as command
@@ -78,6 +80,19 @@ def test_counts_and_shares_by_hand() -> None:
     assert summary["mean_count"].tolist() == pytest.approx([1, 0])
     assert summary["n"].tolist() == [3, 1]
     assert summary.loc[0, ["low", "high"]].tolist() == pytest.approx(list(metrics.share([1, 0, 1])[1:3]))
+
+
+def test_shares_are_compared_prompt_by_prompt() -> None:
+    """Steering turns one of three prompts, always: sure of these prompts, unsure of others."""
+    rows = [(name, prompt, i, name == "steered" and prompt == "a") for name in ("zero", "steered")
+            for prompt in "abc" for i in range(20)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["condition", "bare_prompt", "sample", "hit"])
+    zero, steered = ex.summarise(frame, by=["condition"], baseline={"condition": "zero"}).to_dict("records")
+    assert np.isnan(zero["gain"]) and steered["gain"] == pytest.approx(1 / 3)
+    assert steered["gain_low"] < 0 and steered["p"] == pytest.approx(2 * 0.5**20)
+    assert (steered["units"], steered["interval"]) == (3, "wilson over bare_prompt")
+    alone = ex.summarise(frame[frame["bare_prompt"] == "a"], by=["condition"], baseline={"condition": "zero"})
+    assert alone["interval"].tolist() == ["wilson", "wilson"] and alone["gain_low"][1] > 0.7
 
 
 # --- perplexity --------------------------------------------------------------------------------------------------
@@ -200,6 +215,26 @@ def test_room_compares_every_token_with_itself_in_the_bare_sentence(
     assert own["position"].min() == 3  # the first T_s are dropped, as they are without room
 
 
+@pytest.fixture(scope="module")
+def without_bos(lm: sl.SteerableModel) -> sl.SteerableModel:
+    return sl.load(lm.hf, tokenizer=lm.tokenizer, bos=False)
+
+
+@pytest.mark.parametrize("room", [False, True])
+def test_perplexity_without_bos(without_bos: sl.SteerableModel, room: bool) -> None:
+    lm, sentence = without_bos, "The bride is at the gate."
+    assert lm.prefix == []
+    steer = sl.actadd(lm, " weddings", " ", layer=0, coefficient=4)
+    frame = ex.sentence_shifts(lm, steer, [sentence], room=room, progress=False)
+    ids = [*lm.encode(" ") * room, *lm.encode(sentence)]
+    plain = lm.logprobs(torch.tensor(lm.encode(sentence)))["logprob"].to_numpy()
+    steered = lm.logprobs(torch.tensor(ids), steer)["logprob"].to_numpy()[room:]
+    assert frame["shift"].tolist() == pytest.approx((steered - plain)[1:], abs=1e-4)  # T_s is one position
+    assert frame["position"].tolist() == list(range(2, len(lm.encode(sentence))))
+    table = ex.essays(lm, layer=0, topics=["winter"])
+    assert (table["ratio"] > 0).all() and table["condition"].tolist() == ["steered", "prompted", "spaces"]
+
+
 def test_whole_documents_are_read_in_one_pass(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
     frame = ex.sentence_shifts(lm, vector, TEXTS, whole=True, progress=False)
     plain, steered = (lm.logprobs(TEXTS[1], steer)["logprob"].to_numpy() for steer in (None, vector))
@@ -222,7 +257,7 @@ def test_essay_sweep_has_a_row_per_setting_and_text(lm: sl.SteerableModel, room:
     assert (frame.loc[frame["coefficient"] == 0, "ratio"] == 1).all() != room  # a space alone does something too
     steer = sl.actadd(lm, " weddings", " ", layer=1, coefficient=4)
     shifts = ex.sentence_shifts(lm, steer, TEXTS[1:], room=room, progress=False)
-    assert frame["ratio"].iloc[-1] == pytest.approx(metrics.perplexity_ratio(shifts), rel=1e-4)
+    assert frame["ratio"].iloc[-1] == pytest.approx(np.exp(-shifts["shift"].mean()), rel=1e-4)
 
 
 # --- what is left alone ------------------------------------------------------------------------------------------
@@ -243,6 +278,23 @@ def test_knowledge_counts_ranks_and_leaves_out_what_does_not_fit(
         assert found.to_dict() == pytest.approx({k: float((ranks < k).float().mean()) for k in ks})
     assert set(frame["n"]) == {3}
     assert 0 < frame["share"].mean() < 1
+
+
+def test_knowledge_is_compared_cloze_by_cloze(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
+    clozes = data.facts("test").head(40)
+    clozes.loc[0, "prompt"] = " "  # begins with the gap
+    frame = ex.knowledge(lm, 4 * vector, clozes, ks=[500, 2000], progress=False)
+    kept = [(p, lm.encode(f" {a}")) for p, a in zip(clozes["prompt"], clozes["answer"], strict=True) if p != " "]
+    kept = [(prompt, ids[0]) for prompt, ids in kept if len(ids) == 1 and len(lm.tokens(prompt)) >= 2]
+    prompts, ids = zip(*kept, strict=True)
+    before, after = (metrics.answer_rank(lm.logits(list(prompts), s), ids).numpy() for s in (None, 4 * vector))
+    steered = frame[frame["condition"] == "steered"].set_index("k")
+    for k in (500, 2000):
+        assert steered.loc[k, "lost"] == ((before < k) & (after >= k)).sum()
+        assert steered.loc[k, "p"] == metrics.mcnemar(after < k, before < k)
+    assert set(steered["worse"]) == {(after > before).sum()} and steered["p_ranks"].nunique() == 1
+    assert frame.loc[frame["condition"] == "plain", "p"].isna().all()
+    assert set(frame["left_out"]) == {40 - len(kept)} and len(kept) < 40
 
 
 def test_knowledge_of_nothing_is_refused(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
@@ -306,6 +358,8 @@ def test_summarise_tone_by_hand() -> None:
     frame = pd.DataFrame(
         {
             "condition": ["zero", "zero", "steered", "steered"],
+            "bare_prompt": ["a", "b", "a", "b"],
+            "sample": 0,
             "score": [0.0, 1.0, 1.0, 3.0],
             "hit": [False, True, True, True],
             "disfluency": [2.0, 8.0, 5.0, np.nan],
@@ -315,7 +369,10 @@ def test_summarise_tone_by_hand() -> None:
     assert table["share"].to_dict() == {"zero": 0.5, "steered": 1.0}
     assert table["score"].to_dict() == {"zero": 0.5, "steered": 2.0}
     assert table["disfluency"].to_dict() == pytest.approx({"zero": 4.0, "steered": 5.0})
-    assert table.loc["zero", ["disfluency_low", "disfluency_high"]].tolist() == pytest.approx([2, 8])
+    half = 12.7062 * np.log(8 / 2) / 2  # Student's, of two logarithms
+    low, high = table.loc["zero", ["disfluency_low", "disfluency_high"]]
+    assert np.log([low, high]).tolist() == pytest.approx([np.log(4) - half, np.log(4) + half], rel=1e-4)
+    assert table.loc["steered", "gain"] == 0.5 and np.isnan(table.loc["zero", "gain"])
 
 
 # --- what is in the vector ---------------------------------------------------------------------------------------
@@ -530,21 +587,24 @@ def test_choose_measures_each_setting_on_its_own(lm: sl.SteerableModel) -> None:
         alone = lm.generate(prompt, steer, n=3, seed=4, max_new_tokens=5, **ex.PAPER_SAMPLING)
         hits = ex.count_topic_words(alone, ["e", "the", "a"])["hit"]
         assert frame["share"][row] == pytest.approx(hits.mean())
+        bare = lm.generate("The dog said that", n=3, seed=4, max_new_tokens=5, **ex.PAPER_SAMPLING)
+        before = ex.count_topic_words(bare, ["e", "the", "a"])["hit"]
+        assert frame.loc[row, ["gain", "gain_low"]].tolist() == pytest.approx(list(metrics.gain(hits, before)[:2]))
         essays = [essay for topic in ("winter", "school") for essay in data.essays()[topic]]
         shifts = ex.sentence_shifts(lm, steer, essays, room=row == 3, progress=False)
-        assert frame["ratio"][row] == pytest.approx(metrics.perplexity_ratio(shifts), rel=1e-4)
+        assert frame["ratio"][row] == pytest.approx(np.exp(-shifts["shift"].mean()), rel=1e-4)
 
 
 def test_pick_takes_what_steers_most_and_what_costs_little() -> None:
     rows = [
-        # layer, c, position, share, low, ratio
+        # layer, c, position, share, lower limit of the gain, ratio
         (0, 8.0, "front", 0.9, 0.8, 1.30),
         (1, 1.0, "pad", 0.9, 0.8, 1.10),
         (1, 0.5, "pad", 0.4, 0.3, 1.01),
         (2, 0.5, "pad", 0.5, 0.4, 0.985),
-        (3, 0.5, "pad", 0.04, 0.01, 1.00),  # not above the unsteered model
+        (3, 0.5, "pad", 0.04, -0.01, 1.00),  # not above the unsteered model
     ]
-    frame = pd.DataFrame(rows, columns=["layer", "coefficient", "position", "share", "low", "ratio"]).assign(zero=0.05)
+    frame = pd.DataFrame(rows, columns=["layer", "coefficient", "position", "share", "gain_low", "ratio"])
     assert ex.pick(frame) == ex.Choice(1, 1.0, True)  # of two that steer equally often, the one that costs less
     assert ex.pick(frame, 0.02) == ex.Choice(2, 0.5, True)
     assert ex.pick(frame, 0.012) == ex.Choice(1, 0.5, True)
@@ -558,9 +618,9 @@ def test_pick_takes_what_steers_most_and_what_costs_little() -> None:
 @pytest.fixture
 def run(lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pd.DataFrame]:
     """Runs an experiment at a tiny size, and reads one of its tables."""
-    choice = pd.DataFrame([(0, 4.0, "front", 0.5, 0.4, 1.0, 0.1), (1, 1.0, "pad", 0.9, 0.8, 1.2, 0.1)])
-    choice.columns = pd.Index(["layer", "coefficient", "position", "share", "low", "ratio", "zero"])
-    monkeypatch.setattr(command, "load", lambda model: lm)
+    choice = pd.DataFrame([(0, 4.0, "front", 0.5, 0.4, 1.0), (1, 1.0, "pad", 0.9, 0.8, 1.2)])
+    choice.columns = pd.Index(["layer", "coefficient", "position", "share", "gain_low", "ratio"])
+    monkeypatch.setattr(results, "load", lambda model: lm)
     monkeypatch.setattr(command, "choose", lambda lm, **options: choice)
 
     def run(name: str, table: str, *more: str) -> pd.DataFrame:
@@ -570,7 +630,9 @@ def run(lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return run
 
 
-def test_command_line_sweeps_both_positions(run: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+def test_command_line_sweeps_both_positions(
+    run: Callable[..., pd.DataFrame], lm: sl.SteerableModel, tmp_path: Path
+) -> None:
     table = run("layer-sweep", "layer_sweep", "--swept", "1")
     assert table["condition"].tolist() == (["zero", "prompt"] + ["steered", "random"] * 3) * 2
     assert table["position"].tolist() == ["front"] * 8 + ["pad"] * 8
@@ -579,7 +641,7 @@ def test_command_line_sweeps_both_positions(run: Callable[..., pd.DataFrame], tm
     assert told["n"] == 2 and told["seed"] == 0
     assert told["command"].startswith("python -m steerlab.experiments.actadd layer-sweep --out")
     run("perplexity", "tokens")  # two tables, by one command
-    ran = results.runs("actadd", tmp_path)
+    ran = results.runs("actadd", lm, tmp_path)
     assert ran["n"].tolist() == [2, 2, 2] and (ran["seconds"] >= 0).all()
     assert [command.split()[3] for command in ran["command"]] == ["choice", "layer-sweep", "perplexity"]
 
@@ -605,4 +667,72 @@ def test_command_line_knows_every_experiment(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         command.main(["nothing"])
     said = capsys.readouterr().err
-    assert all(name in said for name in command.RUNS)
+    assert all(name in said for name in command.EXPERIMENTS)
+
+
+def test_public_sets_make_a_table_of_their_own(
+    run: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kept table says which sets it read, and that the variable was set."""
+    monkeypatch.delenv("STEERLAB_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match="no clozes: set STEERLAB_DATA"):
+        run("clozes", "clozes")
+    triples = tmp_path / "sets" / "conceptnet" / "test.txt"
+    triples.parent.mkdir(parents=True)
+    triples.write_text("IsA\tdog\tpuppy\t1\nUsedFor\twater\tcup\t1\n")
+    monkeypatch.setenv("STEERLAB_DATA", str(tmp_path / "sets"))
+    assert set(run("clozes", "clozes")["set"]) == {"conceptnet"}
+    told = json.loads((tmp_path / "actadd_clozes.json").read_text())
+    assert told["command"].startswith("STEERLAB_DATA=... python -m steerlab.experiments.actadd clozes")
+    assert told["data"] == {"conceptnet": data.checksum("conceptnet")} and not told["sampled"]
+    triples.write_text("IsA\tcat\tkitten\t1\n")
+    assert told["data"] != {"conceptnet": data.checksum("conceptnet")}
+
+
+def test_command_line_takes_layers(run: Callable[..., pd.DataFrame]) -> None:
+    table = run("layer-sweep", "layer_sweep", "--swept", "1", "--layers", "2", "0")
+    assert set(table["layer"].dropna()) == {0, 2}
+    assert set(run("essay-sweep", "essay_sweep", "--layers", "1")["layer"]) == {1}
+
+
+def test_another_models_folder_and_a_missing_layer_are_refused_in_one_line(
+    run: Callable[..., pd.DataFrame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run("essays", "essays", "--layers", "3")
+    assert "layer 3 is out of range: " in capsys.readouterr().err
+    (tmp_path / "actadd_best.json").write_text(json.dumps({"model": "some/other"}))
+    with pytest.raises(SystemExit):
+        run("essays", "essays")
+    assert "actadd_best.json is of some/other, not of " in capsys.readouterr().err
+    assert not (tmp_path / "actadd_essays.csv").exists()
+
+
+def test_results_of_another_model_are_not_found(
+    run: Callable[..., pd.DataFrame], lm: sl.SteerableModel, tiny: Callable[..., sl.SteerableModel], tmp_path: Path
+) -> None:
+    run("essays", "essays")
+    assert results.find("actadd_essays", lm, tmp_path) is not None
+    other = tiny(1)
+    assert other.name == lm.name  # the weights tell them apart
+    assert results.find("actadd_essays", other, tmp_path) is None
+    assert results.runs("actadd", other, tmp_path).empty
+
+
+def test_models_have_folders_of_their_own(lm: sl.SteerableModel) -> None:
+    for name, folder in {
+        "steerlab/bundled": "bundled",
+        "google/gemma-3-270m": "gemma-3-270m",
+        "a/B c.gguf": "b-c",
+    }.items():
+        assert results.short_name(SimpleNamespace(name=name)) == folder  # type: ignore[arg-type]
+
+
+def test_the_bundled_models_tables_are_found_and_their_commands_known() -> None:
+    bundled = sl.load()
+    assert results.find("actadd_best", bundled) is not None
+    listed = overview.commands(results.FOLDER / "bundled")
+    assert len(listed) == listed["command"].nunique()
+    assert listed["experiment"].tolist().index("choice") == 0  # the others take their settings from it
+    files = {json.loads(path.read_text())["command"] for path in (results.FOLDER / "bundled").glob("*.json")}
+    assert set(listed["command"]) == files

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from torch import Tensor
 from trials import complete
 
 import steerlab as sl
+from steerlab import metrics
 from steerlab.edit import components, contrast
 from steerlab.experiments import foundations as mfq
 from steerlab.experiments import results
 from steerlab.experiments import sara as study
 from steerlab.experiments.sara import __main__ as command
 from steerlab.judges import GROUPS, preference
-from steerlab.metrics import bootstrap_interval
 from steerlab.site import Site
 from steerlab.sweep import identity
 
@@ -103,7 +104,7 @@ def test_at_strength_zero_nothing_differs_from_the_twins(lm: sl.SteerableModel) 
     for (method, _), cell in frame.groupby(["method", "direction"]):
         assert (list(cell["completion"]) == list(frame["completion"][:6])) is (method != "prompt")
     found = study.effects(frame[frame["method"] != "prompt"])
-    assert (found[["gain", "low", "high", "spill"]] == 0).all().all()
+    assert (found[["gain", "spill"]] == 0).all().all()
     assert not found["beyond"].any()
 
 
@@ -191,16 +192,17 @@ def test_shares_gain_and_spill_by_hand() -> None:
     assert moved.loc["sara", "spill"] == 0.25, "individual rose by a quarter"
     assert moved.loc["actadd", "gain"] == 0.0
     assert moved.loc["actadd", "spill"] == 0.25, "neither rose by a quarter"
-    expected = bootstrap_interval([1, 1, 1, -1])  # the twin of each answer: c to d, n to d, c to d, d to i
+    expected = metrics.gain([True, True, True, False], [False, False, False, True])  # c to d, n to d, c to d, d to i
     assert moved.loc["sara", ["low", "high"]].tolist() == [expected.low, expected.high]
     assert set(moved["n"]) == {4}
     assert moved[["share", "baseline"]].to_dict("index") == {
         "sara": {"share": 0.75, "baseline": 0.25},
         "actadd": {"share": 0.5, "baseline": 0.5},
     }
-    level = bootstrap_interval([0, 0, 0, 1])  # unsteered, one of four is duty
+    level = metrics.share([0, 0, 0, 1])  # unsteered, one of four is duty
     assert moved.loc["sara", ["baseline_low", "baseline_high"]].tolist() == [level.low, level.high]
-    assert moved["beyond"].to_dict() == {"sara": level.high < 0.75, "actadd": False}
+    assert moved["beyond"].to_dict() == {"sara": False, "actadd": False}  # four pairs prove nothing
+    assert moved.loc["sara", "p"] == pytest.approx(10 / 16)  # three won, one lost
     by_layer = study.effects(frame, by=["layer"]).set_index(["method", "layer"])["gain"]
     assert by_layer["sara"].to_dict() == {0: 1.0, 1: 0.0}
 
@@ -271,7 +273,10 @@ def test_doses_are_averaged_over_dilemmas_and_the_best_layer_parts_them_most() -
     both = pd.concat([other, frame])
     table = study.dose_table(both)
     cell = table[(table["method"] == "sara") & (table["layer"] == 2) & (table["coefficient"] == 1)].iloc[0]
-    assert cell[["kl", "preference", "shift", "low", "high", "n"]].tolist() == [1.0, 5.5, 2.0, 1.0, 3.0, 2]
+    half = 12.706205 * 1.0  # Student's of the shifts 1 and 3
+    assert cell[["kl", "preference", "shift", "low", "high", "n"]].tolist() == pytest.approx(
+        [1.0, 5.5, 2.0, 2 - half, 2 + half, 2]
+    )
     for given in (both, table):
         assert study.best_layer(given) == 2
         assert study.best_layer(given, "actadd") == 1
@@ -496,6 +501,27 @@ def test_scores_are_expected_values_on_the_scale(lm: sl.SteerableModel) -> None:
     assert (found["score"] - mfq.answer(lm, items, frames=frames, scale=scale)["score"]).abs().max() > 1e-2
 
 
+def test_a_prompt_is_read_once_for_all_answers(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = pd.DataFrame({"foundation": ["harm"], "part": ["agreement"], "text": ["A horse is a king."]})
+    frames = {"agreement": ["{item} Yes?", "True: {item}"]}
+    long = (" king boy", " king horse", " king house")  # all begin with " king", as digits may with a space
+    steer = partial(sl.sara, lm, attract=DUTY, repel=CONSEQUENCES, layer=1, coefficient=3)
+    found = mfq.answer(lm, items, steer, frames=frames, scale=long)
+    prompts = [form.replace("{item}", items["text"][0]) for form in frames["agreement"]]
+    for row, prompt in enumerate(prompts):
+        logs = lm.logprobs(long, steer(prompts)[row], given=[prompt] * 3).groupby("row")["logprob"].sum()
+        assert found["mass"][row] == pytest.approx(np.exp(logs).sum(), rel=1e-4)
+        assert found["score"][row] == pytest.approx((np.exp(logs) * [0, 1, 2]).sum() / np.exp(logs).sum(), rel=1e-4)
+    rows: list[int] = []
+    real = lm.forward
+    monkeypatch.setattr(lm, "forward", lambda batch, *rest: rows.append(len(batch.ids)) or real(batch, *rest))
+    monkeypatch.setattr(lm, "logprobs", lambda *_, **__: pytest.fail("answers were read one by one"))
+    mfq.answer(lm, items, frames=frames, scale=(" king", " boy", " house"))
+    assert rows == [2]
+    with pytest.raises(ValueError, match="differ in more than their last token"):
+        mfq.answer(lm, items, frames=frames, scale=(" king boy", " house"))
+
+
 def test_before_and_after_are_steered_by_the_two_stances(lm: sl.SteerableModel) -> None:
     items = pd.DataFrame({"foundation": ["harm"], "part": ["agreement"], "text": ["A horse is a king."]})
     frames = {"agreement": ["{item} Yes?", "True: {item}"]}
@@ -529,16 +555,14 @@ def test_profile_and_tests_take_wordings_as_people() -> None:
     before = people({"harm": [1, 2, 3], "purity": [2, 2.5, 3]})
     after = people({"harm": [1.5, 2.5, 3.5], "purity": [4, 4.1, 4.2]})
     found = mfq.profile(before).set_index("foundation")
-    assert found.loc["harm", "score"] == 2
-    assert found.loc["harm", "n"] == 3
-    assert 1 <= found.loc["harm", "low"] < 2 < found.loc["harm", "high"] <= 3
+    half = 4.302653 / 3**0.5  # Student's of 1, 2, 3
+    assert found.loc["harm", ["score", "low", "high", "n"]].tolist() == pytest.approx([2, 2 - half, 2 + half, 3])
     tests = mfq.compare(before, after).set_index("foundation")
     assert tests.loc["purity", "effect"] == 1
     assert tests.loc["harm", "effect"] == pytest.approx(6 / 9)  # of nine pairs, six have the later one greater
-    assert tests.loc["harm", "difference"] == 0.5
-    assert tests.loc["purity", "p"] == pytest.approx(0.1)  # the least that three against three can give
-    assert tests.loc["purity", "p_adjusted"] == pytest.approx(0.2)
-    assert tests.loc["harm", "p_adjusted"] == tests.loc["harm", "p"]
+    assert tests.loc["harm", ["difference", "low", "high"]].tolist() == [0.5] * 3  # every wording moves alike
+    assert tests["p"].tolist() == pytest.approx([2 / 8] * 2)  # the least that three wordings can give
+    assert tests["p_adjusted"].tolist() == pytest.approx([2 / 8] * 2)
 
 
 # --- at full size --------------------------------------------------------------------------------------------------
@@ -547,25 +571,43 @@ def test_profile_and_tests_take_wordings_as_people() -> None:
 def test_the_command_line_keeps_every_table_and_goes_on(
     lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "load", lambda _: lm)
+    monkeypatch.setattr(results, "load", lambda _: lm)
     monkeypatch.setattr(command, "ANSWERS", {"temperature": 0.8, "top_p": 0.3, "max_new_tokens": 4})
     few = pd.DataFrame({"id": ["clerk", "girl"], "prompt": [f"{a} {b}" for a, b in (PROMPTS, PROMPTS[::-1])]})
     monkeypatch.setattr(command, "held_out_dilemmas", lambda: few)
-    given = ["study", "--out", str(tmp_path), "--repeats", "1"]
+    given = ["study", "--out", str(tmp_path), "--repeats", "1", "--judge", "words"]
     assert command.main(given) == 0
-    effects = results.find("sara_effects", tmp_path)
+    effects = results.find("sara_effects", lm, tmp_path)
     assert effects is not None
     assert len(effects) == 8
     assert set(effects["n"]) == {2 * lm.n_layers}
-    assert set(results.find("sara_layers", tmp_path)["layer"]) == {0, 1, 2}  # type: ignore[index]
-    assert set(results.find("sara_depths", tmp_path)["depth"]) == set(study.DEPTHS)  # type: ignore[index]
+    assert set(results.find("sara_layers", lm, tmp_path)["layer"]) == {0, 1, 2}  # type: ignore[index]
+    assert set(results.find("sara_depths", lm, tmp_path)["depth"]) == set(study.DEPTHS)  # type: ignore[index]
     told = json.loads((tmp_path / "sara_effects.json").read_text())
-    assert told["command"] == f"python -m steerlab.experiments.sara study --out {tmp_path} --repeats 1"
+    assert told["command"] == f"python -m steerlab.experiments.sara study --out {tmp_path} --repeats 1 --judge words"
     assert (told["seed"], told["repeats"], told["identity"]) == (0, 1, identity(lm))
     monkeypatch.setattr(sweep, "completion_call", lambda *_, **__: pytest.fail("the answers were kept"))
     command.main(given)
-    pd.testing.assert_frame_equal(results.find("sara_effects", tmp_path), effects)  # type: ignore[arg-type]
-    assert results.find("sara_nothing", tmp_path) is None
+    pd.testing.assert_frame_equal(results.find("sara_effects", lm, tmp_path), effects)  # type: ignore[arg-type]
+    assert results.find("sara_nothing", lm, tmp_path) is None
+
+
+def test_another_models_answers_are_not_judged_by_the_bundled_models_words(
+    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm, "complete_call", lambda *_, **__: pytest.fail("answers were written"))
+    monkeypatch.setattr(results, "load", lambda _: lm)
+    ways = [
+        lambda: study.dilemma_study(lm, DILEMMAS, **SHORT),
+        lambda: study.dose_answers(lm, DILEMMAS, layer=1),
+        lambda: study.decode_texts(lm, PROMPTS, layer=1),
+        lambda: study.seed_example(lm, layer=1),
+        lambda: command.main(["study", "--out", str(tmp_path)]),
+    ]
+    for way in ways:
+        with pytest.raises(ValueError, match="the word judge reads the bundled model's language alone") as caught:
+            way()
+        assert "\n" not in str(caught.value)
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The experiments of activation scaling on a tiny model, against numbers that can be worked out otherwise."""
 
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from families import steerable
 
 import steerlab as sl
-from steerlab.experiments import scaling
+from steerlab.experiments import results, scaling
 from steerlab.experiments.scaling import __main__ as command
+from steerlab.loop import FitOptions
 from steerlab.objective import difference
 from steerlab.tasks import answer_tokens
 
@@ -139,6 +141,7 @@ def test_lengths_that_were_never_seen(lm: sl.SteerableModel, capitals: bool) -> 
     seen = frame.groupby("length")["seen"].agg(["min", "max"]).astype(bool)
     assert (seen["min"] == seen["max"]).all()
     assert seen["min"].sum() == 2 and len(seen) == 5  # two openings in the training, three more in the test
+    assert frame.groupby("split")["row"].max().to_dict() == {"train": len(task.train) - 1, "test": len(task.test) - 1}
     sizes = frame["split"].value_counts()
     assert sizes.to_dict() == {"train": len(task.train), "test": len(task.test)}
     assert frame.loc[frame["split"] == "train", "seen"].all()
@@ -158,7 +161,8 @@ def test_mean_answers_are_means_over_prompts() -> None:
     sweep = pd.DataFrame({"beta": [0.0, 0.0, 1.0], "p_correct": [0.2, 0.4, 0.9], "p_wrong": [0.5, 0.1, 0.05]})
     frame = scaling.mean_answers(sweep).set_index(["beta", "answer"])
     assert frame["p"].tolist() == pytest.approx([0.3, 0.3, 0.9, 0.05])
-    assert frame.loc[(0.0, "correct"), ["low", "high"]].tolist() == pytest.approx([0.2, 0.4])
+    half = 12.706205 * 0.1  # Student's of 0.2 and 0.4
+    assert frame.loc[(0.0, "correct"), ["low", "high"]].tolist() == pytest.approx([0.3 - half, 0.3 + half])
 
 
 def test_equal_effectiveness_is_read_off_a_front_chosen_on_the_training_side() -> None:
@@ -190,7 +194,7 @@ def test_a_finished_fit_is_found_again(lm: sl.SteerableModel, task: sl.tasks.Tas
 def test_the_command_shares_the_grid_and_goes_on(
     lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (command, pareto):
+    for module in (results, pareto):
         monkeypatch.setattr(module, "load", lambda name: lm)
     told = {"seeds": [0, 1], "folder": tmp_path / "fits", "steps": 2, "batch_size": 2, "patience": 15, "lr": 0.05}
     half = pareto._share(None, ["ioi"], 8, 2, told, sl.Objective.grid(*[(0.0, 10.0)] * 3)[::2])
@@ -203,6 +207,37 @@ def test_the_command_shares_the_grid_and_goes_on(
     frame = pd.read_csv(tmp_path / "out" / "scaling_pareto.csv")
     assert len(frame) == 8 * 2 * 2 * 2 and (frame["steps"] == 2).all()
     assert (tmp_path / "out" / "scaling_pareto.json").exists()
+
+
+def test_the_command_takes_layers(lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "load", lambda name: lm)
+    ask = ["table", "--n", "4", "--seeds", "0", "--steps", "1", "--batch-size", "2", "--tasks", "ioi"]
+    ask += ["--layers", "1", "2", "--out", str(tmp_path), "--fits", str(tmp_path / "fits")]
+    assert command.main(ask) == 0
+    frame = pd.read_csv(tmp_path / "scaling_table.csv")
+    own = {"attn_out+mlp_out, layers 1 to 2", "resid_post, layers 1 to 2"}
+    assert set(frame["places"]) == own | {"attn_out+mlp_out, layers 2 to 2"}  # and the upper half of them
+
+
+@pytest.mark.parametrize("numbers", [90, 1728, 25920])
+def test_an_estimated_gradient_points_as_near_as_it_says(numbers: int) -> None:
+    rng, cosines = np.random.default_rng(0), []
+    for _ in range(100):
+        gradient, delta = rng.normal(size=numbers), rng.choice([-1.0, 1.0], (4, numbers))
+        estimate = ((delta @ gradient)[:, None] * delta).mean(0)
+        cosines.append(estimate @ gradient / np.linalg.norm(estimate) / np.linalg.norm(gradient))
+    options = FitOptions(gradient="spsa", directions=4)
+    assert options.cosine(numbers) == pytest.approx(np.mean(cosines), rel=0.15)
+    assert FitOptions().cosine(numbers) == 1
+
+
+def test_a_fit_whose_estimates_are_noise_says_so(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    few = {"steps": 1, "batch_size": 1, "gradient": "spsa", "progress": False}
+    with pytest.warns(UserWarning, match=r"mostly noise for 2,880 numbers \(cosine with the gradient about 0.037\)"):
+        sl.fit(lm, task.train, sl.SteerVec(), **few)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        sl.fit(lm, task.train, sl.ActivScalar(), **few)
 
 
 def test_a_shuffled_control_keeps_the_numbers() -> None:

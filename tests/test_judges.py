@@ -58,6 +58,13 @@ def test_the_shipped_judge_knows_held_out_texts() -> None:
     assert (judged["source"] == "stance").sum() == 10
 
 
+def test_the_shipped_judge_judges_the_bundled_model_alone_unless_told() -> None:
+    assert judges.word_judge(sl.load())(["It is my duty."])["group"].tolist() == ["duty"]
+    with pytest.raises(ValueError, match=r"not that of .*: give a judge, such as ZeroShotJudge or ChatJudge"):
+        judges.word_judge(families.steerable("llama"))
+    assert isinstance(judges.word_judge(), WordJudge)
+
+
 def test_the_shipped_judge_knows_sentences_by_others() -> None:
     folder = Path(os.environ.get("STEERLAB_DATA", "")) / "ethics_personas"
     if "STEERLAB_DATA" not in os.environ or not folder.is_dir():

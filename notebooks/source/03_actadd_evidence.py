@@ -29,7 +29,7 @@
 # 5. write the one page that says what ActAdd changes on *your* model.
 #
 # **You need** notebooks 00 to 02. **Time:** about three minutes to run on a laptop with two cores. The figures show the
-# full-size runs that are kept in `notebooks/results`, where they belong to the model that is loaded, and each cell
+# full-size runs that are kept in `notebooks/results` in a folder for each model, if there are any, and each cell
 # measures a small version again beside them.
 
 # %% tags=["parameters"]
@@ -39,7 +39,6 @@ SEED = 0
 REMOTE = False  # this notebook runs locally
 
 # %%
-import json
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -49,7 +48,7 @@ import seaborn as sns
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import data, exercises, metrics, plots, sweep
+from steerlab import data, exercises, metrics, plots
 from steerlab.experiments import actadd as experiments
 from steerlab.experiments import results
 
@@ -57,8 +56,6 @@ if REMOTE:
     raise SystemExit("this notebook runs locally: set REMOTE = False")
 lm = sl.load(MODEL)
 QUICK = PROFILE == "quick"
-told = results.FOLDER / "actadd_choice.json"
-SAME_MODEL = told.is_file() and json.loads(told.read_text())["identity"] == sweep.identity(lm)
 lm
 
 # %% [markdown]
@@ -68,7 +65,7 @@ lm
 # %%
 def full(name: str, quick: pd.DataFrame, on: list[str]) -> pd.DataFrame:
     """The kept full-size table, after a look at whether the run above agrees with it; else the run above."""
-    kept = results.find(f"actadd_{name}") if SAME_MODEL and QUICK else None
+    kept = results.find(f"actadd_{name}", lm) if QUICK else None  # tables of another model are not found
     if kept is None:
         print(f"{name}: the run of this notebook")
         return quick
@@ -100,8 +97,7 @@ def box(paper: str, measured: str, why: str) -> None:
 # cores without a GPU (of a run that went on from kept completions, the rest):
 
 # %%
-ran = results.runs("actadd")
-ran["command"] = ran["command"].str.removesuffix(" --out notebooks/results")
+ran = results.runs("actadd", lm)
 print(ran.astype({"n": "Int64"}).to_string(index=False, na_rep="all"))
 print(f"all together: {ran['seconds'].sum() / 60:.0f} minutes")
 
@@ -135,7 +131,7 @@ ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 sns.despine()
 plt.show()
 
-steers = choice[choice.low > choice.zero]
+steers = choice[choice.gain_low > 0]  # compared with the unsteered model prompt by prompt
 within = steers[(steers.ratio - 1).abs() <= 0.02]
 for name, setting in picked.items():
     print(f"{name}: {setting}")
@@ -157,7 +153,8 @@ if not len(within) and len(steers):
 n, strengths = (10, (1, 4)) if QUICK else (200, (1, 2, 4))
 swept = [
     experiments.summarise(
-        experiments.layer_sweep(lm, coefficients=strengths, room=position == "pad", n=n, seed=SEED)
+        experiments.layer_sweep(lm, coefficients=strengths, room=position == "pad", n=n, seed=SEED),
+        baseline={"condition": "zero"},
     ).assign(position=position)
     for position in ("front", "pad")
 ]
@@ -175,7 +172,8 @@ parts = []
 for name, setting in picked.items():
     where = {"layers": [setting.layer], "coefficients": [setting.coefficient], "room": setting.room}
     own = experiments.layer_sweep(lm, n=50 if QUICK else 200, seed=SEED + 1, **where)
-    parts.append(experiments.summarise(own).assign(setting=name, where=str(setting)))
+    compared = experiments.summarise(own, baseline={"condition": "zero"})
+    parts.append(compared.assign(setting=name, where=str(setting)))
 best = full("best", pd.concat(parts), ["setting", "condition"])
 display(best[["setting", "where", "condition", "n", "share", "low", "high"]].round(3))
 
@@ -185,7 +183,7 @@ rivals = [name for name in ("zero", "random") if top["steered"]["low"] > top[nam
 beats = "above " + " and ".join(rivals) if rivals else "not above its controls"
 against = "above" if top["steered"]["low"] > top["prompt"]["high"] else "below"
 close = max(top["steered"]["low"], top["prompt"]["low"]) <= min(top["steered"]["high"], top["prompt"]["high"])
-if not cell.loc[("gentle", "steered"), "low"] > cell.loc[("gentle", "zero"), "high"]:
+if not cell.loc[("gentle", "steered"), "gain_low"] > 0:
     print(
         "the gentle setting does not steer on this prompt; it was chosen on six others, and section 6 tries twenty more"
     )
@@ -214,13 +212,14 @@ strong = picked["strongest"]
 where = {"layer": strong.layer, "coefficient": strong.coefficient, "room": strong.room}
 some = ["weddings", "ships", "dogs", "music", "war", "money"] if QUICK else None
 control = experiments.topic_control(lm, topics=some, n=20 if QUICK else 1000, seed=SEED, **where)
-topics = full("topics", experiments.summarise(control, by=["topic", "condition"]), ["topic", "condition"])
+shares = experiments.summarise(control, by=["topic", "condition"], baseline={"condition": "zero"})
+topics = full("topics", shares, ["topic", "condition"])
 plots.bars(topics, "topic", "share", by="condition", labels=("", "completions with a word of the topic"))
 plt.show()
 
-pairs = topics.pivot(index="topic", columns="condition", values=["share", "low", "high"])
-gain = (pairs["share"]["steered"] - pairs["share"]["zero"]).sort_values()
-worked = (pairs["low"]["steered"] > pairs["high"]["zero"]).sum()
+pairs = topics[topics.condition == "steered"].set_index("topic")
+gain = pairs["gain"].sort_values()
+worked = (pairs["gain_low"] > 0).sum()
 box(
     "relevance rises by 5 to 25 percentage points on all topics (final version, c = 2; a language model judges)",
     f"{worked} of {len(pairs)} topics rise beyond their intervals; most: {gain.index[-1]} (+{gain.iloc[-1]:.0%}), "
@@ -291,7 +290,7 @@ box(
 
 # %%
 types = experiments.shifts_by_token(token_shifts, least=5 if QUICK else 20)
-kept = results.find("actadd_tokens") if SAME_MODEL and QUICK else None
+kept = results.find("actadd_tokens", lm) if QUICK else None
 types = types if kept is None else kept
 plots.qq(types["shift"])
 plt.show()
@@ -456,7 +455,7 @@ plt.show()
 needed = [experiments.floor(zero, max(zero, low), tokens) for low in plain["low"]]
 assert (plain["ratio_high"] >= needed).all()  # nothing is cheaper than the bound allows
 
-beyond = price[price["low"] > price.groupby(["setting", "sampling"])["high"].transform("first")]
+beyond = price[price["gain_low"] > 0]
 mild = beyond[(beyond["ratio"] - 1).abs() <= 0.02]
 mildest = beyond.sort_values(["ratio", "share"], ascending=[True, False]).head(1)
 furthest = plain.nlargest(1, "share")
@@ -496,6 +495,10 @@ box(
 #
 # > **Predict first.** The vector is made to change the next token. Will it change the answers to *A baby dog is
 # > called a*?
+#
+# The same clozes are asked twice, so they are compared one by one. At a given K: how many were known and are lost, how
+# many are won (McNemar's test)? And whatever K: are the ranks of the answers worse (Wilcoxon's)? Two shares whose
+# intervals overlap may well differ, if it is always the same clozes that are lost.
 
 # %%
 clozes = data.facts("test").sample(120, random_state=SEED) if QUICK else data.facts("test")
@@ -503,21 +506,30 @@ parts = [
     experiments.knowledge(lm, setting.vector(lm), clozes, room=setting.room, progress=False).assign(setting=name)
     for name, setting in picked.items()
 ]
-known = full("knowledge", pd.concat(parts).assign(set="own facts"), ["setting", "set", "condition", "k"])
+known = full("knowledge", pd.concat(parts), ["setting", "condition", "k"])
+public = results.find("actadd_clozes", lm)
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
 for ax, name in zip(axes, picked, strict=True):
-    own = known[(known.setting == name) & (known.set == "own facts")]
+    own = known[known.setting == name]
     plots.lines(own, "k", "share", by="condition", log=True, labels=("K", "P@K"), ax=ax)
     ax.set_title(f"{name}: {picked[name]}", fontsize=10)
 plt.show()
 
+
+def told_ranks(steered: pd.DataFrame) -> str:
+    """Whether the ranks of the same clozes have changed."""
+    row = steered.iloc[0]
+    return f"ranks worse for {row.worse:.0f}, better for {row.better:.0f} of {row.n:.0f} (p = {row.p_ranks:.2g})"
+
+
 lines = []
-for (name, kind), own in known.groupby(["setting", "set"], sort=False):
+every = known.assign(set="own facts")
+every = every if public is None else pd.concat([every, public])
+for (name, kind), own in every.groupby(["setting", "set"], sort=False):
     plain, steered = (own[own.condition == one].set_index("k") for one in ("plain", "steered"))
-    overlap = ((plain.low <= steered.high) & (steered.low <= plain.high)).sum()
     lines.append(
-        f"{name}, {kind}: P@9: plain {percent(plain.loc[9])}, steered {percent(steered.loc[9])}; "
-        f"intervals overlap at {overlap} of {len(plain)} K"
+        f"{name}, {kind}: P@9: plain {percent(plain.loc[9])}, steered {percent(steered.loc[9])}, lost "
+        f"{steered.loc[9].lost:.0f}, won {steered.loc[9].won:.0f}; {told_ranks(steered)}"
     )
 box(
     "no visible change at any K (GPT-2-XL, layer 16, c = 1, 29,774 sentences)",
@@ -592,9 +604,9 @@ def told_by_pair(rows):
 
 
 def moves(rows, minus):
-    """Whether the steered share lies above the unsteered one's interval."""
+    """Whether the share rises prompt by prompt, beyond the interval of the gain."""
     rows = rows[(rows.setting == "strongest") & (rows["minus"] == minus)].set_index("condition")
-    return rows.loc["steered", "low"] > rows.loc["zero", "high"]
+    return rows.loc["steered", "gain_low"] > 0
 
 
 reasons = []
@@ -710,7 +722,8 @@ weddings = experiments.shared_part(lm, " weddings", others[:3] if QUICK else oth
 some, pleasant = data.prompts("plain")[6 : 10 if QUICK else 26], data.words("pleasant")
 love = experiments.shared_part(lm, " Love", [" Hate"], prompts=some, words=pleasant, **told)
 parts = {"weddings − another topic": weddings, "Love − Hate": love}
-quick = [experiments.summarise(own, by=["condition"]).assign(pair=pair) for pair, own in parts.items()]
+zero = {"condition": "zero"}
+quick = [experiments.summarise(own, by=["condition"], baseline=zero).assign(pair=pair) for pair, own in parts.items()]
 taken = full("pairs", pd.concat(quick), ["pair", "condition"])
 figure, axes = plt.subplots(1, 2, figsize=(11, 2.8), layout="constrained", sharey=True)
 for ax, (pair, own), kind in zip(axes, taken.groupby("pair", sort=False), ("wedding", "pleasant"), strict=True):
@@ -838,8 +851,10 @@ exercises.check_fails(lm, strong.vector(lm, my_word), my_words, room=strong.room
 #
 # ## 12 · What could be wrong?
 #
-# - **One prompt.** The paper's layer figure rests on a single prompt. The choice of section 1 was made on others, which
-#   is why its numbers differ from those of section 2.
+# - **One prompt.** The paper's layer figure rests on a single prompt, and Wilson's interval beside its shares speaks of
+#   further completions of that prompt only. The choice of section 1 was made on others, which is why its numbers differ
+#   from those of section 2. Where several prompts are pooled (sections 1, 6, 8, 9) the intervals are over prompts: a
+#   thousand completions of twenty prompts say about as much of other prompts as two or three hundred would.
 # - **Few sentences.** Our essays have some two hundred distinct sentences. Mixing them into a thousand documents makes
 #   no more of them; that is why the intervals are over sentences.
 # - **A judge that is judged.** Disfluency is taken under the same model that wrote. It shares its blind spots.
@@ -862,11 +877,9 @@ others = {name: released.loc[(name, setting.coefficient)] for name, setting in p
 
 
 def touched(name: str) -> str:
-    """Whether P@K changes at a setting."""
-    own = known[(known.setting == name) & (known.set == "own facts")]
-    plain, steered = (own[own.condition == one].set_index("k") for one in ("plain", "steered"))
-    overlap = ((plain.low <= steered.high) & (steered.low <= plain.high)).all()
-    return "unchanged within intervals" if overlap else "changed"
+    """Whether the ranks of the answers change at a setting."""
+    steered = known[(known.setting == name) & (known.condition == "steered")]
+    return ("**changed**: " if steered["p_ranks"].iloc[0] < 0.05 else "no change seen: ") + told_ranks(steered)
 
 
 display(
@@ -884,7 +897,7 @@ display(
 | perplexity of the densest wedding text | {times(dense["strongest"])} | {times(dense["gentle"])} |
 | **leaves alone?** unrelated sentences | {times(unrelated["strongest"])} | {times(unrelated["gentle"])} |
 | unrelated documents, read whole | {times(unrelated_whole["strongest"])} | {times(unrelated_whole["gentle"])} |
-| facts, P@K | {touched("strongest")} | {touched("gentle")} |
+| facts: ranks of the answers | {touched("strongest")} | {touched("gentle")} |
 
 - **Where:** layers {", ".join(f"{layer:.0f}" for layer in steered_layers) or "none"} of 0 to {lm.n_layers - 1} steer at
   some strength of the sweep; {worked} of {len(pairs)} topics can be reached at the strongest setting.

@@ -56,10 +56,11 @@ if REMOTE:
     raise SystemExit("this notebook runs locally: set REMOTE = False")
 lm = sl.load(MODEL)
 LAYER = lm.n_layers // 2  # where we look inside; sections 9 and 10 try them all
-swept = None if MODEL else results.find("sara_dose_shares")
+swept = results.find("sara_dose_shares", lm)
 BEST = LAYER if swept is None else int(swept.loc[swept["method"] == "sara", "layer"].iloc[0])  # section 10 tells how
 SITE = sl.Site("resid_pre", LAYER)
 REPEATS = 5 if PROFILE == "paper" else 1
+JUDGE = judges.word_judge(lm)  # reads the bundled model's language alone: of another model set a judge of section 7
 lm
 
 # %%
@@ -270,11 +271,11 @@ print(f"root mean square of γ, while it writes: {np.sqrt(4 * (1 - steps[0])).me
 # What it does to the text:
 
 # %%
-texts = experiments.decode_texts(lm, [PARENT, *test["prompt"][:1]], layer=LAYER, repeats=2, seed=SEED)
+texts = experiments.decode_texts(lm, [PARENT, *test["prompt"][:1]], JUDGE, layer=LAYER, repeats=2, seed=SEED)
 plots.completions_html(texts[texts["row"] == 0].drop(columns="prompt"), words=DUTY_WORDS)
 
 # %%
-committed = results.find("sara_decode_texts")
+committed = results.find("sara_decode_texts", lm)
 table = experiments.texts_table(texts) if committed is None else committed
 table = table.rename(columns={"distinct": "new words"})
 display(table[["condition", "perplexity", "new words", "low", "high", "n"]].round(2))
@@ -311,7 +312,7 @@ print(f"permuted words, {mixed!r}: cosine with the γ before {likeness:.2f}")
 # over. It says the same; does γ? And how much hangs on $k$?
 
 # %%
-varied = results.find("sara_sensitivity")
+varied = results.find("sara_sensitivity", lm)
 if varied is None:
     few = {"length": [1, 2, 4, 10], "components": None}
     varied = pd.concat(
@@ -373,7 +374,7 @@ assert torch.equal(lm.logits(PARENT, 0 * anchored), lm.logits(PARENT))
 # %%
 from steerlab.widgets import sara_panel
 
-panel = sara_panel(lm, judge=judges.word_judge(), layer=BEST)
+panel = sara_panel(lm, judge=JUDGE, layer=BEST)
 panel.figure()
 plt.show()
 
@@ -389,7 +390,7 @@ panel
 # empty below. How good is it, on texts that it was not made from?
 
 # %%
-verdict = judges.validate(judges.word_judge(), experiments.validation_texts())
+verdict = judges.validate(JUDGE, experiments.validation_texts())
 accuracy = verdict.accuracy
 print(f"accuracy {accuracy.value:.0%} [{accuracy.low:.0%}, {accuracy.high:.0%}], n = {accuracy.n}; true groups down:")
 verdict.confusion
@@ -420,10 +421,10 @@ verdict.confusion
 
 # %%
 held_out = experiments.held_out_dilemmas()
-live = experiments.dilemma_study(lm, held_out, repeats=REPEATS, seed=SEED, progress=False, **experiments.ANSWERS)
-shares = results.find("sara_shares")
-effects = results.find("sara_effects")
-if MODEL or shares is None or effects is None:  # no committed result for this model: take what has just been run
+live = experiments.dilemma_study(lm, held_out, JUDGE, repeats=REPEATS, seed=SEED, progress=False, **experiments.ANSWERS)
+shares = results.find("sara_shares", lm)
+effects = results.find("sara_effects", lm)
+if shares is None or effects is None:  # nothing is kept of this model: take what has just been run
     shares, effects = experiments.shares(live), experiments.effects(live)
 plots_to_draw = {"unsteered", "sara", "shuffled"}
 experiments.plot_shares(shares[shares["method"].isin(plots_to_draw)], paper=True)
@@ -437,18 +438,18 @@ for row in effects.itertuples():
     paper = ""
     if row.method == "sara":
         paper = f"{told['unsteered', row.direction]:.0%} → {told[row.direction, row.direction]:.0%}"
-    low, high, at = row.baseline_low, row.baseline_high, "**yes**" if row.beyond else "no"
+    low, high, above = row.baseline_low, row.baseline_high, "**yes**" if row.beyond else "no"
     rows.append(
         f"| {row.method} to {row.direction} | {paper} | {row.baseline:.0%} [{low:.0%}, {high:.0%}] → {row.share:.0%} "
-        f"| {row.gain:+.1%} [{row.low:+.1%}, {row.high:+.1%}] | {at} | {row.spill:.1%} |"
+        f"| {row.gain:+.1%} [{row.low:+.1%}, {row.high:+.1%}] | {above} | {row.spill:.1%} |"
     )
-head = (
-    "| | paper, Gemma-2B | measured here: unsteered → steered | gain, paired | above the baseline's interval | spill |"
-)
+head = "| | paper, Gemma-2B | measured here: unsteered → steered | gain, paired | its interval above 0 | spill |"
 display(Markdown("\n".join([head, "|---|---|---|---|---|---|", *rows])))
 
 # %% [markdown]
-# The share is that of the target group. *Spill* adds up the gains of all other groups: 0 means that only the target
+# The share is that of the target group. Intervals are over the five dilemmas, since answers to one are more alike than
+# answers to two, and the gain is taken answer by answer against the unsteered twins. With five dilemmas an interval is
+# wide: it asks what a sixth would do. *Spill* adds up the gains of all other groups: 0 means that only the target
 # grew. The paper's two numbers are not a fair pair: the first is over seven dilemmas, the second over one. And its
 # model is some two hundred times as large, with a chat model as judge. What our numbers say:
 
@@ -458,7 +459,7 @@ for method in ("sara", "actadd", "shuffled", "prompt"):
     cells = effects[effects["method"] == method]
     moved = list(cells.loc[cells["beyond"], "direction"])
     what = {0: "neither direction moves", 1: f"only the direction {'/'.join(moved)} moves", 2: "both directions move"}
-    lines.append(f"- **{method}**: {what[len(moved)]} its target's share beyond the unsteered 95 % interval.")
+    lines.append(f"- **{method}**: {what[len(moved)]} its target's share beyond the 95 % interval of the gain.")
 sara_gain, prompt_gain = (effects.loc[effects["method"] == method, "gain"].mean() for method in ("sara", "prompt"))
 lines.append(
     f"- Mean gain of the target's share: SARA {sara_gain:+.1%}, writing the sentence in front {prompt_gain:+.1%}."
@@ -487,8 +488,8 @@ display(fresh[["method", "direction", "gain", "low", "high", "n", "beyond", "spi
 # > **Predict first.** Do the pooled gains above come from all five alike?
 
 # %%
-dilemmas = results.find("sara_dilemmas")
-if MODEL or dilemmas is None:
+dilemmas = results.find("sara_dilemmas", lm)
+if dilemmas is None:
     dilemmas = experiments.effects(live, ["id"])
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", facecolor="white", sharey=True)
 for ax, direction in zip(axes, ("duty", "consequence"), strict=True):
@@ -511,16 +512,16 @@ display(Markdown("\n".join(lines)))
 
 # %% [markdown]
 # A mean that one dilemma makes says that *this* dilemma can be steered, not that the method steers. The intervals of
-# the table above cannot tell: they speak of further answers to the same five. With a single dilemma, as in the paper,
-# one cannot even ask. Its protocol on ours: the variant as released, the parent's dilemma, five answers at each layer.
+# this figure speak of further answers to each; those of the table above, over dilemmas, are wide where the five
+# disagree. With a single dilemma, as in the paper, one cannot even ask. Its protocol on ours: the variant as released, the parent's dilemma, five answers at each layer.
 # If it looks better than the pooled numbers above, that is one dilemma of the five.
 
 # %%
-protocol = results.find("sara_released")
-if MODEL or protocol is None:
+protocol = results.find("sara_released", lm)
+if protocol is None:
     few = {"variant": "released", "methods": ("sara",), "layers": [LAYER], "repeats": 2, "seed": SEED}
     protocol = experiments.shares(
-        experiments.dilemma_study(lm, held_out.head(1), progress=False, **few, **experiments.ANSWERS)
+        experiments.dilemma_study(lm, held_out.head(1), JUDGE, progress=False, **few, **experiments.ANSWERS)
     )
 table = protocol.assign(told=[f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in protocol.itertuples()])
 display(
@@ -542,8 +543,8 @@ display(Markdown(" ".join(lines)))
 # own.
 
 # %%
-layers, depths = results.find("sara_layers"), results.find("sara_depths")
-if MODEL or layers is None or depths is None:
+layers, depths = results.find("sara_layers", lm), results.find("sara_depths", lm)
+if layers is None or depths is None:
     layers = experiments.effects(live, ["layer"])
     depths = experiments.effects(experiments.with_depth(live, lm.n_layers), ["depth"])
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", facecolor="white", sharey=True)
@@ -583,10 +584,10 @@ display(
 # the twelve that the model was trained on.
 
 # %%
-dose, answers = results.find("sara_dose"), results.find("sara_dose_shares")
-if MODEL or dose is None or answers is None:
+dose, answers = results.find("sara_dose", lm), results.find("sara_dose_shares", lm)
+if dose is None or answers is None:
     few = experiments.dose_answers(
-        lm, held_out, layer=LAYER, coefficients=(-4, 0, 4), repeats=2 * REPEATS, seed=SEED, progress=False
+        lm, held_out, JUDGE, layer=LAYER, coefficients=(-4, 0, 4), repeats=2 * REPEATS, seed=SEED, progress=False
     )
     dose = experiments.dose_table(experiments.dose_response(lm, test, layer=LAYER, seed=SEED))
     answers = experiments.shares(few, by=("method", "layer", "coefficient"))
@@ -608,7 +609,7 @@ plt.show()
 
 # %% [markdown]
 # A line that rises from lower left to upper right steers. One that is level does nothing; one that has the same sign on
-# both sides pushes somewhere, but not where it was told to. The bands are over four dilemmas, hence wide.
+# both sides pushes somewhere, but not where it was told to. The bands are Student's over four dilemmas, hence wide.
 
 # %%
 kl_of = {(row.method, row.coefficient): row.kl for row in curve.itertuples()}
@@ -671,10 +672,10 @@ display(Markdown(f"n = {int(answers['n'].iloc[0])} answers at each coefficient.\
 # lie?
 
 # %%
-control = results.find("sara_dose_control")
-if MODEL or control is None:
+control = results.find("sara_dose_control", lm)
+if control is None:
     told = {"layer": LAYER, "methods": ("shuffled",), "coefficients": (-4, 4), "repeats": REPEATS, "progress": False}
-    draws = [experiments.dose_answers(lm, held_out, seed=seed, **told).assign(draw=seed) for seed in range(4)]
+    draws = [experiments.dose_answers(lm, held_out, JUDGE, seed=seed, **told).assign(draw=seed) for seed in range(4)]
     control = experiments.parted(experiments.shares(pd.concat(draws), by=("draw", "coefficient")), by="draw")
 apart = experiments.parted(answers).set_index("method")["parted"]
 ax = plt.subplots(figsize=(7, 1.9), layout="constrained", facecolor="white")[1]
@@ -736,8 +737,8 @@ plt.show()
 # The items here are ours, four to a foundation. The author's thirty load with `foundations.load_items(folder)`.
 
 # %%
-profile, tests = results.find("foundations_profile"), results.find("foundations_tests")
-if MODEL or profile is None or tests is None:
+profile, tests = results.find("foundations_profile", lm), results.find("foundations_tests", lm)
+if profile is None or tests is None:
     scores = foundations.before_and_after(lm, foundations.load_items(own=True), layer=BEST)
     profile = foundations.profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=BEST)
     tests = foundations.compare_all(scores)
@@ -748,7 +749,7 @@ where = int(profile["layer"].iloc[0])
 print(f"steered at layer {where}, c = 1; median probability of the whole scale: {mass:.2g}")
 
 # %%
-display(tests[["condition", "foundation", "difference", "effect", "p", "p_adjusted"]].round(3))
+display(tests[["condition", "foundation", "difference", "low", "high", "p", "p_adjusted", "effect"]].round(3))
 significant = tests[tests["p_adjusted"] < 0.05]
 spread = profile.loc[profile["condition"] == "unsteered", "score"]
 display(
@@ -767,8 +768,9 @@ display(
 )
 
 # %% [markdown]
-# Mann-Whitney's effect is $\max(U/n^2, 1 - U/n^2)$ as in the release: 0.5 is none, 1 is no overlap. Six wordings are
-# not six people. They show how much hangs on the wording, which is the least that an honest profile has to show.
+# The same six wordings are asked before and after, so the test is paired: Wilcoxon's signed ranks, whose $p$ is 1/32
+# at least with six. The release took before and after for two samples; its effect is $\max(U/n^2, 1 - U/n^2)$ of
+# Mann and Whitney: 0.5 is none, 1 is no overlap. Six wordings are not six people. They show how much hangs on the wording, which is the least that an honest profile has to show.
 
 # %% [markdown]
 # ## 12 · Exercises
@@ -838,16 +840,16 @@ exercises.check_other_signs(other_signs)
 # - **Any gain might do it.** That is what *shuffled* is for: if it moves a share as much as SARA, the *pattern* of γ
 #   did not matter.
 # - **The judge counts words.** Its accuracy on clean sentences is not its accuracy on rambling answers.
-# - **Few dilemmas.** The intervals speak of further answers to these five, not of a sixth. Section 8 shows how much
-#   hangs on one.
+# - **Few dilemmas.** Intervals over five dilemmas are wide, and five chosen by us are no sample of all. Section 8 shows
+#   how much hangs on one.
 # - **Many cells.** With this many layers, directions and methods some intervals miss zero by luck. The pooled rows, and
 #   the layer that was chosen on other dilemmas, are what to look at.
 # - **This model is small and was raised for the purpose**, on dilemmas with a heading that sets the answer
 #   (`steerlab/bundled/README.md`). Nothing here says what SARA does to Gemma-2B. Set `MODEL = "google/gemma-2b-it"`,
 #   with a judge that knows its language, and every cell runs unchanged.
 #
-# **At full size.** `python -m steerlab.experiments.sara all --out notebooks/results` and
-# `python -m steerlab.experiments.foundations --out notebooks/results` write the tables that sections 4 and 8 to 11
+# **At full size.** `python -m steerlab.experiments.sara all` and
+# `python -m steerlab.experiments.foundations` write the tables that sections 4 and 8 to 11
 # show, each with a line on how it was made; stopped, the first goes on where it was.
 #
 # **Next:** 05 learns gains by gradient instead of reading them off three prompts. **Open questions:** Is there a

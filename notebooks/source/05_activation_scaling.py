@@ -58,8 +58,8 @@ SEEDS = (0, 1, 2) if PROFILE == "paper" else (SEED,)
 
 
 def full_run(name: str, live: pd.DataFrame) -> pd.DataFrame:
-    """The committed frame of a full run on the bundled model; where there is none, the live one."""
-    found = results.find(f"scaling_{name}") if MODEL is None and PROFILE == "quick" else None
+    """The kept frame of a full run on this model; where there is none, the live one."""
+    found = results.find(f"scaling_{name}", lm) if PROFILE == "quick" else None
     print("from the full run, notebooks/results" if found is not None else "from the run above")
     return live if found is None else found
 
@@ -550,7 +550,7 @@ towards 0.
 # the giver first, which numbers tied to positions can't tell apart.
 
 # %%
-if (whole := results.find("scaling_table")) is None or MODEL is not None:
+if (whole := results.find("scaling_table", lm)) is None:
     whole = scaling.table(lm, [task], [sl.ActivScalar()], OBJECTIVE, seeds=(SEED,), **OPTIONS)
 learned = whole[whole["condition"] == "learned"].groupby(["task", "places", "method"])
 control = whole[whole["condition"] == "shuffled"].groupby(["task", "places", "method"])["flip_rate"].mean()
@@ -659,7 +659,7 @@ exercises.check_fewer(lm, my_kept, fit.intervention, task.test)
 # The reconstruction had to decide. Each alternative alone, against what was decided, on held-out prompts:
 
 # %%
-shown = results.find("scaling_choices") if MODEL is None and PROFILE == "quick" else None
+shown = results.find("scaling_choices", lm) if PROFILE == "quick" else None
 if shown is None:
     shown = scaling.choices(lm, task, OBJECTIVE, **OPTIONS)
 shown.pivot_table("value", "choice", "metric", sort=False)[
@@ -676,7 +676,7 @@ shown.pivot_table("value", "choice", "metric", sort=False)[
 # noisy step moves *all* numbers, and $\sum|\alpha|$ adds that up.
 
 # %%
-shown = results.find("scaling_gradients") if MODEL is None and PROFILE == "quick" else None
+shown = results.find("scaling_gradients", lm) if PROFILE == "quick" else None
 if shown is None:
     shown = scaling.gradients(lm, task, method, scaling.SOFT, **OPTIONS | {"steps": 90, "lr": 0.03})
 smooth = shown.assign(loss=shown.groupby("gradient")["loss"].transform(lambda side: side.rolling(5, 1).mean()))

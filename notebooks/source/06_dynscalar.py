@@ -44,7 +44,7 @@ from IPython.display import Markdown, display
 import steerlab as sl
 from steerlab import exercises, plots
 from steerlab.experiments import results, scaling
-from steerlab.metrics import share
+from steerlab.metrics import means, share
 from steerlab.tasks.ioi import TEMPLATES
 
 if REMOTE:
@@ -149,17 +149,17 @@ fit
 
 # %% tags=["tour"]
 mine = scaling.by_length(lm, task, fit.intervention)
-full = results.find("scaling_lengths") if MODEL is None and PROFILE == "quick" else None
+full = results.find("scaling_lengths", lm) if PROFILE == "quick" else None
 every = mine.assign(seed=SEED, task=task.name) if full is None else full
 runs = every[every["split"] == "test"]
-print("from the run above" if full is None else "from the full run, notebooks/results")
+print("from the run above" if full is None else "from the full run, notebooks/results/bundled")
 
-rows = []
-for (name, length, seen), part in runs.groupby(["task", "length", "seen"]):
-    flips, bare = share(part["flips"]), share(part["bare"] > 0)
-    told = {"task": name, "tokens": length, "in training": "yes" if seen else "no"}
-    rows.append(told | {"flips": flips.value, "low": flips.low, "high": flips.high, "bare correct": bare.value})
-by_length = pd.DataFrame(rows)
+cells = ["task", "length", "seen"]  # fits of several seeds share their prompts, so the intervals are over prompts
+flipped = means(runs, "flips", cells, over="row")
+right = means(runs.assign(right=runs["bare"] > 0), "right", cells, over="row")["value"]
+by_length = flipped.assign(**{"in training": flipped["seen"].map({True: "yes", False: "no"}), "bare correct": right})
+by_length = by_length.rename(columns={"length": "tokens", "value": "flips"}).sort_values(["task", "tokens"])
+by_length = by_length[["task", "tokens", "in training", "flips", "low", "high", "units", "bare correct"]]
 display(by_length.round(2))
 
 figure, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained", facecolor="white")
@@ -180,12 +180,14 @@ sides = {
     "seen": runs[runs["seen"]],
     "unseen": runs[~runs["seen"]],
 }
-flips = {side: {name: share(part["flips"]) for name, part in own.groupby("task")} for side, own in sides.items()}
+flips = {side: means(own, "flips", ["task"], over=["split", "row"]).set_index("task") for side, own in sides.items()}
 lines = [
     f"| {name} | not known to us | "
-    + " | ".join(f"{one.value:.0%} [{one.low:.0%}, {one.high:.0%}]" for one in (own[name] for own in flips.values()))
+    + " | ".join(
+        f"{one['value']:.0%} [{one['low']:.0%}, {one['high']:.0%}]" for one in (own.loc[name] for own in flips.values())
+    )
     + " |"
-    for name in flips["unseen"]
+    for name in flips["unseen"].index
 ]
 display(
     Markdown(
@@ -199,8 +201,8 @@ display(
         "prompts', and only at the third the lengths'."
     )
 )
-for name, estimate in flips["unseen"].items():
-    print(f"{name}: at least 80 % flip at lengths never seen: {'yes' if estimate.value >= 0.8 else 'NO'}.")
+for name, value in flips["unseen"]["value"].items():
+    print(f"{name}: at least 80 % flip at lengths never seen: {'yes' if value >= 0.8 else 'NO'}.")
 
 # %% [markdown]
 # ## 5 · The map follows the words

@@ -1,8 +1,10 @@
 """Small data that ships with the package, and loaders by name for public sets that do not."""
 
+import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Container, Iterator
 from functools import cache
 from importlib import import_module
@@ -136,6 +138,8 @@ _SETS: dict[str, tuple[str, str, str | None, str, str]] = {
     "yelp": ("yelp/*.jsonl", "Yelp/yelp_review_full", None, "test", "text"),
 }
 
+_CLOZES = {"lama": "lama/ConceptNet/test.jsonl", "conceptnet": "conceptnet/test.txt"}
+
 _CONCEPTNET = {  # relation: how we say it, up to the object
     "IsA": "A {} is a kind of",
     "UsedFor": "A {} is used to",
@@ -167,22 +171,35 @@ def texts(name: str, n: int | None = None) -> list[str]:
 def clozes(name: str) -> pd.DataFrame:
     """Clozes of a public set: `prompt`, `answer`, from the folder that STEERLAB_DATA names.
 
-    "lama" is LAMA's ConceptNet (lama/ConceptNet/test.jsonl); "conceptnet" are triples (conceptnet/test.txt) in
-    phrasings of our own.
+    "lama" is LAMA's ConceptNet (lama/ConceptNet/test.jsonl), less the sentences that begin with the gap, which a
+    warning counts: nothing stands before it. "conceptnet" are triples (conceptnet/test.txt) in phrasings of our own.
 
     Raises:
         FileNotFoundError: the set is not there; says how to get it.
         ValueError: there is no such set.
     """
-    where = {"lama": "lama/ConceptNet/test.jsonl", "conceptnet": "conceptnet/test.txt"}
-    if name not in where:
-        raise ValueError(f"set {name!r} is unknown: choose one of {', '.join(sorted(where))}")
-    folder = _folder()
-    if folder is None or not (folder / where[name]).exists():
-        raise FileNotFoundError(f"no {name}: put its file at {where[name]} below a folder, and set STEERLAB_DATA to it")
-    lines = (folder / where[name]).read_text(encoding="utf-8").splitlines()
-    pairs = _lama(lines) if name == "lama" else _conceptnet(lines)
-    return pd.DataFrame(pairs, columns=["prompt", "answer"]).drop_duplicates(ignore_index=True)
+    if name not in _CLOZES:
+        raise ValueError(f"set {name!r} is unknown: choose one of {', '.join(sorted(_CLOZES))}")
+    if not (paths := _own_files(name)):
+        hint = f"put its file at {_CLOZES[name]} below a folder, and set STEERLAB_DATA to it"
+        raise FileNotFoundError(f"no {name}: {hint}")
+    lines = paths[0].read_text(encoding="utf-8").splitlines()
+    pairs = pd.DataFrame(_lama(lines) if name == "lama" else _conceptnet(lines), columns=["prompt", "answer"])
+    if count := int((pairs["prompt"] == "").sum()):
+        warnings.warn(f"{name}: {count} of {len(pairs)} sentences begin with the gap and are left out", stacklevel=2)
+    return pairs[pairs["prompt"] != ""].drop_duplicates(ignore_index=True)
+
+
+def checksum(source: str | Path) -> str:
+    """SHA-256, in 16 hex digits, of a file, or of a public set's files in the folder that STEERLAB_DATA names.
+
+    A set that came through `datasets` instead has "from the Hub".
+    """
+    paths = [source] if isinstance(source, Path) else _own_files(source)
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16] if paths else "from the Hub"
 
 
 def _lama(lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -207,10 +224,15 @@ def _folder() -> Path | None:
 
 def _rows(name: str) -> Iterator[Any]:
     """The rows of a public set, each with its fields by name."""
-    pattern, hub, config, split, _ = _SETS[name]
-    folder = _folder()
-    found = sorted(folder.glob(pattern)) if folder else []
+    _, hub, config, split, _ = _SETS[name]
+    found = _own_files(name)
     return _from_files(found) if found else _from_hub(name, hub, config, split)
+
+
+def _own_files(name: str) -> list[Path]:
+    """The files of a public set in the folder that STEERLAB_DATA names."""
+    folder = _folder()
+    return sorted(folder.glob(_CLOZES.get(name) or _SETS[name][0])) if folder else []
 
 
 def _from_files(paths: list[Path]) -> Iterator[Any]:

@@ -1,10 +1,10 @@
 """The moral foundations questionnaire, as Tlaie (arXiv 2405.17345) puts it to models, and a model's profile on it.
 
-`python -m steerlab.experiments.foundations --out notebooks/results` writes the profile before and after steering.
+`python -m steerlab.experiments.foundations` keeps the profile before and after steering.
 """
 
+import argparse
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,17 +13,20 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from ..intervention import Steer
-from ..loading import load
+from .. import data
+from ..intervention import Intervention, Steer
 from ..methods.sara import sara
+from ..metrics import gain, means, signed_rank
 from ..model import SteerableModel
 from ..plots import MARKERS, PALETTE
 from . import results
+from .results import Ask, Frames
 from .sara.dilemmas import CONSEQUENCES, DUTY, author_file, own_data
-from .sara.study import bootstrap_means
 
 FOUNDATIONS = ("harm", "fairness", "ingroup", "authority", "purity")
 
@@ -72,6 +75,9 @@ def answer(
     Returns:
         One row per wording and item: `frame`, `foundation`, `part`, `text`, `score` (0 to 5), `mass` (the probability
         that the model gives to the scale as a whole; where it is tiny, the score says little).
+
+    Raises:
+        ValueError: the answers of the scale differ in more than their last token, or what `lm.logits` refuses.
     """
     wordings = frames or own_data("foundations.json")["frames"]
     asked = pd.DataFrame(
@@ -84,35 +90,57 @@ def answer(
     prompts = list(asked["prompt"])
     made = None if steer is None else steer(prompts)
     each = list(made) if isinstance(made, Sequence) else [made] * len(prompts)
-    count = len(scale)
-    scores = lm.logprobs(
-        list(scale) * len(prompts),
-        [one for one in each for _ in scale],
-        given=[prompt for prompt in prompts for _ in scale],
-        batch_size=batch_size,
-    )
-    logs = scores.groupby("row")["logprob"].sum().to_numpy().reshape(-1, count)
-    mass = np.exp(logs).sum(1)
-    asked["score"] = (np.exp(logs) @ np.arange(count)) / mass
+    chances = _chances(lm, prompts, each, scale, batch_size)
+    mass = chances.sum(1)
+    asked["score"] = (chances @ np.arange(len(scale))) / mass
     return asked.drop(columns="prompt").assign(mass=mass)
 
 
+def _chances(
+    lm: SteerableModel,
+    prompts: Sequence[str],
+    steer: Sequence[Intervention | None],
+    scale: Sequence[str],
+    batch_size: int,
+) -> Float[np.ndarray, "prompt answer"]:
+    """Probability of each answer after each prompt, which is read once; what all answers begin with, a second time."""
+    answers = [lm.encode(answer) for answer in scale]
+    begins, ends = answers[0][:-1], [answer[-1] for answer in answers]
+    if any(answer[:-1] != begins for answer in answers):
+        raise ValueError(f"scale={list(scale)} has answers that differ in more than their last token: give other words")
+    whole = [torch.tensor([*lm.ids(prompt), *begins]) for prompt in prompts]
+    chances = []
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        chances.append(lm.logits(whole[part], steer[part]).softmax(-1)[:, ends].cpu().numpy())
+    found = np.concatenate(chances).astype(float)
+    if begins:
+        first = [torch.tensor(begins)] * len(prompts)
+        scores = lm.logprobs(first, steer, given=prompts, batch_size=batch_size)
+        found *= np.exp(scores.groupby("row")["logprob"].sum().to_numpy())[:, None]
+    return found
+
+
 def profile(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Each foundation's score: the mean of its items for each wording, then over wordings, with a bootstrap interval.
+    """Each foundation's score: the mean of its items for each wording, then over wordings, with Student's interval.
 
     Returns:
         One row per foundation (and cell of `by`): `foundation`, `score`, `low`, `high`, `n` (wordings).
     """
     people = scores.groupby([*by, "foundation", "frame"], sort=False)["score"].mean().reset_index()
-    return bootstrap_means(people, "score", [*by, "foundation"])
+    found = means(people, "score", [*by, "foundation"], "frame").rename(columns={"value": "score"})
+    return found.drop(columns=["units", "interval"])
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Mann-Whitney U of each foundation before and after steering, with Benjamini-Hochberg over the foundations.
+    """Each foundation before and after steering, the same wordings paired, with Benjamini-Hochberg over foundations.
+
+    The release takes the answers before and after for two samples (Mann-Whitney U); its effect size stands beside.
 
     Returns:
-        One row per foundation: `foundation`, `difference` (of the mean scores), `u`, `p`, `p_adjusted`, `effect`
-        (max(U / n², 1 − U / n²), as released: 0.5 is no effect, 1 is no overlap).
+        One row per foundation: `foundation`, `difference` (of the mean scores, with Student's 95 % interval over
+        wordings `low`, `high`), `n` (wordings), `p` (Wilcoxon's signed-rank test; of six wordings 1/32 at least),
+        `p_adjusted`, and `effect` (max(U / n², 1 − U / n²), as released: 0.5 is no effect, 1 is no overlap).
     """
     rows = []
     for foundation in pd.unique(before["foundation"]):
@@ -120,10 +148,9 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
             frame[frame["foundation"] == foundation].groupby("frame")["score"].mean().to_numpy()
             for frame in (before, after)
         )
-        u, p = mannwhitneyu(a, b)
-        part = float(u) / (len(a) * len(b))
-        row = {"foundation": foundation, "difference": float(b.mean() - a.mean()), "u": float(u), "p": float(p)}
-        rows.append({**row, "effect": max(part, 1 - part)})
+        change, part = gain(b, a), float(mannwhitneyu(a, b).statistic) / (len(a) * len(b))
+        row = {"foundation": foundation, "difference": change.value, "low": change.low, "high": change.high}
+        rows.append({**row, "n": change.n, "p": signed_rank(b, a), "effect": max(part, 1 - part)})
     frame = pd.DataFrame(rows)
     return frame.assign(p_adjusted=false_discovery_control(frame["p"]))
 
@@ -175,25 +202,27 @@ def compare_all(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([compare(before, after).assign(condition=name) for name, after in groups.items()])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: writes OUT/foundations_profile.csv and OUT/foundations_tests.csv."""
-    parser = results.command_line("foundations", "The moral foundations questionnaire, before and after steering.")
-    parser.add_argument("--items", type=Path, default=None, help="folder of the author's items; our own by default")
-    parser.add_argument("--layer", type=int, default=None, help="where to steer; the middle one by default")
+def _run(lm: SteerableModel, ask: Ask) -> Frames:
+    """The profile before and after steering, and the tests; the middle layer where none is asked for."""
+    ask.layer = lm.n_layers // 2 if ask.layer is None else ask.layer
+    if ask.items is not None:
+        ask.data["MFQ_Prompt.txt"] = data.checksum(author_file(ask.items, "MFQ_Prompt.txt"))
+    items = load_items(ask.items, own=ask.items is None)
+    scores = before_and_after(lm, items, layer=ask.layer, coefficient=ask.coefficient)
+    found = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=ask.layer)
+    return {"profile": found, "tests": compare_all(scores)}
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--items", type=Path, help="folder of the author's items; our own by default")
+    parser.add_argument("--layer", type=int, help="where to steer; the middle one by default")
     parser.add_argument("--coefficient", type=float, default=1.0)
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    ask = parser.parse_args(given)
-    lm, items = load(ask.model), load_items(ask.items, own=ask.items is None)
-    settings = {"layer": lm.n_layers // 2 if ask.layer is None else ask.layer, "coefficient": ask.coefficient}
 
-    def run() -> dict[str, pd.DataFrame]:
-        scores = before_and_after(lm, items, **settings)
-        found = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=settings["layer"])
-        return {"profile": found, "tests": compare_all(scores)}
 
-    results.record("foundations", "foundations", run, ask.out, lm, given, **settings)
-    return 0
-
+EXPERIMENTS = {"foundations": results.Experiment(_run)}
+ABOUT = "The moral foundations questionnaire, before and after steering."
+PAPER = results.Paper("foundations", ABOUT, EXPERIMENTS, _options, ("layer", "coefficient"))
+main = PAPER.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

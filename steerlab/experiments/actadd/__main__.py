@@ -5,7 +5,6 @@ unrelated text within 2 %. Completions are kept in OUT/actadd.sqlite as they com
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,10 @@ from typing import Any
 import pandas as pd
 
 from ... import data
-from ...loading import load
 from ...metrics import Scorer, means, word_scorer
 from ...model import SteerableModel
-from ...sweep import identity
 from .. import results
+from ..results import Ask, Experiment, Frames
 from .choice import UNRELATED, Choice, choose, pick
 from .knowledge import knowledge
 from .overhead import SHAPES, overhead_by_size, summarise_overhead
@@ -30,21 +28,22 @@ from .sentiment import summarise_tone, tone
 from .topics import layer_sweep, summarise, topic_control
 from .vectors import dimension_sweep, just_tokens, kl_shares, place_sweep, random_vectors, relative_sizes, shared_part
 
-Ask = argparse.Namespace
-Frames = Mapping[str, pd.DataFrame]
+ZERO = {"condition": "zero"}
+"""The unsteered model, which the others are compared with."""
+
 COST = 0.02
 """How far from 1 the gentle setting may move the perplexity of unrelated text."""
 
 
 def _choice(lm: SteerableModel, ask: Ask) -> Frames:
-    return {"choice": choose(lm, n=ask.n // 6, seed=ask.seed + 1000, file=ask.file, coefficients=ask.coefficients)}
+    told: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.coefficients, "file": ask.file}
+    return {"choice": choose(lm, n=max(1, ask.n // 6), seed=ask.seed + 1000, **told)}
 
 
 def _picks(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
     """The two settings, from OUT/actadd_choice.csv where it is this model's."""
-    told = ask.out / "actadd_choice.json"
-    if not told.is_file() or json.loads(told.read_text(encoding="utf-8"))["identity"] != identity(lm):
-        _run("choice", lm, ask)
+    if results.find("actadd_choice", lm, ask.out) is None:
+        PAPER.run("choice", lm, ask.asked)
     frame = pd.read_csv(ask.out / "actadd_choice.csv")
     return {"strongest": pick(frame), "gentle": pick(frame, COST)}
 
@@ -66,26 +65,28 @@ def _at_both_places(run: Callable[[bool], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _layer_sweep(lm: SteerableModel, ask: Ask) -> Frames:
-    told: dict[str, Any] = {"coefficients": ask.swept, **_sampling(ask)}
-    return {"layer_sweep": _at_both_places(lambda room: summarise(layer_sweep(lm, room=room, **told)))}
+    told: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.swept, **_sampling(ask)}
+    return {"layer_sweep": _at_both_places(lambda room: summarise(layer_sweep(lm, room=room, **told), baseline=ZERO))}
 
 
 def _best(lm: SteerableModel, ask: Ask) -> Frames:
     def run(choice: Choice) -> pd.DataFrame:
         told: dict[str, Any] = {"layers": [choice.layer], "coefficients": [choice.coefficient], "room": choice.room}
-        return summarise(layer_sweep(lm, **told, **_sampling(ask) | {"seed": ask.seed + 1}))
+        return summarise(layer_sweep(lm, **told, **_sampling(ask) | {"seed": ask.seed + 1}), baseline=ZERO)
 
     return {"best": _at_both(lm, ask, run)}
 
 
 def _topics(lm: SteerableModel, ask: Ask) -> Frames:
     frame = topic_control(lm, **asdict(_picks(lm, ask)["strongest"]), **_sampling(ask))
-    return {"topics": summarise(frame, by=["topic", "condition"])}
+    return {"topics": summarise(frame, by=["topic", "condition"], baseline=ZERO)}
 
 
 def _perplexity(lm: SteerableModel, ask: Ask) -> Frames:
     own = ask.texts is None
     documents = data.documents(n=ask.n, seed=ask.seed, leave_out=UNRELATED) if own else data.texts(ask.texts, ask.n)
+    if not own:
+        ask.data[ask.texts] = data.checksum(ask.texts)
 
     def run(choice: Choice) -> pd.DataFrame:
         parts = []
@@ -101,18 +102,25 @@ def _perplexity(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _knowledge(lm: SteerableModel, ask: Ask) -> Frames:
-    sets = {"own facts": data.facts("test")}
+    return {"knowledge": _at_both(lm, ask, lambda choice: knowledge(lm, choice.vector(lm), room=choice.room))}
+
+
+def _clozes(lm: SteerableModel, ask: Ask) -> Frames:
+    """The same of the public sets that STEERLAB_DATA has: LAMA's ConceptNet, and ConceptNet's triples."""
+    sets = {}
     for name in ("lama", "conceptnet"):
         try:
-            sets[name] = data.clozes(name)
+            sets[name], ask.data[name] = data.clozes(name), data.checksum(name)
         except FileNotFoundError as missing:
             print(missing, file=sys.stderr)
+    if not sets:
+        raise FileNotFoundError("no clozes: set STEERLAB_DATA to a folder that has LAMA or ConceptNet")
 
     def run(choice: Choice) -> pd.DataFrame:
         steer = choice.vector(lm)
         return pd.concat([knowledge(lm, steer, own, room=choice.room).assign(set=name) for name, own in sets.items()])
 
-    return {"knowledge": _at_both(lm, ask, run)}
+    return {"clozes": _at_both(lm, ask, run)}
 
 
 def _price(lm: SteerableModel, ask: Ask) -> Frames:
@@ -133,7 +141,7 @@ def _essays(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _text_sweep(lm: SteerableModel, plus: str, texts: Mapping[str, Sequence[str]] | None, ask: Ask) -> pd.DataFrame:
-    told: dict[str, Any] = {"coefficients": [-1.0, *ask.swept], "texts": texts}
+    told: dict[str, Any] = {"layers": ask.layers, "coefficients": [-1.0, *ask.swept], "texts": texts}
     return _at_both_places(lambda room: essay_sweep(lm, plus, room=room, **told))
 
 
@@ -177,12 +185,13 @@ def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
     stress = stress.groupby(["condition", "prompt"], sort=False)["relative"].mean().reset_index()
     parts = dimension_sweep(lm, steer, room=best.room, prompts=data.prompts("plain")[6:9], **told)
     places = place_sweep(lm, layer=best.layer, coefficient=best.coefficient, **told)
+    moved = just_tokens(lm, **asdict(best), sources=ask.layers, **told)
     return {
         "random_vectors": means(stress, "relative", ["condition"]),
         "dimensions": summarise(parts, by=["dimensions"]),
         "places": summarise(places, by=["condition"]),
-        "just_tokens": summarise(just_tokens(lm, **asdict(best), **told), by=["source", "condition"]),
-        "relative_sizes": relative_sizes(lm),
+        "just_tokens": summarise(moved, by=["source", "condition"]),
+        "relative_sizes": relative_sizes(lm, layers=ask.layers),
         "kl_shares": kl_shares(lm, steer, "I went to see the", room=best.room),
     }
 
@@ -194,7 +203,7 @@ def _pairs(lm: SteerableModel, ask: Ask) -> Frames:
     weddings = shared_part(lm, " weddings", others, **told)
     told |= {"prompts": data.prompts("plain")[6:26], "words": data.words("pleasant")}
     parts = {"weddings − another topic": weddings, "Love − Hate": shared_part(lm, " Love", [" Hate"], **told)}
-    frames = [summarise(own, by=["condition"]).assign(pair=pair) for pair, own in parts.items()]
+    frames = [summarise(own, by=["condition"], baseline=ZERO).assign(pair=pair) for pair, own in parts.items()]
     return {"pairs": pd.concat(frames)}
 
 
@@ -203,39 +212,38 @@ def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
     return {"overhead": summarise_overhead(overhead_by_size(ask.shapes, **told))}
 
 
-RUNS: Mapping[str, tuple[Callable[[SteerableModel, Ask], Frames], int | None]] = MappingProxyType(
-    {  # completions of each setting, texts, or repeats: the paper's n where it gives one; None reads all there is
-        "choice": (_choice, 48),
-        "layer-sweep": (_layer_sweep, 200),
-        "best": (_best, 200),
-        "perplexity": (_perplexity, 1000),
-        "price": (_price, 500),
-        "knowledge": (_knowledge, None),
-        "essays": (_essays, None),
-        "essay-sweep": (lambda lm, ask: {"essay_sweep": _text_sweep(lm, " weddings", None, ask)}, None),
-        "reviews": (lambda lm, ask: {"reviews": _text_sweep(lm, " worst", data.reviews(), ask)}, None),
-        "vectors": (_vectors, 100),
-        "pairs": (_pairs, 20),
-        "tone": (_tone, 1000),
-        "toxicity": (_toxicity, 2000),
-        "topics": (_topics, 1000),
-        "overhead": (_overhead, 100),
+def _sweep_of_essays(lm: SteerableModel, ask: Ask) -> Frames:
+    return {"essay_sweep": _text_sweep(lm, " weddings", None, ask)}
+
+
+def _reviews(lm: SteerableModel, ask: Ask) -> Frames:
+    return {"reviews": _text_sweep(lm, " worst", data.reviews(), ask)}
+
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {  # n: completions of each setting, texts, or repeats: the paper's where it gives one; None reads all there is
+        "choice": Experiment(_choice, sampled=True, defaults={"n": 48}),
+        "layer-sweep": Experiment(_layer_sweep, sampled=True, defaults={"n": 200}),
+        "best": Experiment(_best, sampled=True, defaults={"n": 200}),
+        "perplexity": Experiment(_perplexity, defaults={"n": 1000}),
+        "price": Experiment(_price, sampled=True, defaults={"n": 500}),
+        "knowledge": Experiment(_knowledge),
+        "clozes": Experiment(_clozes),
+        "essays": Experiment(_essays),
+        "essay-sweep": Experiment(_sweep_of_essays),
+        "reviews": Experiment(_reviews),
+        "vectors": Experiment(_vectors, sampled=True, defaults={"n": 100}),
+        "pairs": Experiment(_pairs, sampled=True, defaults={"n": 20}),
+        "tone": Experiment(_tone, sampled=True, defaults={"n": 1000}),
+        "toxicity": Experiment(_toxicity, sampled=True, defaults={"n": 2000}),
+        "topics": Experiment(_topics, sampled=True, defaults={"n": 1000}),
+        "overhead": Experiment(_overhead, defaults={"n": 100}),
     }
 )
-"""The experiments by the names that the command line knows, with their n."""
 
 
-def _run(name: str, lm: SteerableModel, ask: Ask) -> None:
-    """Run one experiment and keep its frames."""
-    own = Ask(**{**vars(ask), "n": ask.size or RUNS[name][1]})
-    command = [name if one == ask.experiment else one for one in ask.command]
-    results.record("actadd", name, lambda: RUNS[name][0](lm, own), ask.out, lm, command, n=own.n, seed=ask.seed)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: runs experiments, and writes each frame to OUT/actadd_NAME.csv."""
-    parser = results.command_line("actadd", "ActAdd's experiments.", RUNS)
-    parser.add_argument("--n", type=int, dest="size", help="instead of the paper's, for every experiment")
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--n", type=int, help="instead of the paper's, for every experiment")
     parser.add_argument("--seed", type=int, default=0)
     numbers: dict[str, Any] = {"type": float, "nargs": "+"}
     parser.add_argument("--coefficients", **numbers, default=[0.5, 0.7, 1, 2, 4, 8], help="strengths of the choice")
@@ -244,15 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="models of the overhead")
     parser.add_argument("--rows", type=int, default=4, help="of 64 tokens, in the overhead's batch; the paper has 32")
     parser.add_argument("--seconds", type=float, default=90, help="for each model of the overhead")
-    ask = parser.parse_args(arguments)
-    ask.command = list(sys.argv[1:] if arguments is None else arguments)
-    lm = load(ask.model)
-    ask.out.mkdir(parents=True, exist_ok=True)
-    ask.file = ask.out / "actadd.sqlite"
-    for name in RUNS if ask.experiment == "all" else [ask.experiment]:
-        _run(name, lm, ask)
-    return 0
 
+
+PAPER = results.Paper("actadd", "ActAdd's experiments.", EXPERIMENTS, _options, ("n", "seed"))
+main = PAPER.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

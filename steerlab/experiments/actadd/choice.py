@@ -66,20 +66,22 @@ def choose(
     All layers and six of `data.prompts("plain")` by default; `positions` are some of "front" and "pad".
 
     Returns:
-        One row per setting: `layer`, `coefficient`, `position`, `share` of completions with a topic word, `low`,
-        `high`, `n`; `ratio`, `ratio_low`, `ratio_high` (perplexity ratio of essays on other topics); `zero` (upper
-        limit of the unsteered share).
+        One row per setting: `layer`, `coefficient`, `position`, and of the share of completions with a topic word what
+        `summarise` finds, with the unsteered model for a baseline; `ratio`, `ratio_low`, `ratio_high` (perplexity ratio
+        of essays on other topics); `zero` (the unsteered share).
     """
     chosen = list(range(lm.n_layers) if layers is None else layers)
     texts = data.prompts("plain")[:6] if prompts is None else prompts
     points = grid(position=positions, layer=chosen, coefficient=[float(c) for c in coefficients])
-    settings = [Setting({"position": "zero", "layer": -1, "coefficient": 0.0}, text) for text in texts]
+    nothing = {"position": "zero", "layer": -1, "coefficient": 0.0}
+    settings = [Setting({**nothing, "bare_prompt": text}, text) for text in texts]
     for point in tqdm(points, desc="vectors", disable=not progress, leave=False):
         steer = actadd(lm, plus, minus, layer=point["layer"], coefficient=point["coefficient"])
-        settings += [Setting(point, lay(lm, text, steer, point["position"] == "pad"), steer) for text in texts]
+        room = point["position"] == "pad"
+        settings += [Setting({**point, "bare_prompt": text}, lay(lm, text, steer, room), steer) for text in texts]
     frame = counted(lm, settings, n=n, seed=seed, progress=progress, **options)
-    shares = summarise(frame, by=SETTING).drop(columns="mean_count")
-    zero = shares.loc[shares["position"] == "zero", "high"].item()
+    shares = summarise(frame, by=SETTING, baseline={"position": "zero"}).drop(columns="mean_count")
+    zero = shares.loc[shares["position"] == "zero", "share"].item()
     unrelated = {"unrelated": [essay for topic in UNRELATED for essay in data.essays()[topic]]}
     told: dict[str, Any] = {"layers": chosen, "coefficients": [float(c) for c in coefficients], "texts": unrelated}
     costs = [
@@ -93,16 +95,16 @@ def choose(
 def pick(frame: pd.DataFrame, cost: float | None = None) -> Choice:
     """The setting of `choose` that steers most, or most among those that leave unrelated text alone.
 
-    A setting steers where the lower limit of its share lies above the unsteered share's upper limit. Of settings that
-    steer equally often it is the one whose perplexity ratio is nearest to 1; where none that steers is within the cost,
-    it is the one among them that comes nearest.
+    A setting steers where its gain over the unsteered model, prompt by prompt, has an interval above 0. Of settings
+    that steer equally often it is the one whose perplexity ratio is nearest to 1; where none that steers is within the
+    cost, it is the one among them that comes nearest.
 
     Args:
         frame: of `choose`.
         cost: how far the perplexity ratio of unrelated text may be from 1, such as 0.02; None for anything.
     """
     rows = frame.assign(far=(frame["ratio"] - 1).abs())
-    steers = rows[rows["low"] > rows["zero"]]
+    steers = rows[rows["gain_low"] > 0]
     rows = steers if len(steers) else rows
     if cost is not None:
         within = rows[rows["far"] <= cost]

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 from tqdm.auto import tqdm
 
 from ... import data
 from ...intervention import Intervention
-from ...metrics import KS, answer_rank, p_at_k
+from ...metrics import KS, answer_rank, mcnemar, p_at_k, signed_rank
 from ...model import SteerableModel
 from .topics import front_positions, lay
 
@@ -24,14 +26,17 @@ def knowledge(
     ks: Sequence[int] = KS,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """P@K of clozes with and without steering (the paper's ConceptNet figure).
+    """P@K of clozes with and without steering (the paper's ConceptNet figure), and whether the same clozes changed.
 
     The clozes have `prompt` and `answer`; by default they are facts in phrasings that the bundled model has not read
-    (`data.clozes` has LAMA). Answers of several tokens, and prompts shorter than the vector, are left out. The
-    unsteered model reads the bare prompt, also with `room`.
+    (`data.clozes` has LAMA). Left out are answers of several tokens, gaps with nothing in front, and prompts shorter
+    than the vector. The unsteered model reads the bare prompt, also with `room`.
 
     Returns:
-        One row per condition (plain, steered) and K: `condition`, `k`, `share`, `low`, `high`, `n`.
+        One row per condition (plain, steered) and K: `condition`, `k`, `share`, `low`, `high`, `n`, `left_out`. Steered
+        rows have paired comparisons with the plain ones: `lost` and `won` clozes and McNemar's exact `p` at that K; and
+        of all ranks, the same at every K, how many are `worse` and `better`, and `p_ranks`, Wilcoxon's signed-rank test
+        of log(rank + 1). The latter is the one question that does not depend on K.
 
     Raises:
         ValueError: no cloze is left.
@@ -39,7 +44,8 @@ def knowledge(
     frame = data.facts("test") if clozes is None else clozes
     pairs = [(str(row["prompt"]), lm.encode(f" {row['answer']}")) for _, row in frame.iterrows()]
     least = 0 if room else front_positions(steer)
-    kept = [(prompt, ids[0]) for prompt, ids in pairs if len(ids) == 1 and len(lm.tokens(prompt)) >= least]
+    single = [(prompt, ids[0]) for prompt, ids in pairs if len(ids) == 1 and prompt.strip()]
+    kept = [(prompt, answer) for prompt, answer in single if len(lm.tokens(prompt)) >= least]
     if not kept:
         raise ValueError(f"none of {len(frame)} clozes has an answer of one token and a prompt as long as the vector")
     ranks: dict[str, list[int]] = {"plain": [], "steered": []}
@@ -48,4 +54,21 @@ def knowledge(
         laid = [lay(lm, prompt, steer, room) for prompt in prompts]
         for name, texts, one in (("plain", list(prompts), None), ("steered", laid, steer)):
             ranks[name] += answer_rank(lm.logits(texts, one), answers).tolist()
-    return pd.concat([p_at_k(own, ks).assign(condition=name) for name, own in ranks.items()], ignore_index=True)
+    plain, steered = (np.array(own) for own in ranks.values())
+    compared = p_at_k(steered, ks).assign(**_compare(plain, steered, ks))
+    table = pd.concat([p_at_k(plain, ks).assign(condition="plain"), compared.assign(condition="steered")])
+    return table.assign(left_out=len(frame) - len(kept)).reset_index(drop=True)
+
+
+def _compare(
+    plain: Int[np.ndarray, " cloze"], steered: Int[np.ndarray, " cloze"], ks: Sequence[int]
+) -> dict[str, Sequence[float] | float]:
+    """The paired columns of `knowledge`."""
+    return {
+        "lost": [int(((plain < k) & (steered >= k)).sum()) for k in ks],
+        "won": [int(((plain >= k) & (steered < k)).sum()) for k in ks],
+        "p": [mcnemar(steered < k, plain < k) for k in ks],
+        "worse": int((steered > plain).sum()),
+        "better": int((steered < plain).sum()),
+        "p_ranks": signed_rank(np.log1p(steered), np.log1p(plain)),
+    }

@@ -9,11 +9,11 @@ from tqdm.auto import tqdm
 
 from ... import data
 from ...intervention import Intervention
-from ...methods.actadd import actadd
+from ...methods.actadd import actadd, make_room
 from ...metrics import bootstrap_interval, token_shifts, topic_density
 from ...model import SteerableModel
 from ...sweep import grid
-from .topics import WEDDING, front_positions, lay
+from .topics import WEDDING, front_positions
 
 BATCH = 64
 """Sentences in one forward pass."""
@@ -165,9 +165,9 @@ def essays(
     return pd.DataFrame(rows)
 
 
-def ratio(shifts: pd.DataFrame) -> dict[str, float]:
-    """Perplexity ratio exp(−X) of all tokens, with a bootstrap interval over sentences: the values of `row`."""
-    sums = shifts.groupby("row")["shift"].agg(["sum", "size"])
+def ratio(shifts: pd.DataFrame, units: pd.Series | None = None) -> dict[str, float]:
+    """Perplexity ratio exp(−X) of all tokens, with a bootstrap interval over sentences, or over `units`."""
+    sums = shifts.groupby(shifts["row"] if units is None else units)["shift"].agg(["sum", "size"])
     samples = [sums["sum"].to_numpy(), sums["size"].to_numpy()]
     found = bootstrap_interval(samples, lambda s, n: float(np.exp(-s.sum() / n.sum())), paired=True)
     return {"ratio": found.value, "low": found.low, "high": found.high, "sentences": found.n}
@@ -196,17 +196,18 @@ def _read(
 ) -> pd.DataFrame:
     """`lm.logprobs` of sentences after a prefix, with the positions of the bare sentence; the shortest run first.
 
-    Sentences are cut where `spare` tokens and they fill the context.
+    Without BOS the first token is left out: the bare sentence has nothing to predict it from. Sentences are cut where
+    `spare` tokens and they fill the context.
     """
     limit = int(getattr(lm.hf.config, "max_position_embeddings", None) or 1024) - spare
     ids = [torch.tensor(lm.encode(one)[:limit]) for one in sentences]
     rows, frames = sorted(range(len(ids)), key=lambda row: len(ids[row])), []
     for start in tqdm(range(0, len(rows), BATCH), disable=not progress, unit="batch"):
         part = rows[start : start + BATCH]
-        given = [torch.tensor(prefix)] * len(part)
+        given = [torch.tensor(prefix)] * len(part) if prefix else None
         frame = lm.logprobs([ids[row] for row in part], steer, given=given, batch_size=BATCH)
         moved = frame["position"] - len(prefix) + len(lm.prefix)
-        frames.append(frame.assign(row=[part[row] for row in frame["row"]], position=moved))
+        frames.append(frame.assign(row=[part[row] for row in frame["row"]], position=moved)[moved > 0])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -216,5 +217,8 @@ def _long_enough(lm: SteerableModel, sentence: str, skip: int) -> bool:
 
 
 def _prefix(lm: SteerableModel, steer: Intervention, room: bool) -> list[int]:
-    """BOS, and where `room` is said the spaces that an intervention needs."""
-    return list(lm.batch(lay(lm, torch.tensor(lm.prefix), steer, room)).ids[0].tolist())
+    """BOS where the tokenizer has one, and where `room` is said the spaces that an intervention needs."""
+    if not room:
+        return lm.prefix
+    some = lm.encode("a")  # room is made before a text
+    return [int(token) for token in make_room(lm, torch.tensor([*lm.prefix, *some]), steer)[0]][: -len(some)]

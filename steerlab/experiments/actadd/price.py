@@ -58,9 +58,10 @@ def price(
         options: of `sweep.completions`, such as `seed` and `file`.
 
     Returns:
-        One row per sampling (plain, released) and strength, and as in `summarise`, with q the `share`; `ratio`,
-        `ratio_low`, `ratio_high` (on the plain text, bootstrap over completions), `tokens` (T), and `floor`, where the
-        sampling is plain. The ends of completions are not scored.
+        One row per sampling (plain, released) and strength, and as in `summarise` with the unsteered model for a
+        baseline, q the `share`; `ratio`, `ratio_low`, `ratio_high` (on the plain text, bootstrap over prompts; few of
+        them cover little, see `metrics.mean`), `tokens` (T), and `floor`, where the sampling is plain. The ends of
+        completions are not scored.
 
     Raises:
         ValueError: an edit is of other positions or passes, or what `sweep.completions` refuses.
@@ -71,15 +72,23 @@ def price(
     steers = {0.0: None} | {float(strength): strength * steer for strength in strengths if strength}
     laid = {at: [lay(lm, text, one, room) if one else text for text in texts] for at, one in steers.items()}
     settings = [
-        Setting({"strength": at, "number": i}, prompt, steers[at]) for at in laid for i, prompt in enumerate(laid[at])
+        Setting({"strength": at, "bare_prompt": text}, prompt, steers[at])
+        for at in laid
+        for text, prompt in zip(texts, laid[at], strict=True)
     ]
     found = {name: counted(lm, settings, words, n=n, **how, **options) for name, how in SAMPLINGS.items()}
     own = found["plain"].query("strength == 0 and completion != ''")
-    written, numbers = own["completion"].tolist(), own["number"].tolist()
+    written, numbers = own["completion"].tolist(), [texts.index(text) for text in own["bare_prompt"]]
     scores = {at: _scores(lm, written, one, [laid[at][i] for i in numbers]) for at, one in steers.items()}
-    costs = pd.DataFrame([{"strength": at, **ratio(token_shifts(scores[0.0], scores[at]))} for at in steers])
+    shifts = {at: token_shifts(scores[0.0], scores[at]) for at in steers}
+    costs = pd.DataFrame(
+        [{"strength": at, **ratio(own, own["row"].map(dict(enumerate(numbers))))} for at, own in shifts.items()]
+    )
     costs = costs.rename(columns={"low": "ratio_low", "high": "ratio_high"}).drop(columns="sentences")
-    shares = [summarise(frame, by=["strength"]).assign(sampling=name) for name, frame in found.items()]
+    shares = [
+        summarise(frame, by=["strength"], baseline={"strength": 0.0}).assign(sampling=name)
+        for name, frame in found.items()
+    ]
     table = pd.concat(shares).merge(costs, on="strength", how="left")
     zero, tokens = table["share"][0], len(scores[0.0]) / (n * len(texts))
     floors = [floor(zero, q, tokens) for q in table["share"]]

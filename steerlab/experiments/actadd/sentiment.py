@@ -8,7 +8,7 @@ import pandas as pd
 
 from ... import data
 from ...intervention import Intervention
-from ...metrics import Scorer, bootstrap_interval, disfluency, word_scorer
+from ...metrics import Scorer, disfluency, means, word_scorer
 from ...model import SteerableModel
 from ...sweep import Setting, completions
 from .topics import join, lay, summarise
@@ -46,12 +46,12 @@ def tone(
         options: of `sweep.completions`.
 
     Returns:
-        One row per completion: `condition` (zero, prompted, steered), `prompt`, `sample`, `completion`, `score`, `hit`,
-        `disfluency` (of the completion after the bare prompt), `judge`.
+        One row per completion: `condition` (zero, prompted, steered), `bare_prompt`, `prompt` (as it was read),
+        `sample`, `completion`, `score`, `hit`, `disfluency` (of the completion after the bare prompt), `judge`.
     """
     score = scorer or word_scorer(data.words("pleasant"), data.words("unpleasant"))
     settings = [
-        Setting({"condition": condition, "bare": bare}, prompt, one)
+        Setting({"condition": condition, "bare_prompt": bare}, prompt, one)
         for bare in prompts
         for condition, prompt, one in (
             ("zero", bare, None),
@@ -62,7 +62,7 @@ def tone(
     frame = completions(lm, settings, n=n, **options)
     scores = np.asarray(score(frame["completion"].tolist()), dtype=float)
     critic = judge or lm
-    cost = disfluency(critic, frame["completion"].tolist(), frame.pop("bare").tolist())
+    cost = disfluency(critic, frame["completion"].tolist(), frame["bare_prompt"].tolist())
     return frame.assign(score=scores, hit=scores > threshold, disfluency=cost, judge=critic.name)
 
 
@@ -70,13 +70,13 @@ def summarise_tone(frame: pd.DataFrame) -> pd.DataFrame:
     """Share of hits and disfluency by condition.
 
     Returns:
-        One row per condition: `share`, `low`, `high`, `n` of the hits; `score` (mean); `disfluency` with
-        `disfluency_low` and `disfluency_high`, the geometric mean over completions, since single perplexities run away.
+        One row per condition: what `summarise` finds of the hits, with "zero" for a baseline; `score` (mean);
+        `disfluency` with `disfluency_low` and `disfluency_high`, the geometric mean over completions, since single
+        perplexities run away, with Student's interval over prompts.
     """
-    rows = []
-    for _, group in frame.groupby("condition", sort=False):
-        logs = np.log(group["disfluency"].dropna().to_numpy())
-        spread = np.exp(bootstrap_interval(logs)[:3])
-        costs = dict(zip(("disfluency", "disfluency_low", "disfluency_high"), spread.tolist(), strict=True))
-        rows.append({"score": float(group["score"].mean()), **costs})
-    return pd.concat([summarise(frame, by=["condition"]), pd.DataFrame(rows)], axis=1)
+    shares = summarise(frame, by=["condition"], baseline={"condition": "zero"})
+    logs = means(frame.assign(logs=np.log(frame["disfluency"])), "logs", ["condition"], "bare_prompt")
+    costs = logs.set_index("condition")[["value", "low", "high"]].apply(np.exp)
+    costs.columns = pd.Index(["disfluency", "disfluency_low", "disfluency_high"])
+    scores = frame.groupby("condition")["score"].mean()
+    return shares.merge(scores.reset_index(), on="condition").merge(costs.reset_index(), on="condition", how="left")

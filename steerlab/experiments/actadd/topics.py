@@ -9,7 +9,7 @@ import pandas as pd
 from ... import data
 from ...intervention import Intervention
 from ...methods.actadd import actadd, make_room, random_like
-from ...metrics import share, topic_word_count
+from ...metrics import gain, mcnemar, means, topic_word_count
 from ...model import SteerableModel
 from ...prompts import Prompt
 from ...sweep import Setting, completions, grid
@@ -112,19 +112,48 @@ def count_topic_words(frame: pd.DataFrame, words: Iterable[str] = WEDDING) -> pd
     return frame.assign(count=counts, hit=[count > 0 for count in counts])
 
 
-def summarise(frame: pd.DataFrame, by: Sequence[str] = ("condition", "layer", "coefficient")) -> pd.DataFrame:
-    """Share of completions with a `hit` in each setting, which the columns `by` make, with its 95 % Wilson interval.
+def summarise(
+    frame: pd.DataFrame,
+    by: Sequence[str] = ("condition", "layer", "coefficient"),
+    *,
+    baseline: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Share of completions with a `hit` in each setting, which the columns `by` make, with its 95 % interval.
+
+    Wilson's, over completions where a setting has a single prompt, else over prompts (see `metrics.share`): told by
+    `bare_prompt` where the prompt was laid out for a vector, and in a sweep over contrast pairs by `minus` too.
+
+    Args:
+        frame: of completions, with `hit`.
+        by: columns that make a setting.
+        baseline: the unsteered setting, such as {"condition": "zero"}, with which the others are compared pair by pair:
+            the same topic, pair and bare prompt, and the same number of sample.
 
     Returns:
-        One row per setting: its columns, `share`, `low`, `high`, `n`, and where words were counted `mean_count`.
+        One row per setting: its columns, `share`, `low`, `high`, `n`, `units`, `interval`, and where words were counted
+        `mean_count`. With a baseline also `gain` (of the share), `gain_low`, `gain_high` (see `metrics.gain`), and `p`
+        (McNemar's exact test, of these prompts); NaN for the baseline itself.
     """
-    rows = []
-    for values, group in frame.groupby(list(by), sort=False, dropna=False):
-        estimate = share(group["hit"])
-        measures = {"share": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
-        counts = {"mean_count": float(group["count"].mean())} if "count" in group else {}
-        rows.append({**dict(zip(by, values, strict=True)), **measures, **counts})
-    return pd.DataFrame(rows)
+    over = [name for name in ("minus", "bare_prompt") if name in frame] or ["prompt"]
+    found = means(frame, "hit", by, over, dropna=False).rename(columns={"value": "share"})
+    if "count" in frame:
+        found["mean_count"] = means(frame, "count", by, dropna=False)["value"]
+    if baseline is None:
+        return found
+    return found.merge(_gains(frame, list(by), baseline, over), on=list(by), how="left")
+
+
+def _gains(frame: pd.DataFrame, by: list[str], baseline: Mapping[str, Any], over: list[str]) -> pd.DataFrame:
+    """Change of the share of hits from the baseline to each other setting."""
+    pair = [name for name in ("topic", "minus", "bare_prompt", "sample") if name in frame]
+    plain = (frame[list(baseline)] == pd.Series(baseline)).all(axis=1)
+    before, rows = frame[plain].set_index(pair)["hit"], []
+    for values, cell in frame[~plain].groupby(by, sort=False, dropna=False):
+        twins = before.loc[pd.MultiIndex.from_frame(cell[pair]) if len(pair) > 1 else cell[pair[0]]]
+        units = cell.groupby(over, sort=False).ngroup()
+        change = gain(cell["hit"], twins, units)
+        rows.append((*values, *change[:3], mcnemar(cell["hit"], twins)))
+    return pd.DataFrame(rows, columns=[*by, "gain", "gain_low", "gain_high", "p"])
 
 
 def lay(lm: SteerableModel, prompt: Prompt, steer: Intervention, room: bool) -> Prompt:

@@ -1,6 +1,6 @@
 """What is in the vector: random and nonsense vectors, its size, its dimensions, its place, and its tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -78,7 +78,8 @@ def dimension_sweep(
         One row per completion: `dimensions` (the share), and as in `layer_sweep`.
     """
     cut = {part: _first_dimensions(steer, part) for part in shares}
-    settings = [Setting({"dimensions": d}, lay(lm, one, steer, room), cut[d]) for one in prompts for d in shares]
+    laid = {one: lay(lm, one, steer, room) for one in prompts}
+    settings = [Setting({"dimensions": d, "bare_prompt": one}, laid[one], cut[d]) for one in prompts for d in shares]
     return counted(lm, settings, **options)
 
 
@@ -130,11 +131,12 @@ def just_tokens(
     *,
     layer: int,
     coefficient: float,
+    sources: Iterable[int] | None = None,
     prompt: str = PROMPT,
     room: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
-    """Is it just the token? Vectors of every layer, added at one (released notebooks and the authors' post).
+    """Is it just the token? Vectors of every layer, or of `sources`, added at one (released notebooks, authors' post).
 
     A vector of layer 0 is a difference of embeddings. Where it steers as well as the layer's own, the blocks between
     have added nothing that matters. The post tried sources 0 and 2 at layer 20 of GPT-2-XL, and also stretched the
@@ -147,7 +149,7 @@ def just_tokens(
     own = actadd(lm, plus, minus, layer=layer, coefficient=coefficient)
     [(site, _)] = own.edits
     settings = []
-    for source in range(lm.n_layers):
+    for source in range(lm.n_layers) if sources is None else sources:
         [(_, edit)] = actadd(lm, plus, minus, layer=source, coefficient=coefficient).edits
         moved = Intervention({site: edit}, own.info)
         stretched = (own.norm()[site] / moved.norm()[site]) * moved
@@ -199,21 +201,28 @@ def shared_part(
         }
         for prompt in prompts:
             laid = lay(lm, prompt, shared + difference, room)
-            settings.append(Setting({"minus": one, "condition": "zero"}, prompt))
-            settings += [Setting({"minus": one, "condition": name}, laid, steer) for name, steer in steers.items()]
+            about = {"minus": one, "bare_prompt": prompt}
+            settings.append(Setting({**about, "condition": "zero"}, prompt))
+            settings += [Setting({**about, "condition": name}, laid, steer) for name, steer in steers.items()]
     return counted(lm, settings, seed=seed, **options)
 
 
 def relative_sizes(
-    lm: SteerableModel, plus: str = " weddings", minus: str = " ", *, prompt: str = PROMPT
+    lm: SteerableModel,
+    plus: str = " weddings",
+    minus: str = " ",
+    *,
+    layers: Iterable[int] | None = None,
+    prompt: str = PROMPT,
 ) -> pd.DataFrame:
-    """‖vector‖ / ‖stream‖ against the layer, at c = 1 (the authors' post).
+    """‖vector‖ / ‖stream‖ against the layer, all of them by default, at c = 1 (the authors' post).
 
     Returns:
         One row per layer: `layer`, `size` (see `strength.relative_size`).
     """
-    sizes = [relative_size(lm, actadd(lm, plus, minus, layer=layer), prompt) for layer in range(lm.n_layers)]
-    return pd.DataFrame({"layer": range(lm.n_layers), "size": [next(iter(size.values())) for size in sizes]})
+    chosen = list(range(lm.n_layers) if layers is None else layers)
+    sizes = [relative_size(lm, actadd(lm, plus, minus, layer=layer), prompt) for layer in chosen]
+    return pd.DataFrame({"layer": chosen, "size": [next(iter(size.values())) for size in sizes]})
 
 
 def kl_shares(

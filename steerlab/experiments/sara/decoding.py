@@ -9,13 +9,13 @@ import torch
 from ...completions import Sampling, complete
 from ...edit import components, contrast
 from ...intervention import Intervention
-from ...judges import Judge
+from ...judges import Judge, word_judge
 from ...methods.sara import sara
-from ...metrics import disfluency
+from ...metrics import disfluency, means
 from ...model import SteerableModel
 from ...site import Site
 from .dilemmas import CONSEQUENCES, DUTY
-from .study import bootstrap_means, judge_answers
+from .study import judge_answers
 
 
 def decode_gains(
@@ -70,13 +70,14 @@ def decode_texts(
     top_p: float = 0.3,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What recomputing γ at every decode step does to the text.
+    """What recomputing γ at every decode step does to the text; the judge is as in `dilemma_study`.
 
     Returns:
         One row per answer: `condition` ("unsteered", "anchored", "released", and "released, prompt only"), `row`,
         `prompt`, `sample`, `completion`, `label`, `group`, `confidence`, `perplexity` (under the unsteered model) and
         `distinct` (share of the words that are not repeats).
     """
+    judge = judge or word_judge(lm)
     options: dict[str, Any] = {"attract": attract, "repel": repel, "layer": layer}
     made: dict[str, Callable[[str], Intervention | None]] = {
         "unsteered": lambda prompt: None,
@@ -98,13 +99,15 @@ def decode_texts(
 
 
 def texts_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame of `decode_texts`, a row per condition: `perplexity` (median), and means with 95 % bootstrap intervals.
+    """A frame of `decode_texts`, a row per condition.
 
     Returns:
-        `condition`, `perplexity`, `distinct`, `low`, `high` (of `distinct`), `duty` and `consequence` (shares), `n`.
+        `condition`, `distinct` (mean, with Student's 95 % interval over prompts `low`, `high`), `n`, `units`,
+        `interval`, `perplexity` (median), `duty` and `consequence` (shares).
     """
     told = frame.assign(**{group: frame["group"] == group for group in ("duty", "consequence")})
-    means = told.groupby("condition", sort=False).agg(
+    rest = told.groupby("condition", sort=False).agg(
         perplexity=("perplexity", "median"), duty=("duty", "mean"), consequence=("consequence", "mean")
     )
-    return bootstrap_means(frame, "distinct", ["condition"]).merge(means.reset_index())
+    new = means(frame, "distinct", ["condition"]).rename(columns={"value": "distinct"})
+    return new.merge(rest.reset_index(), on="condition")

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...judges import Judge, preference
-from ...metrics import kl
+from ...judges import Judge, preference, word_judge
+from ...metrics import kl, means
 from ...model import SteerableModel
 from ...sweep import completions
 from .dilemmas import CONSEQUENCES, DUTY
-from .study import ANSWERS, Condition, Method, bootstrap_means, judge_answers, need_known, unit_steers
+from .study import ANSWERS, Condition, Method, judge_answers, need_known, unit_steers
 
 COEFFICIENTS: tuple[float, ...] = tuple(range(-4, 5))
 STEERED: tuple[Method, ...] = ("sara", "actadd", "shuffled")
@@ -97,9 +97,10 @@ def dose_answers(
         columns of `sweep.completions`.
 
     Raises:
-        ValueError: a method has no coefficient.
+        ValueError: a method has no coefficient, or no judge is given for another than the bundled model.
     """
     need_known("method", methods, STEERED)
+    judge = judge or word_judge(lm)
     made = unit_steers(lm, list(dilemmas["prompt"]), duty, consequence, [layer], methods, "anchored", "all", seed)
     settings = [
         setting
@@ -115,14 +116,14 @@ def dose_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per method, layer and coefficient: `method`, `layer`, `coefficient`, `kl`, `preference`, `shift` (of the
-        preference from coefficient 0) with its 95 % bootstrap interval over dilemmas `low`, `high`, and `n`.
+        preference from coefficient 0) with Student's 95 % interval over dilemmas `low`, `high`, and `n`.
     """
     plain = frame[frame["coefficient"] == 0].set_index(["method", "layer", "id"])["preference"]
     index = pd.MultiIndex.from_frame(frame[["method", "layer", "id"]])
     moved = frame.assign(shift=frame["preference"].to_numpy() - plain.loc[index].to_numpy())
     keys = ["method", "layer", "coefficient"]
-    means = moved.groupby(keys, sort=False)[["kl", "preference"]].mean().reset_index()
-    return means.merge(bootstrap_means(moved, "shift", keys), on=keys)
+    shifts = means(moved, "shift", keys, "id").rename(columns={"value": "shift"})
+    return moved.groupby(keys, sort=False)[["kl", "preference"]].mean().reset_index().merge(shifts, on=keys)
 
 
 def best_layer(frame: pd.DataFrame, method: Method = "sara", coefficient: float = 1.0) -> int:
@@ -136,8 +137,8 @@ def best_layer(frame: pd.DataFrame, method: Method = "sara", coefficient: float 
         coefficient: of both directions.
     """
     own = frame[frame["method"] == method]
-    means = own.groupby(["coefficient", "layer"])["preference"].mean()
-    return int((means[coefficient] - means[-coefficient]).idxmax())
+    mean = own.groupby(["coefficient", "layer"])["preference"].mean()
+    return int((mean[coefficient] - mean[-coefficient]).idxmax())
 
 
 def parted(table: pd.DataFrame, by: str = "method", coefficient: float = 4.0) -> pd.DataFrame:
@@ -171,9 +172,9 @@ def at_matched_kl(frame: pd.DataFrame, targets: Sequence[float]) -> pd.DataFrame
     Returns:
         One row per method, direction and target: `kl`, `coefficient`, `preference`; NaN where none reaches it.
     """
-    means = frame.groupby(["method", "coefficient"], sort=False)[["kl", "preference"]].mean().reset_index()
+    curves = frame.groupby(["method", "coefficient"], sort=False)[["kl", "preference"]].mean().reset_index()
     rows = []
-    for method, curve in means.groupby("method", sort=False):
+    for method, curve in curves.groupby("method", sort=False):
         for direction, sign in (("duty", 1), ("consequence", -1)):
             half = curve[sign * curve["coefficient"] >= 0].sort_values("kl")
             for target in targets:

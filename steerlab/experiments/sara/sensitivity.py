@@ -59,7 +59,7 @@ def sensitivity(
         ValueError: there is nothing of that name to vary.
     """
     need_known("vary", [vary], VARIED)
-    most = min(len(lm.batch(text).ids[0]) for text in (duty, consequence)) - 1  # less BOS
+    most = min(len(lm.batch(text).ids[0]) for text in (duty, consequence)) - len(lm.prefix)
     defaults = {"length": range(1, 11), "components": range(most, 0, -1), "signs": range(11)}
     chosen = list(defaults[vary] if values is None else values)
     site, prompts = Site("resid_pre", layer), list(dilemmas["prompt"])

@@ -13,7 +13,7 @@ from ...intervention import Intervention, When
 from ...judges import GROUPS, Judge, word_judge
 from ...methods.actadd import actadd
 from ...methods.sara import Variant, sara, shuffled
-from ...metrics import bootstrap_interval
+from ...metrics import gain, mcnemar, means, share
 from ...model import SteerableModel
 from ...sweep import Setting, completions, noted
 from .dilemmas import CONSEQUENCES, DUTY, PARENT
@@ -92,8 +92,8 @@ def dilemma_study(
     Args:
         lm: the model.
         dilemmas: `id` and `prompt`.
-        judge: sorts the answers; the word judge by default, which knows the bundled model's language. It is shown the
-            dilemma and the answer, also where another text stood in front of the dilemma.
+        judge: sorts the answers; of the bundled model the word judge by default, of another model one has to be given.
+            It is shown the dilemma and the answer, also where another text stood in front of the dilemma.
         duty: the prompt that the direction "duty" attracts to, and "consequence" repels from.
         consequence: the other prompt.
         layers: all by default, one at a time.
@@ -118,14 +118,15 @@ def dilemma_study(
         `confidence`.
 
     Raises:
-        ValueError: a method or direction is unknown, two dilemmas have the same id, or what `sara`, `actadd` and
-            `lm.generate` refuse.
+        ValueError: a method or direction is unknown, two dilemmas have the same id, no judge is given for another than
+            the bundled model, or what `sara`, `actadd` and `lm.generate` refuse.
     """
     need_known("direction", directions, ("duty", "consequence"))
     need_known("method", methods, METHODS)
     if variant == "released" and "shuffled" in methods:
         raise ValueError('the released variant has no gain to shuffle: leave "shuffled" out of methods')
     _need_own_ids(dilemmas)
+    judge = judge or word_judge(lm)
     chosen = list(range(lm.n_layers)) if layers is None else list(layers)
     prompts = list(dilemmas["prompt"])
     pairs: dict[Direction, tuple[str, str]] = {"duty": (duty, consequence), "consequence": (consequence, duty)}
@@ -212,9 +213,9 @@ def unit_steers(
     return {method: found[method] for method in methods if method in found}
 
 
-def judge_answers(frame: pd.DataFrame, judge: Judge | None = None) -> pd.DataFrame:
+def judge_answers(frame: pd.DataFrame, judge: Judge) -> pd.DataFrame:
     """A frame of completions with a judge's `label`, `group` and `confidence`; the judge sees no other column."""
-    found = (judge or word_judge())(list(frame["completion"]), list(frame["prompt"]))
+    found = judge(list(frame["completion"]), list(frame["prompt"]))
     return pd.concat([frame.drop(columns=found.columns, errors="ignore"), found], axis=1)
 
 
@@ -253,18 +254,19 @@ def with_depth(frame: pd.DataFrame, n_layers: int) -> pd.DataFrame:
 
 
 def shares(frame: pd.DataFrame, by: Sequence[str] = ("method", "direction")) -> pd.DataFrame:
-    """Share of answers in each group, with its 95 % bootstrap interval over answers.
+    """Share of answers in each group, with Wilson's 95 % interval: over answers to one dilemma, over several dilemmas.
 
     Args:
         frame: from `dilemma_study`.
         by: columns that make a cell, such as also "layer" or "depth".
 
     Returns:
-        One row per cell and group: the columns of `by`, `group`, `share`, `low`, `high`, `n`.
+        One row per cell and group: the columns of `by`, `group`, `share`, `low`, `high`, `n`, `units`, `interval`.
     """
-    judged = frame[[*by, "group"]].rename(columns={"group": "judged"})
+    judged = frame.rename(columns={"group": "judged"})
     each = judged.merge(pd.DataFrame({"group": GROUPS}), how="cross")
-    return bootstrap_means(each.assign(share=each["judged"] == each["group"]), "share", [*by, "group"])
+    each = each.assign(share=each["judged"] == each["group"])
+    return means(each, "share", [*by, "group"], _dilemma(frame)).rename(columns={"value": "share"})
 
 
 def effects(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -275,40 +277,43 @@ def effects(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         by: more columns that make a cell, such as "layer", "depth" or "id".
 
     Returns:
-        One row per method, direction and cell: `gain` (change of the target group's share, with its 95 % bootstrap
-        interval over pairs `low`, `high`), `n` (pairs), `share` (of the target group, steered), `baseline` (unsteered,
-        with its 95 % bootstrap interval `baseline_low`, `baseline_high`), `beyond` (whether the steered share lies
-        above that interval), and `spill`, our measure of the spill-over to other groups: the sum of the increases in
-        the share of every group that was not the target. 0 means that only the target grew.
+        One row per method, direction and cell: `gain` (change of the target group's share, paired with the twins, and
+        its 95 % interval `low`, `high`), `n` (pairs), `units`, `share` (of the target group, steered), `baseline`
+        (unsteered, with Wilson's interval `baseline_low`, `baseline_high`), `beyond` (whether the interval of the gain
+        lies above 0), `p` (McNemar's exact test), and `spill`, our measure of the spill-over to other groups: the sum
+        of the increases in the share of every group that was not the target. 0 means that only the target grew.
 
-        The intervals speak of further answers to these dilemmas, not of other dilemmas.
+        Intervals are over dilemmas where a cell has several, and speak of others like these, as far as a handful can
+        (see `metrics.gain`). In a cell of one dilemma they are over pairs, and speak of further answers to it, as does
+        `p` everywhere of these dilemmas.
     """
     pair = ["id", "layer", "sample"]
     twins = frame[frame["method"] == "unsteered"].set_index(pair)["group"]
     steered = frame[frame["method"] != "unsteered"]
-    before = twins.loc[pd.MultiIndex.from_frame(steered[pair])].to_numpy()
-    steered = steered.assign(before=before)
+    steered = steered.assign(before=twins.loc[pd.MultiIndex.from_frame(steered[pair])].to_numpy())
     rows = []
     for values, cell in steered.groupby(["method", "direction", *by], sort=False, observed=True):
         named: dict[str, Any] = dict(zip(["method", "direction", *by], values, strict=True))
-        moved = {group: (cell["group"] == group) * 1.0 - (cell["before"] == group) for group in GROUPS}
-        target = named["direction"]
-        gain, baseline = bootstrap_interval(moved[target]), bootstrap_interval(cell["before"] == target)
-        share = float((cell["group"] == target).mean())
-        spill = sum(max(0.0, float(moved[group].mean())) for group in GROUPS if group != target)
-        named |= {"gain": gain.value, "low": gain.low, "high": gain.high, "n": gain.n, "share": share}
-        named |= {"baseline": baseline.value, "baseline_low": baseline.low, "baseline_high": baseline.high}
-        rows.append({**named, "beyond": share > baseline.high, "spill": spill})
+        rows.append(named | _effect(cell, named["direction"]))
     return pd.DataFrame(rows)
 
 
-def bootstrap_means(frame: pd.DataFrame, column: str, by: Sequence[str]) -> pd.DataFrame:
-    """A column's mean in each cell of `by`, in its own place, with the 95 % bootstrap interval: `low`, `high`, `n`."""
-    rows = []
-    for values, cell in frame.groupby(list(by), sort=False, observed=True):
-        found = bootstrap_interval(cell[column])
-        rows.append((*values, *found))
-    return pd.DataFrame(rows, columns=[*by, column, "low", "high", "n"])
+def _effect(cell: pd.DataFrame, target: str) -> dict[str, Any]:
+    """What steering moved in one cell, whose answers have the group of their twins in `before`."""
+    after, before = cell["group"] == target, cell["before"] == target
+    change, baseline = gain(after, before, cell["id"]), share(before, cell["id"])
+    rises = [(cell["group"] == group).mean() - (cell["before"] == group).mean() for group in GROUPS if group != target]
+    return {
+        **{"gain": change.value, "low": change.low, "high": change.high, "n": change.n, "units": cell["id"].nunique()},
+        **{"share": after.mean(), "baseline": baseline.value},
+        **{"baseline_low": baseline.low, "baseline_high": baseline.high},
+        **{"beyond": change.low > 0, "p": mcnemar(after, before), "spill": sum(max(0.0, rise) for rise in rises)},
+    }
+
+
+def _dilemma(frame: pd.DataFrame) -> str:
+    """The column that tells dilemmas apart."""
+    return "id" if "id" in frame else "prompt"
 
 
 def _need_own_ids(dilemmas: pd.DataFrame) -> None:

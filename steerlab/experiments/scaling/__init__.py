@@ -2,49 +2,30 @@
 
 Each takes a model and a task or an intervention and returns a tidy frame. Figures have the paper's numbers. What it
 leaves open (templates, form of the loss, optimiser) is our reconstruction, so results compare in kind, not in size.
-`python -m steerlab.experiments.scaling all --out notebooks/results` runs them.
+`python -m steerlab.experiments.scaling all` runs them.
 """
 
-from .choices import choices, gradients
-from .lengths import by_length, lengths, strongest, task_of_lengths
-from .maps import (
-    beta_sweep,
-    by_role,
-    example_maps,
-    map_agreement,
-    mean_answers,
-    patching,
-    run_agreement,
-    scalar_map,
-    vector_changes,
-)
-from .pareto import at_equal_effectiveness, pareto
-from .settings import CHEAP, SOFT, STREAM, SUBLAYERS, TASKS
-from .table import shuffled_locations, table
-
-__all__ = [
-    "CHEAP",
-    "SOFT",
-    "STREAM",
-    "SUBLAYERS",
-    "TASKS",
-    "at_equal_effectiveness",
-    "beta_sweep",
-    "by_length",
-    "by_role",
-    "choices",
-    "example_maps",
-    "gradients",
-    "lengths",
-    "map_agreement",
-    "mean_answers",
-    "pareto",
-    "patching",
-    "run_agreement",
-    "scalar_map",
-    "shuffled_locations",
-    "strongest",
-    "table",
-    "task_of_lengths",
-    "vector_changes",
-]
+from .choices import choices as choices
+from .choices import gradients as gradients
+from .lengths import by_length as by_length
+from .lengths import lengths as lengths
+from .lengths import strongest as strongest
+from .lengths import task_of_lengths as task_of_lengths
+from .maps import beta_sweep as beta_sweep
+from .maps import by_role as by_role
+from .maps import example_maps as example_maps
+from .maps import map_agreement as map_agreement
+from .maps import mean_answers as mean_answers
+from .maps import patching as patching
+from .maps import run_agreement as run_agreement
+from .maps import scalar_map as scalar_map
+from .maps import vector_changes as vector_changes
+from .pareto import at_equal_effectiveness as at_equal_effectiveness
+from .pareto import pareto as pareto
+from .settings import CHEAP as CHEAP
+from .settings import SOFT as SOFT
+from .settings import STREAM as STREAM
+from .settings import SUBLAYERS as SUBLAYERS
+from .settings import TASKS as TASKS
+from .table import shuffled_locations as shuffled_locations
+from .table import table as table

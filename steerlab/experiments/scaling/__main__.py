@@ -1,10 +1,8 @@
 """The command line: every experiment, as small tables with a line on how they were made; finished fits are kept."""
 
 import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from ...fit import fit_grid
-from ...loading import load
-from ...methods.learned import ActivScalar, DynScalar, SteerVec
+from ...methods.learned import ActivScalar, DynScalar, Learned, SteerVec
 from ...model import SteerableModel
 from ...objective import Objective
 from ...tasks import ioi
 from .. import results
+from ..results import Ask, Experiment, Frames
 from .choices import choices, gradients
 from .lengths import lengths, task_of_lengths
 from .maps import (
@@ -35,14 +33,19 @@ from .pareto import pareto, pareto_of_tasks
 from .settings import CHEAP, CHECKED, DYNAMIC, FREE, SOFT, STREAM, SUBLAYERS, TASKS, THOROUGH
 from .table import table
 
-Ask = argparse.Namespace
-Frames = Mapping[str, pd.DataFrame]
-
 
 def _pareto(lm: SteerableModel, ask: Ask) -> Frames:
     told: dict[str, Any] = {"seeds": ask.seeds, **_options(ask)}
     return {
-        "pareto": pareto_of_tasks(ask.model, ask.tasks, ask.n, Objective.grid(*[ask.grid] * 3), ask.processes, **told)
+        "pareto": pareto_of_tasks(
+            ask.model,
+            ask.tasks,
+            ask.n,
+            Objective.grid(*[ask.grid] * 3),
+            ask.processes,
+            methods=_within(ask, SUBLAYERS),
+            **told,
+        )
     }
 
 
@@ -53,24 +56,26 @@ def _cheap_against_thorough(lm: SteerableModel, ask: Ask) -> Frames:
         task = TASKS[name](lm, ask.n)
         for options, chosen in {"cheap": {}, "thorough": THOROUGH}.items():
             told: dict[str, Any] = {"seeds": ask.seeds[:1], **_options(ask) | chosen}
-            found.append(pareto(lm, task, objectives=CHECKED, **told).assign(options=options, task=task.name))
+            found.append(
+                pareto(lm, task, _within(ask, SUBLAYERS), CHECKED, **told).assign(options=options, task=task.name)
+            )
     return {"options": pd.concat(found, ignore_index=True)}
 
 
 def _maps(lm: SteerableModel, ask: Ask) -> Frames:
-    task = ioi(lm, ask.n, ask.seeds[0], orders=["ABBA"])
+    task, stream = ioi(lm, ask.n, ask.seeds[0], orders=["ABBA"]), _within(ask, STREAM)
     scalars, vectors = (
         [
             fit_grid(lm, task.train, method, [objective], seeds=(seed,), progress=False, **_options(ask))[0]
             for seed in ask.seeds
         ]
-        for method, objective in zip(STREAM, (Objective(10, 1, 1), FREE), strict=True)
+        for method, objective in zip(stream, (Objective(10, 1, 1), FREE), strict=True)
     )
     first, some = scalars[0].intervention, task.test.head(20)
     maps = patching(lm, some)
     return {
         "map": scalar_map(lm, first, task.test.iloc[0]),
-        "examples": by_role(example_maps(lm, some, **_options(ask))),
+        "examples": by_role(example_maps(lm, some, stream[0], **_options(ask))),
         "beta": mean_answers(beta_sweep(lm, task.test, first)),
         "vectors": pd.concat([vector_changes(lm, task.test, v.intervention).assign(seed=v.seed) for v in vectors]),
         "runs": run_agreement(lm, task.test, vectors, scalars),
@@ -81,8 +86,9 @@ def _maps(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
     names, capitals = task_of_lengths(lm, ask.n), task_of_lengths(lm, min(ask.n, 100), capitals=True)
+    [method] = _within(ask, [DynScalar()])
     found = [
-        lengths(lm, task, objective, seeds=ask.seeds, **_options(ask)).assign(task=task.name)
+        lengths(lm, task, objective, method, seeds=ask.seeds, **_options(ask)).assign(task=task.name)
         for task, objective in ((names, DYNAMIC), (capitals, SOFT))
     ]
     return {"lengths": pd.concat(found, ignore_index=True)}
@@ -90,15 +96,21 @@ def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _table(lm: SteerableModel, ask: Ask) -> Frames:
     tasks = [*(TASKS[name](lm, ask.n) for name in ask.tasks), replace(ioi(lm, ask.n), name="ioi, both orders")]
-    upper = tuple(range(lm.n_layers // 2, lm.n_layers))  # where nothing can be erased before it is read
-    methods = (*SUBLAYERS, *STREAM, DynScalar(), ActivScalar(layers=upper), SteerVec(layers=upper))
+    layers = sorted(ask.layers or range(lm.n_layers))
+    upper = tuple(layers[len(layers) // 2 :])  # where nothing can be erased before it is read
+    every = _within(ask, (*SUBLAYERS, *STREAM, DynScalar()))
+    methods = (*every, ActivScalar(layers=upper), SteerVec(layers=upper))
     return {"table": table(lm, tasks, methods, SOFT, seeds=ask.seeds, **_options(ask))}
 
 
 def _choices(lm: SteerableModel, ask: Ask) -> Frames:
     task, options = ioi(lm, ask.n, orders=["ABBA"]), _options(ask)
     slow = options | {"lr": 0.03}  # an estimated slope wants smaller steps
-    return {"choices": choices(lm, task, **options), "gradients": gradients(lm, task, objective=SOFT, **slow)}
+    [method] = _within(ask, SUBLAYERS[:1])
+    return {
+        "choices": choices(lm, task, layers=method.layers, **options),
+        "gradients": gradients(lm, task, method, SOFT, **slow),
+    }
 
 
 def _options(ask: Ask) -> dict[str, Any]:
@@ -106,22 +118,24 @@ def _options(ask: Ask) -> dict[str, Any]:
     return {"folder": ask.fits} | {name: getattr(ask, name) for name in CHEAP}
 
 
-RUNS: Mapping[str, Callable[[SteerableModel, Ask], Frames]] = MappingProxyType(
+def _within(ask: Ask, methods: Sequence[Learned]) -> list[Learned]:
+    """Methods in the layers that were asked for, where they had all."""
+    return [method if method.layers else replace(method, layers=ask.layers and tuple(ask.layers)) for method in methods]
+
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
-        "pareto": _pareto,
-        "options": _cheap_against_thorough,
-        "maps": _maps,
-        "lengths": _lengths,
-        "table": _table,
-        "choices": _choices,
+        "pareto": Experiment(_pareto),
+        "options": Experiment(_cheap_against_thorough),
+        "maps": Experiment(_maps),
+        "lengths": Experiment(_lengths),
+        "table": Experiment(_table),
+        "choices": Experiment(_choices),
     }
 )
-"""The experiments by the names that the command line knows."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: runs experiments, and writes each frame to OUT/scaling_NAME.csv."""
-    parser = results.command_line("scaling", "Activation scaling.", RUNS)
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fits", type=Path, default=Path("build/fits"), help="where finished fits are kept")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--n", type=int, default=200, help="prompts of a task, half of them to train on")
@@ -130,14 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1, help="among which the grid is shared")
     for name, value in CHEAP.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help="of a fit")
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    ask = parser.parse_args(given)
-    lm = load(ask.model)
-    for name in RUNS if ask.experiment == "all" else [ask.experiment]:
-        told = {"n": ask.n, "seeds": ask.seeds, **{option: getattr(ask, option) for option in CHEAP}}
-        results.record("scaling", name, partial(RUNS[name], lm, ask), ask.out, lm, given, **told)
-    return 0
 
+
+PAPER = results.Paper("scaling", "Activation scaling.", EXPERIMENTS, _add_options, ("n", "seeds", *CHEAP))
+main = PAPER.main
 
 if __name__ == "__main__":
     raise SystemExit(main())

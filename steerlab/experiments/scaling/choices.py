@@ -20,6 +20,7 @@ def choices(
     task: Task,
     objective: Objective = USUAL,
     *,
+    layers: tuple[int, ...] | None = None,
     folder: Folder = None,
     progress: bool = True,
     **options: Any,
@@ -30,11 +31,11 @@ def choices(
         The rows of `evaluate`, with `choice`.
     """
     variants = {
-        "as decided": (ActivScalar(), objective),
-        "plain difference": (ActivScalar(), replace(objective, margin=math.inf)),
-        "divergence reversed": (ActivScalar(), replace(objective, reverse=True)),
-        "BOS left alone": (ActivScalar(first=1), objective),
-        "normal start, 0.1": (ActivScalar(init=0.1), objective),
+        "as decided": (ActivScalar(layers=layers), objective),
+        "plain difference": (ActivScalar(layers=layers), replace(objective, margin=math.inf)),
+        "divergence reversed": (ActivScalar(layers=layers), replace(objective, reverse=True)),
+        "BOS left alone": (ActivScalar(layers=layers, first=1), objective),
+        "normal start, 0.1": (ActivScalar(layers=layers, init=0.1), objective),
     }
     parts = []
     for choice, (method, wanted) in tqdm(variants.items(), disable=not progress, leave=False):

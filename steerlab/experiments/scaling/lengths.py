@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from ...fit import fit_grid, score
 from ...intervention import Intervention
-from ...methods.learned import DynScalar
+from ...methods.learned import DynScalar, Learned
 from ...model import SteerableModel
 from ...objective import Objective
 from ...tasks import Task, ccc, ioi
@@ -22,6 +22,7 @@ def lengths(
     lm: SteerableModel,
     task: Task,
     objective: Objective = USUAL,
+    method: Learned | None = None,
     *,
     seeds: Sequence[int] = (0, 1, 2),
     folder: Folder = None,
@@ -36,17 +37,22 @@ def lengths(
     parts = []
     for seed in tqdm(seeds, disable=not progress, leave=False):
         told: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False}
-        [found] = fit_grid(lm, task.train, DynScalar(), [objective], **told, **options)
+        [found] = fit_grid(lm, task.train, method or DynScalar(), [objective], **told, **options)
         parts.append(by_length(lm, task, found.intervention).assign(seed=seed))
     return pd.concat(parts, ignore_index=True)
 
 
 def by_length(lm: SteerableModel, task: Task, intervention: Intervention) -> pd.DataFrame:
-    """What an intervention does to each prompt: what `score` tells, `split`, `length` in tokens, `seen` in training."""
+    """What an intervention does to each prompt.
+
+    Returns:
+        What `score` finds, with `split`, `row` (of the prompt in its split: fits with several seeds share prompts, so
+        that intervals are over these), `length` in tokens, and `seen` (whether the training had that length).
+    """
     parts = []
     for split, side in (("train", task.train), ("test", task.test)):
         tokens = [len(lm.tokens(prompt)) for prompt in side["prompt"]]
-        parts.append(score(lm, side, intervention).assign(split=split, length=tokens))
+        parts.append(score(lm, side, intervention).assign(split=split, row=range(len(side)), length=tokens))
     rows = pd.concat(parts, ignore_index=True)
     return rows.assign(seen=rows["length"].isin(parts[0]["length"]))
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ...fit import Fit, fit_grid, score
 from ...intervention import Edit, Intervention
 from ...methods.learned import Learned, SteerVec, locations
-from ...metrics import bootstrap_interval
+from ...metrics import mean
 from ...model import SteerableModel
 from ...objective import Objective, difference
 from ...site import Place
@@ -99,14 +99,14 @@ def beta_sweep(
     return pd.concat(parts, ignore_index=True)
 
 
-def mean_answers(sweep: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Mean probabilities of both answers of `beta_sweep`, with 95 % bootstrap intervals over prompts.
+def mean_answers(sweep: pd.DataFrame) -> pd.DataFrame:
+    """Mean probabilities of both answers of `beta_sweep`, with Student's 95 % intervals over prompts.
 
     Returns:
         One row per β and answer: `beta`, `answer` (correct, wrong), `p`, `low`, `high`, `n`.
     """
     rows = [
-        (beta, answer, *bootstrap_interval(prompts[f"p_{answer}"], seed=seed))
+        (beta, answer, *mean(prompts[f"p_{answer}"]))
         for beta, prompts in sweep.groupby("beta")
         for answer in ("correct", "wrong")
     ]
