@@ -1,5 +1,7 @@
 """Steer language models by their activations: one equation, five ways to choose its tensors, one call to run it."""
 
+from typing import TYPE_CHECKING, Any
+
 from . import tasks
 from .fit import Fit, evaluate, fit, fit_grid, score
 from .intervention import Edit, Intervention, read_intervention
@@ -12,8 +14,10 @@ from .methods.sara import sara, sara_gain, shuffled
 from .model import Activations, SteerableModel
 from .objective import Objective
 from .prompts import Batch
-from .remote import Remote, RemoteError
 from .site import PLACES, Place, Site
+
+if TYPE_CHECKING:
+    from .remote import Remote, RemoteError
 
 __all__ = [
     "PLACES",
@@ -50,3 +54,12 @@ __all__ = [
     "shuffled",
     "tasks",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What only remote models need, and what it needs of nnsight, is imported when it is asked for."""
+    if name not in ("Remote", "RemoteError"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import remote
+
+    return getattr(remote, name)

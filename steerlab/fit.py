@@ -86,12 +86,12 @@ def fit(
     """
     chosen, problem = FitOptions(**options), Problem.of(lm, frame, method)
     setting = (objective or Objective(), seed)
-    with tqdm(total=chosen.steps, desc=method.name, disable=not progress or lm.remote is not None, leave=False) as bar:
+    with tqdm(total=chosen.steps, desc=method.name, disable=not progress or lm.runner.at_once, leave=False) as bar:
 
         def tick(ended: dict[int, Learnt]) -> None:
             bar.update()
 
-        ((found,),) = lm.run([problem.call([setting], chosen, 1, None if lm.remote else tick)])
+        ((found,),) = lm.run([problem.call([setting], chosen, 1, None if lm.runner.at_once else tick)])
     return _result(problem, setting, found, chosen)
 
 
@@ -142,14 +142,14 @@ def fit_grid(
     def keep(ended: dict[int, Learnt]) -> None:
         for turn, learned in ended.items():
             found[missing[turn]] = _result(problem, settings[missing[turn]], learned, chosen)
-            _write(None if lm.dry else files[missing[turn]], found[missing[turn]])
+            _write(None if lm.runner.made_up else files[missing[turn]], found[missing[turn]])
             bar.update()
 
     with tqdm(total=len(settings), initial=len(found), desc=method.name, disable=not progress, leave=False) as bar:
         if missing:
             wanted, at_once = [settings[i] for i in missing], capacity(problem, chosen, memory)
-            (ended,) = lm.run([problem.call(wanted, chosen, at_once, None if lm.remote else keep)])
-            if lm.remote:
+            (ended,) = lm.run([problem.call(wanted, chosen, at_once, None if lm.runner.at_once else keep)])
+            if lm.runner.at_once:
                 keep(dict(enumerate(ended)))
     return [found[i] for i in range(len(settings))]
 

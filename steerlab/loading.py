@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from .intervention import Intervention, read_intervention
+from .jobs import Runner
 from .layout import Layout, find_layout
 from .model import SteerableModel
-from .remote import Remote
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -32,7 +32,7 @@ def load(
     layout: Layout | None = None,
     revision: str | None = None,
     bos: bool | None = None,
-    remote: bool | str | Remote = False,
+    remote: bool | str | Runner = False,
 ) -> SteerableModel:
     """Load a causal language model to steer.
 
@@ -55,7 +55,7 @@ def load(
         TypeError: it is neither a name nor a transformers model.
         ValueError: it is not a causal language model, or its family is unknown and no layout is given.
     """
-    runner = remote if isinstance(remote, Remote) else Remote(None if remote is True else remote) if remote else None
+    runner = _runner(remote)
     if isinstance(model, PreTrainedModel):
         if tokenizer is None:
             raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
@@ -65,7 +65,7 @@ def load(
         raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
     else:
         source = BUNDLED if model is None else model
-        weights = runner is None or runner.host == "local"
+        weights = runner is None or runner.weights
         hf, tokenizer = _from_pretrained(str(source), tokenizer, device, dtype, device_map, revision, weights)
     if hf.config.is_encoder_decoder or not hf.can_generate():
         raise ValueError(f"{type(hf).__name__} is not a causal language model")
@@ -73,6 +73,15 @@ def load(
     found = find_layout(hf, hf.config.model_type, layout)
     commit = getattr(hf.config, "_commit_hash", None) or revision
     return SteerableModel(hf, tokenizer, found, name, commit, runner, bos)
+
+
+def _runner(remote: bool | str | Runner) -> Runner | None:
+    """The runner that `load(remote=...)` names; None for this process."""
+    if not remote or isinstance(remote, Runner):
+        return remote or None
+    from .remote import Remote  # which needs more of nnsight than a local user does
+
+    return Remote(None if remote is True else remote)
 
 
 def _from_pretrained(

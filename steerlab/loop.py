@@ -342,7 +342,7 @@ def capacity(problem: Problem, options: FitOptions, memory: float) -> int:
     count, tokens = int(ids.shape[0]), int(ids.shape[1])
     rows = 2 * options.members * min(options.batch_size, count)
     if lm.device.type != "cuda":
-        return max(1, (CPU_TOKENS if lm.remote is None else REMOTE_TOKENS) // (rows * tokens))
+        return max(1, (REMOTE_TOKENS if lm.runner.at_once else CPU_TOKENS) // (rows * tokens))
     hidden = 40 * tokens * lm.n_layers * lm.d_model * torch.finfo(lm.dtype).bits // 8
     vocabulary = 12 * lm.n_vocab * 4
     free, _ = torch.cuda.mem_get_info(lm.device)
