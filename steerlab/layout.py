@@ -42,6 +42,27 @@ LAYOUTS: dict[str, Layout] = {
 }
 """Layouts by the `model_type` of a transformers config."""
 
+ENTRANCES: dict[str, str] = {
+    "gpt2": "transformer.drop",
+    "gptj": "transformer.drop",
+    "gpt_neox": "gpt_neox.emb_dropout",
+    "phi": "model.embed_dropout",
+} | dict.fromkeys(
+    ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3"), "model.embed_tokens"
+)
+"""The modules whose output is the stream that enters the first block, by `model_type`.
+
+Families that add learned positions to the embedding outside of any module (OPT) have none.
+"""
+
+
+def find_entrance(model: nn.Module, model_type: str) -> str | None:
+    """Path of the module whose output enters the first block, or None where no module's is known to."""
+    path = ENTRANCES.get(model_type)
+    if model_type.startswith("gemma") and path is not None:  # transformers before 5.22 scales its output afterwards
+        path = path if hasattr(_submodule(model, path), "embed_scale") else None
+    return path
+
 
 def find_layout(model: nn.Module, model_type: str, layout: Layout | None = None) -> Layout:
     """The layout of a model, checked against its module tree.

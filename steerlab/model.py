@@ -27,7 +27,7 @@ from . import passes
 from .edit import applies
 from .intervention import Intervention, Stack, Steer, stack_rows
 from .jobs import Jobs, Local, Runner
-from .layout import Layout
+from .layout import Layout, find_entrance
 from .passes import Call, Tap, like
 from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
 from .sampling import check_options, logits_processors, row_seeds
@@ -204,7 +204,8 @@ class SteerableModel(Jobs):
         stacks = self.check(steer, batch)
         taps = self.taps({site: stack for site, stack in stacks.items() if not wanted[-1] < site}, wanted)
         gives = [like(*batch.ids.shape, self.d_model, dtype=self.dtype)] * len(wanted)
-        (kept,) = self.run([Call(passes.activations, (batch.plain, taps, self._needs_grad(stacks)), gives)])
+        args = (batch.plain, taps, self._needs_grad(stacks), not self.runner.at_once)
+        (kept,) = self.run([Call(passes.activations, args, gives)])
         return Activations(dict(zip(wanted, kept, strict=True)), batch.mask)
 
     def logits(
@@ -546,9 +547,22 @@ class SteerableModel(Jobs):
     def _tap(self, site: Site) -> tuple[Any, bool]:
         """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""
         block = self._blocks[site.layer]
-        if site.place in ("resid_pre", "resid_post"):
-            return block, site.place == "resid_pre"
+        if site.place == "resid_post":
+            return block, False
+        if site.place == "resid_pre":
+            return self._entering(site.layer)
         return _follow(block, self.layout.attn if site.place == "attn_out" else self.layout.mlp), False
+
+    def _entering(self, layer: int) -> tuple[Any, bool]:
+        """The tap of the stream that enters a block: the output of what comes before it.
+
+        A block's own input is the last resort: what crosses to a server's sandbox with it is a copy of the whole
+        key-value cache, to which the block then writes.
+        """
+        if layer:
+            return self._blocks[layer - 1], False
+        path = find_entrance(self.hf, self.hf.config.get_text_config().model_type)
+        return (self._blocks[0], True) if path is None else (_follow(self._traced, path), False)
 
     def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Tap]:
         """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""
