@@ -1,7 +1,7 @@
 """Steer language models by their activations: one equation, five ways to choose its tensors, one call to run it."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import tasks
 from .fit import Fit, evaluate, fit, fit_grid, score
@@ -16,8 +16,10 @@ from .methods.sara import sara, sara_gain, shuffled
 from .model import Activations, SteerableModel
 from .objective import Objective
 from .prompts import Batch
-from .remote import Remote, RemoteError
 from .site import PLACES, Place, Site
+
+if TYPE_CHECKING:
+    from .remote import Remote, RemoteError
 
 __all__ = [
     "PLACES",
@@ -61,9 +63,11 @@ _PARTS = ("data", "exercises", "experiments", "judges", "metrics", "plots", "str
 
 
 def __getattr__(name: str) -> Any:
-    """Parts that are imported when they are first used: `sl.plots`, `sl.widgets` and others."""
+    """Parts that are imported when they are first used, and what only remote models need (and it needs of nnsight)."""
     if name in _PARTS:
         return import_module(f".{name}", __name__)
+    if name in ("Remote", "RemoteError"):
+        return getattr(import_module(".remote", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -95,7 +95,7 @@ def completion_call(
     options = _transformers_options(lm, sampling)
     gives = like(len(rows), sampling.max_new_tokens, dtype=torch.long)
     same = {(tuple(row), id(own)): i for i, (row, own) in enumerate(zip(rows, steer, strict=True))}
-    if sampling.options or sampling.max_new_tokens == 1 or len(same) == len(rows) or lm.remote is not None:
+    if sampling.options or sampling.max_new_tokens == 1 or len(same) == len(rows) or lm.runner.at_once:
         return Call(passes.generate, (batch.plain, lm.taps(stacks), every_step, options, draw), gives)
     number = {kind: i for i, kind in enumerate(same)}
     index = torch.tensor([number[tuple(row), id(own)] for row, own in zip(rows, steer, strict=True)])

@@ -111,12 +111,12 @@ def fit(
     chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation)
     problem = Problem.of(lm, frame, method)
     setting = (objective or Objective(), seed)
-    with tqdm(total=chosen.steps, desc=method.name, disable=not progress or lm.remote is not None, leave=False) as bar:
+    with tqdm(total=chosen.steps, desc=method.name, disable=not progress or lm.runner.at_once, leave=False) as bar:
 
         def tick(ended: dict[int, Learnt]) -> None:
             bar.update()
 
-        ((found,),) = lm.run([problem.call([setting], chosen, 1, None if lm.remote else tick)])
+        ((found,),) = lm.run([problem.call([setting], chosen, 1, None if lm.runner.at_once else tick)])
     return _result(problem, setting, found, chosen)
 
 
@@ -202,7 +202,7 @@ def _fit_missing(
     def keep(ended: dict[int, Learnt]) -> None:
         for turn, learned in ended.items():
             found[missing[turn]] = _result(problem, settings[missing[turn]], learned, options)
-            _write(None if lm.dry else files[missing[turn]], found[missing[turn]])
+            _write(None if lm.runner.made_up else files[missing[turn]], found[missing[turn]])
             bar.update()
 
     with tqdm(
@@ -210,8 +210,8 @@ def _fit_missing(
     ) as bar:
         if missing:
             wanted, at_once = [settings[i] for i in missing], capacity(problem, options, memory)
-            (ended,) = lm.run([problem.call(wanted, options, at_once, None if lm.remote else keep)])
-            if lm.remote:
+            (ended,) = lm.run([problem.call(wanted, options, at_once, None if lm.runner.at_once else keep)])
+            if lm.runner.at_once:
                 keep(dict(enumerate(ended)))
 
 

@@ -79,6 +79,28 @@ LAYOUTS: dict[str, Layout] = {
 )
 """Layouts by the `model_type` of a transformers text config; with blocks alone where not every model adds up."""
 
+ENTRANCES: dict[str, str] = {
+    "gpt2": "transformer.drop",
+    "gptj": "transformer.drop",
+    "gpt_neox": "gpt_neox.emb_dropout",
+    "phi": "model.embed_dropout",
+} | dict.fromkeys(
+    ("gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3"), "model.embed_tokens"
+)
+"""The modules whose output is the stream that enters the first block, by `model_type`.
+
+Families that add learned positions to the embedding outside of any module (OPT) have none.
+"""
+
+
+def find_entrance(model: nn.Module, model_type: str) -> str | None:
+    """Path of the module whose output enters the first block, or None where no module's is known to."""
+    path = ENTRANCES.get(model_type)
+    if path is None or not _leads(model, path):
+        return None
+    scaled_later = model_type.startswith("gemma") and not hasattr(model.get_submodule(path), "embed_scale")
+    return None if scaled_later else path  # transformers before 5.22 scales Gemma's embedding outside of any module
+
 
 def find_layout(model: PreTrainedModel, layout: Layout | None = None) -> Layout:
     """The layout of a model: the one given, else that of its family, else what its module tree shows.

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import checkpoint, gguf, sharing
 from .intervention import Intervention, read_intervention
+from .jobs import Runner
 from .layout import Layout, find_layout
 from .model import SteerableModel
-from .remote import Remote
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -28,7 +28,7 @@ def load(
     layout: Layout | None = None,
     revision: str | None = None,
     bos: bool | None = None,
-    remote: bool | str | Remote = False,
+    remote: bool | str | Runner = False,
 ) -> SteerableModel:
     """Load a causal language model to steer; of one that reads images too, the language model is steered.
 
@@ -62,8 +62,8 @@ def load(
     Warns:
         UserWarning: `attn_out` and `mlp_out` cannot be read or edited in this model.
     """
-    runner = remote if isinstance(remote, Remote) else Remote(None if remote is True else remote) if remote else None
-    wanted = checkpoint.Wanted(device, dtype, device_map, revision, weights=runner is None or runner.host == "local")
+    runner = _runner(remote)
+    wanted = checkpoint.Wanted(device, dtype, device_map, revision, weights=runner is None or runner.weights)
     if isinstance(model, str | Path | None):
         hf, tokenizer, name, commit = _read(model, tokenizer, wanted)
     else:
@@ -75,6 +75,15 @@ def load(
     hf = _language_model(hf).train(False)
     commit = commit or getattr(hf.config, "_commit_hash", None) or revision
     return SteerableModel(hf, tokenizer, find_layout(hf, layout), name, commit, runner, bos)
+
+
+def _runner(remote: bool | str | Runner) -> Runner | None:
+    """The runner that `load(remote=...)` names; None for this process."""
+    if not remote or isinstance(remote, Runner):
+        return remote or None
+    from .remote import Remote  # which needs more of nnsight than a local user does
+
+    return Remote(None if remote is True else remote)
 
 
 def _read(

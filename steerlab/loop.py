@@ -232,7 +232,7 @@ def losses(
         taps.append((envoy, is_input, [stack], False))
     wanted = torch.is_grad_enabled() and theta.requires_grad
     found = logits(model, pick(problem["batch"], index[:, None].expand(shape).flatten()), taps, True, wanted)
-    if wanted and not found.requires_grad:
+    if wanted and found.grad_fn is None:  # a copy from another process says that it requires one, but has no graph
         raise RuntimeError("no gradient comes back from the model here")
     steered = found[:, -1].float().view(*shape, -1)
     base = problem["base"][index][:, None].expand_as(steered)
@@ -365,7 +365,7 @@ def capacity(problem: Problem, options: FitOptions, memory: float) -> int:
     count, tokens = int(ids.shape[0]), int(ids.shape[1])
     rows = 2 * options.members * min(options.batch_size, count)
     if lm.device.type != "cuda":
-        return max(1, (CPU_TOKENS if lm.remote is None else REMOTE_TOKENS) // (rows * tokens))
+        return max(1, (REMOTE_TOKENS if lm.runner.at_once else CPU_TOKENS) // (rows * tokens))
     hidden = 40 * tokens * lm.n_layers * lm.d_model * torch.finfo(lm.dtype).bits // 8
     vocabulary = 12 * lm.n_vocab * 4
     free, _ = torch.cuda.mem_get_info(lm.device)

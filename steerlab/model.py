@@ -6,24 +6,20 @@ prompts, interventions and tensors, never blocks, and one lock per model makes t
 
 import copy
 import hashlib
-import itertools
 import json
 import logging
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from importlib.metadata import version
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import nnsight
 import pandas as pd
 import torch
-from greenlet import greenlet
 from jaxtyping import Float, Int
 from nnsight import TransformersModel
 from torch import Tensor
@@ -32,10 +28,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from . import passes
 from .completions import Sampling, completed, completion_call
 from .intervention import Edit, Intervention, Stack, Steer, per_row, stack_rows
-from .layout import Layout
+from .jobs import Jobs, Local, Runner
+from .layout import Layout, find_entrance
 from .passes import Call, Tap, like
 from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
-from .remote import Gathering, Meter, Remote, Requests, Runner, Waiting
 from .sampling import NOT_FINITE, check_options
 from .sharing import portable_name
 from .site import Site
@@ -49,8 +45,6 @@ SHOWN = (
     *("logits", "logprobs", "n_layers", "n_vocab", "name", "remote", "submit", "together", "tokenizer", "tokens"),
 )
 """What `dir(lm)`, and so the Tab key, shows."""
-
-T = TypeVar("T")
 
 LOGITS_BYTES = 2**26
 """Bytes of logits that are formed at a time where texts are scored."""
@@ -85,7 +79,7 @@ class Activations(Mapping[Site, Tensor]):
         return self.values_[site][index, self.mask[index].bool().to(self.values_[site].device)]
 
 
-class SteerableModel:
+class SteerableModel(Jobs):
     """A transformers causal LM with names for its activations; made by `steerlab.load`.
 
     The weights are frozen and never changed: an intervention is given to each call.
@@ -98,7 +92,7 @@ class SteerableModel:
         layout: Layout,
         name: str,
         revision: str | None,
-        remote: Runner | None = None,
+        runner: Runner | None = None,
         bos: bool | None = None,
     ) -> None:
         """Wrap a loaded model; use `steerlab.load`, which checks what it is given."""
@@ -110,8 +104,7 @@ class SteerableModel:
         self.revision = revision
         self.prefix = special_prefix(tokenizer, bos)
         self.lock = threading.RLock()
-        self.remote = remote
-        self.dry = False  # whether what the model says is made up, and not to be kept
+        self.runner = runner or Local(self.device)
         place = {"device": "meta", "revision": revision} if hf.device.type == "meta" else {}
         self._traced = TransformersModel(hf, tokenizer=_twin(tokenizer), **place)
         self._blocks = _follow(self._traced, layout.blocks)
@@ -124,8 +117,7 @@ class SteerableModel:
         """Name, size, device and dtype in one line."""
         dtype = str(self.dtype).removeprefix("torch.")
         shape = f"{self.n_layers} layers x {self.d_model}"
-        place = self.device if self.remote is None else self.remote
-        return f"SteerableModel({self.name}: {self.n_params / 1e6:.1f}M parameters, {shape}, {place}, {dtype})"
+        return f"SteerableModel({self.name}: {self.n_params / 1e6:.1f}M parameters, {shape}, {self.runner}, {dtype})"
 
     def __dir__(self) -> list[str]:
         """What a notebook is to be shown; what carries the calls is left out."""
@@ -257,7 +249,8 @@ class SteerableModel:
         stacks = self.check(steer, batch)
         taps = self.taps({site: stack for site, stack in stacks.items() if not wanted[-1] < site}, wanted)
         gives = [like(*batch.ids.shape, self.d_model, dtype=self.dtype)] * len(wanted)
-        (kept,) = self.run([Call(passes.activations, (batch.plain, taps, self._needs_grad(stacks)), gives)])
+        args = (batch.plain, taps, self._needs_grad(stacks), not self.runner.at_once)
+        (kept,) = self.run([Call(passes.activations, args, gives)])
         values = dict(zip(wanted, kept, strict=True))
         return Activations({site: values[own] for site, own in zip(asked, counted, strict=True)}, batch.mask)
 
@@ -413,133 +406,6 @@ class SteerableModel:
         new = [tokens for batch in self.run(calls) for tokens in completed(self, batch, sampling)]
         return self._completions(listed, rows, new, seed)
 
-    def run(self, calls: Iterable[Call]) -> list[Any]:
-        """Run functions beside the model, in one nnsight session: here, or with a remote model in one request.
-
-        Args:
-            calls: what to run; each is made when its turn comes, unless it travels.
-
-        Raises:
-            RemoteError: the server could not be reached, refused the request, or failed.
-        """
-        with self.lock:
-            if self.remote is not None:
-                return self.remote.run(self._traced, list(calls))
-            with self._traced.session():
-                found = nnsight.save(passes.every(self._traced, ((call.work, call.args) for call in calls)))
-            return found  # type: ignore[no-any-return]  # nnsight has no types
-
-    def together(self, works: Iterable[Callable[["SteerableModel"], T]]) -> list[T]:
-        """Results of several calls; with a remote model they share their requests.
-
-        What each asks the model first goes into one request, what each asks next into the next, and so on: a study
-        whose parts do not wait for each other is one job.
-
-        Args:
-            works: such as `[lambda lm, c=c: lm.generate(prompts, c * vector, seed=c) for c in range(4)]`.
-
-        Raises:
-            RemoteError: see `run`; whatever a call itself raises.
-        """
-        if self.remote is None:
-            return [work(self) for work in works]
-        done: dict[int, T] = {}
-        asked: dict[int, tuple[greenlet, list[Call]]] = {}
-
-        def go_on(i: int, fiber: greenlet, *answer: Any) -> None:
-            found = fiber.switch(*answer)
-            if fiber.dead:
-                done[i] = found
-            else:
-                asked[i] = (fiber, found)
-
-        twin = self._beside(Gathering())
-        twin.lock = threading.RLock()  # who waits for an answer does not hold the model's
-        for i, work in enumerate(works):
-            go_on(i, greenlet(work), twin)
-        while asked:
-            turn = dict(asked)
-            asked.clear()
-            found = iter(self.run([call for _, calls in turn.values() for call in calls]))
-            for i, (fiber, calls) in turn.items():
-                go_on(i, fiber, list(itertools.islice(found, len(calls))))
-        return [done[i] for i in sorted(done)]
-
-    def dry_run(self, call: Callable[["SteerableModel"], Any]) -> pd.DataFrame:
-        """What a call would send to a server, and what would come back; nothing is sent, and no weights are needed.
-
-        Args:
-            call: such as `lambda lm: lm.generate(prompts, n=5)`. The checks of its arguments are the real ones; the
-                model's answers are made up (noise, token 0), and no `file=` keeps them.
-
-        Returns:
-            One row per request: `request`, `calls` (functions run beside the model) and what each `runs`,
-            `payload_bytes` (compressed), `result_bytes` (at most, before compression), the `largest` shape of a result,
-            and the `problem`, if there is one.
-
-        Raises:
-            ValueError: what the call itself refuses.
-        """
-        meter = Meter((self.remote if isinstance(self.remote, Remote) else Remote()).limit)
-        try:
-            twin = self._beside(meter)
-            twin.dry = True
-            call(twin)
-        except Exception as error:
-            if not meter.rows:
-                raise
-            meter.rows[-1]["problem"] = f"how it goes on depends on the model's answer ({error})"
-        return pd.DataFrame(meter.rows)
-
-    def submit(self, call: Callable[["SteerableModel"], Any], file: str | Path) -> str | None:
-        """Begin a call on the server and do not wait; `collect` fetches its result, from any kernel.
-
-        Args:
-            call: such as `lambda lm: sl.fit(lm, ...)`. One that makes several requests, each depending on the last,
-                begins the first that has no answer yet.
-            file: where the ids of its jobs are kept. A second `submit` with it begins nothing anew.
-
-        Returns:
-            The id of the job that runs; None where all is finished.
-
-        Raises:
-            ValueError: the model is not remote, the file is none of jobs, or what the call itself refuses.
-            RemoteError: see `run`.
-        """
-        try:
-            call(self._beside(self._requests(file, wait=False)))
-        except Waiting as waiting:
-            return str(waiting)
-        return None
-
-    def collect(self, call: Callable[["SteerableModel"], T], file: str | Path) -> T:
-        """The result of a call that was begun by `submit`; waits for what is not finished.
-
-        Args:
-            call: the same as then, with the same arguments.
-            file: the same. It stays, so that the result can be fetched again while the server keeps it.
-
-        Raises:
-            ValueError: the model is not remote, the file is none of jobs, or what the call itself refuses.
-            RemoteError: see `run`.
-        """
-        return call(self._beside(self._requests(file, wait=True)))
-
-    def noting(self, file: str | Path) -> "SteerableModel":
-        """This model; where it is remote, it notes the id of each job in a file, and begins none that stands there."""
-        return self._beside(Requests(self.remote, file)) if isinstance(self.remote, Remote) else self
-
-    def _requests(self, file: str | Path, wait: bool) -> Requests:
-        if not isinstance(self.remote, Remote):
-            raise ValueError(f"{self.name} runs in this process, not on a server: load it with remote=True")
-        return Requests(self.remote, file, wait)
-
-    def _beside(self, runner: Runner) -> "SteerableModel":
-        """This model with another runner."""
-        twin = copy.copy(self)
-        twin.remote = runner
-        return twin
-
     def check(self, steer: Steer, batch: Batch, first: int = 0) -> dict[Site, list[Stack]]:
         """Everything that can be wrong with an intervention, said before the model runs; returns it stacked.
 
@@ -682,7 +548,7 @@ class SteerableModel:
         """Whether a tensor of the stacks is being learned here."""
         every = (stack[name] for site in stacks.values() for stack in site for name in ("shift", "gain", "probe"))
         wanted = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in every)
-        if wanted and self.remote is not None:
+        if wanted and self.runner.at_once:
             raise ValueError(
                 "a tensor of the intervention requires a gradient, which does not travel: use steerlab.fit"
             )
@@ -691,9 +557,22 @@ class SteerableModel:
     def _tap(self, site: Site) -> tuple[Any, bool]:
         """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""
         block = self._blocks[site.layer]
-        if site.place in ("resid_pre", "resid_post"):
-            return block, site.place == "resid_pre"
+        if site.place == "resid_post":
+            return block, False
+        if site.place == "resid_pre":
+            return self._entering(site.layer)
         return _follow(block, (self.layout.attn if site.place == "attn_out" else self.layout.mlp) or ""), False
+
+    def _entering(self, layer: int) -> tuple[Any, bool]:
+        """The tap of the stream that enters a block: the output of what comes before it.
+
+        A block's own input is the last resort: what crosses to a server's sandbox with it is a copy of the whole
+        key-value cache, to which the block then writes.
+        """
+        if layer:
+            return self._blocks[layer - 1], False
+        path = find_entrance(self.hf, self.hf.config.get_text_config().model_type)
+        return (self._blocks[0], True) if path is None else (_follow(self._traced, path), False)
 
     def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Tap]:
         """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""

@@ -79,12 +79,18 @@ def visit(taps: Sequence[Tap], rows: int, pad: Tensor | None, step: int, kept: l
             envoy.output = replaced
 
 
-def activations(model: Any, batch: Plain, taps: Sequence[Tap], grad: bool) -> list[Tensor]:
-    """Activations at the taps that read, [B, T, D] each; nothing is computed above the last."""
+def activations(model: Any, batch: Plain, taps: Sequence[Tap], grad: bool, stop: bool = False) -> list[Tensor]:
+    """Activations at the taps that read, [B, T, D] each.
+
+    With `stop` nothing is computed above the last tap; a server's sandbox ends the whole session there, so that only
+    calls in this process do.
+    """
     kept: list[Tensor] = []
-    with torch.set_grad_enabled(grad), model.trace(batch[0], use_cache=False, **inputs(batch)) as tracer:
+    settings = {"use_cache": False, "logits_to_keep": 1}
+    with torch.set_grad_enabled(grad), model.trace(batch[0], **settings, **inputs(batch)) as tracer:
         visit(taps, len(batch[0]), batch[2], 0, kept)
-        tracer.stop()
+        if stop:
+            tracer.stop()
     return kept
 
 

@@ -18,14 +18,13 @@ import pickle
 import re
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
-import greenlet
 import httpx
 import nnsight
 import torch
@@ -42,6 +41,7 @@ from nnsight.tracing.tracer import _saves
 from nnsight.util import apply
 from torch import Tensor
 
+from .jobs import Runner, Waiting
 from .passes import Call, every
 
 T = TypeVar("T")
@@ -69,15 +69,8 @@ class RemoteError(RuntimeError):
         self.job = job
 
 
-class Runner(Protocol):
-    """What a model's calls are given to, in place of this process."""
-
-    def run(self, model: Any, calls: Sequence[Call]) -> list[Any]:
-        """The results of all calls."""
-
-
 @dataclass(frozen=True)
-class Remote:
+class Remote(Runner):
     """Where a model runs, and how long to wait for it.
 
     A server is sent prompts, interventions and the source of a few functions, under your key; what comes back is read
@@ -130,7 +123,16 @@ class Remote:
             )
         return found
 
-    def run(self, model: Any, calls: Sequence[Call]) -> list[Any]:
+    @property
+    def weights(self) -> bool:
+        """Only where "local" stands in for a server."""
+        return self.host == "local"
+
+    def noting(self, file: str | Path, wait: bool = True) -> Runner:
+        """A runner that keeps the ids of its jobs in a file."""
+        return Requests(self, file, wait)
+
+    def run(self, model: Any, calls: Iterable[Call]) -> list[Any]:
         """The results of all calls: one request, or a few where the results would pass the limit.
 
         Raises:
@@ -154,14 +156,14 @@ class Remote:
         return client
 
 
-class Requests:
+class Requests(Runner):
     """A runner that notes the id of each job as soon as there is one, so that the same call later only collects it."""
 
     def __init__(self, remote: Remote, file: str | Path | None = None, wait: bool = True) -> None:
         """Go on with what the file says: a JSON object of ids, as in `Remote.jobs`, which stands for it without one."""
         self.remote, self.file, self.wait = remote, None if file is None else Path(file), wait
 
-    def run(self, model: Any, calls: Sequence[Call]) -> list[Any]:
+    def run(self, model: Any, calls: Iterable[Call]) -> list[Any]:
         """Results, of jobs that were begun earlier where there are such.
 
         Raises:
@@ -170,6 +172,7 @@ class Requests:
             Waiting: a job is not finished, and was not to be waited for.
             KeyboardInterrupt: the wait was stopped; it names the job that goes on.
         """
+        calls = list(calls)
         if self.remote.host == "local":
             here = Here(model)
             send(model, calls, here)
@@ -217,10 +220,6 @@ class Requests:
             part = self.file.with_name(self.file.name + ".part")
             part.write_text(json.dumps({"jobs": jobs}))
             part.replace(self.file)
-
-
-class Waiting(Exception):
-    """A job, whose id it holds, is not finished yet."""
 
 
 def send(model: Any, calls: Sequence[Call], backend: Any) -> None:
@@ -529,11 +528,13 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-# --- dry runs, and calls that are gathered -------------------------------------------------------------------------
+# --- dry runs -------------------------------------------------------------------------------------------------------
 
 
-class Meter(Backend):  # type: ignore[misc]
+class Meter(Runner, Backend):  # type: ignore[misc]
     """Counts what would be sent, and makes up the answers; a runner and its backend in one."""
+
+    made_up: ClassVar[bool] = True
 
     def __init__(self, limit: int) -> None:
         """Requests are parted as `Remote.limit` parts them."""
@@ -541,12 +542,18 @@ class Meter(Backend):  # type: ignore[misc]
         self.rows: list[dict[str, Any]] = []
         self.generator = torch.Generator().manual_seed(0)
 
+    @classmethod
+    def of(cls, runner: Runner) -> Self:
+        """A meter that parts requests as this runner would, or as a server's would by default."""
+        return cls((runner if isinstance(runner, Remote) else Remote()).limit)
+
     def __call__(self, tracer: Any) -> None:
         """Serialise a block, and drop it."""
         self.payload = len(serialized(tracer))
 
-    def run(self, model: Any, calls: Sequence[Call]) -> list[Any]:
+    def run(self, model: Any, calls: Iterable[Call]) -> list[Any]:
         """Noise in the largest shapes that could come back: sent on, it compresses as badly as a model's numbers."""
+        calls = list(calls)
         for part in parts(calls, self.limit):
             send(model, part, self)
             gives = [call.gives for call in part]
@@ -566,14 +573,6 @@ class Meter(Backend):  # type: ignore[misc]
             return torch.rand(one.shape, generator=self.generator).to(one.dtype)
 
         return [apply(call.gives, noise, Tensor) for call in calls]
-
-
-class Gathering:
-    """A runner that hands its calls to whoever drives the greenlet that it runs in, see `SteerableModel.together`."""
-
-    def run(self, model: Any, calls: Sequence[Call]) -> list[Any]:
-        """What the driver answers."""
-        return greenlet.getcurrent().parent.switch(list(calls))  # type: ignore[no-any-return]
 
 
 class Content(pickle.Pickler):

@@ -7,7 +7,6 @@ old, a wider grid finds all of it, and two processes may write to the same file.
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -33,9 +32,6 @@ from .site import Site
 FORMAT = 2  # part of every key: raise it when the same setting comes to mean another result
 Result = dict[str, Any]
 Compute = Callable[[list[list[int]]], list[Result]]
-
-REMOTE_MEMORY = 2**35
-"""Bytes that a server is taken to have free for one batch; `rows` says it better."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def completions(
     size = rows or batch_rows(lm, max(map(len, ids.values())) + max_new_tokens)
     _check(lm, [setting for setting in settings for _ in range(min(n, 2))], size, max_new_tokens)
     with noted(lm, file) as lm:
-        found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.remote is not None, lm.dry)
+        found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.runner.at_once, lm.runner.made_up)
     return pd.DataFrame(
         [
             {**setting.columns, "prompt": lm.text(setting.prompt), "sample": sample, **found[key], "seed": seed}
@@ -169,7 +165,7 @@ def next_tokens(
         return compared_call(lm, [prompts[i] for i in picked], [settings[i].steer for i in picked], ids)
 
     def compute(chunks: list[list[int]]) -> list[Result]:
-        if lm.remote is not None:
+        if lm.runner.at_once:
             found = lm.run([call(picked) for picked in chunks])
         else:
             pairs = (compare([prompts[i] for i in chunk], [settings[i].steer for i in chunk]) for chunk in chunks)
@@ -184,7 +180,7 @@ def next_tokens(
     if len(order) < 4 * len(groups):  # too few that share a prompt and a layer: fill the batches with all kinds
         groups = [order]
     with noted(lm, file) as lm:
-        found = _run(keys, groups, size, compute, file, progress, lm.remote is not None, lm.dry)
+        found = _run(keys, groups, size, compute, file, progress, lm.runner.at_once, lm.runner.made_up)
     return pd.DataFrame(
         [
             {**setting.columns, "prompt": lm.text(setting.prompt), **row}
@@ -213,7 +209,7 @@ class Comparison:
     ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "#batch vocab"]]:
         """Steered and unsteered logits of prompts, given as token ids."""
         once = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        if len(once) > 1 or self.lm.remote is not None:
+        if len(once) > 1 or self.lm.runner.at_once:
             bare, batch = (self.lm.batch([torch.tensor(prompt) for prompt in each]) for each in (once, prompts))
             calls = [
                 self.lm.logits_call(bare, {}, "last"),
@@ -391,19 +387,8 @@ def batch_rows(lm: SteerableModel, tokens: int) -> int:
     cache = 2 * lm.n_layers * lm.d_model * size
     block = 16 * lm.d_model * size
     logits = 8 * 4 * lm.n_vocab
-    memory = free_memory(lm.device) if lm.remote is None else REMOTE_MEMORY
-    fits = memory // 4 // (tokens * (cache + block) + logits)
+    fits = lm.runner.free_bytes() // 4 // (tokens * (cache + block) + logits)
     return int(min(256, 2 ** max(0, int(fits).bit_length() - 1)))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; 2 GiB where the system does not tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on every system
-        return 2 * 2**30
 
 
 # --- keys --------------------------------------------------------------------------------------------------------

@@ -635,7 +635,7 @@ def test_a_job_that_the_server_forgets_while_it_runs_is_lost(there: Any, monkeyp
     )
     with pytest.raises(RemoteError, match=r"dropped, and it has no record of job .*: run the call again"):
         there.logits(PROMPTS)
-    assert next(said, None) is None and there.remote.jobs == {}
+    assert next(said, None) is None and there.runner.jobs == {}
 
 
 def test_a_stop_before_there_is_a_job_is_just_that(there: Any, server: Double, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -698,7 +698,7 @@ def test_the_key_is_nowhere_but_in_the_header(
     captured = capsys.readouterr()
     assert "RUNNING" in captured.out
     assert "***" in errors[0]
-    shown = [repr(there), repr(there.remote), str(vars(there)), captured.out, captured.err, *errors]
+    shown = [repr(there), repr(there.runner), str(vars(there)), captured.out, captured.err, *errors]
     assert not [text for text in shown if KEY in text]
 
 

@@ -15,7 +15,7 @@ import torch
 from pandas.testing import assert_frame_equal
 
 import steerlab as sl
-from steerlab import metrics, sweep
+from steerlab import jobs, metrics, sweep
 from steerlab.completions import completion_call
 from steerlab.sweep import Setting
 
@@ -272,7 +272,7 @@ def test_too_little_memory_halves_the_batch(
 def test_batch_rows_follow_the_memory(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     for gib in (0.0001, 0.01, 1000):
-        monkeypatch.setattr(sweep, "free_memory", lambda device, gib=gib: int(gib * 2**30))
+        monkeypatch.setattr(jobs.Local, "free_bytes", lambda self, gib=gib: int(gib * 2**30))
         sizes.append(sweep.batch_rows(lm, 50))
     assert sizes[0] == 1 < sizes[1] < sizes[2] == 256
     assert sizes[1] & (sizes[1] - 1) == 0

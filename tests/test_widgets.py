@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from families import fresh, tokenizer
 
 import steerlab as sl
+from steerlab import jobs
 from steerlab.remote import Remote
 from steerlab.widgets import playground
 from steerlab.widgets.panel import Runner
@@ -213,20 +214,20 @@ def test_the_static_twin_shows_the_same_bars(lm: sl.SteerableModel) -> None:
     assert max(widths) == pytest.approx(max(before.max().item(), after.max().item()), rel=1e-4)
 
 
-class Counting:
+class Counting(jobs.Runner):
     """Goes the way of a request, and counts them."""
 
     def __init__(self) -> None:
         self.requests = 0
 
-    def run(self, model: Any, calls: Sequence[Any]) -> list[Any]:
+    def run(self, model: Any, calls: Iterable[Any]) -> list[Any]:
         self.requests += 1
         return Remote("local").run(model, calls)
 
 
 def test_a_remote_model_runs_on_the_button_only() -> None:
     lm = sl.load(fresh("gpt2"), tokenizer=tokenizer())
-    lm.remote = counting = Counting()
+    lm.runner = counting = Counting()
     panel = playground(lm, n=1, max_new_tokens=5)
     panel.controls["strength"].value = 1.0
     assert counting.requests == 0 and panel.picture.value == b"" and "1 * vector" in panel.copy.value

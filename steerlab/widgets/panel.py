@@ -105,7 +105,7 @@ class Panel(ABC, Generic[S]):
     """A panel: controls, a picture that follows them, what the button writes, and the code that does the same.
 
     `state` can be read and set, `code()` gives the lines that do the same without the panel, `figure()` is the static
-    twin of the picture. The model of `lm.remote` runs on the button only.
+    twin of the picture. A remote model runs on the button only.
 
     Args:
         state: first values of the controls.
@@ -123,7 +123,7 @@ class Panel(ABC, Generic[S]):
 
     def __init__(self, state: S, controls: dict[str, Any], rows: Sequence[str], lm: Any = None) -> None:
         self.controls = controls
-        self.remote = bool(getattr(lm, "remote", False))
+        self.remote = lm is not None and lm.runner.at_once
         self._quiet, self._stale = False, True
         self.log = w.Output()
         self.button = w.Button(description=self.button_text or "Run", button_style="primary", icon="play")

@@ -150,7 +150,7 @@ def dilemma_study(
                 else:
                     strength = actadd_coefficient if method == "actadd" else coefficient
                     conditions.append(Condition(method, direction, strength, steer[method]))
-        bar = tqdm(chosen, disable=not progress or lm.remote is not None, unit="layer")
+        bar = tqdm(chosen, disable=not progress or lm.runner.at_once, unit="layer")
         frames = lm.together(partial(answers, layer) for layer in bar)
     frame = pd.concat(frames, ignore_index=True)
     return judge_answers(frame.assign(prompt=frame["id"].map(dilemmas.set_index("id")["prompt"])), judge)
