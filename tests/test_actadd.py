@@ -1,7 +1,9 @@
 """Activation addition, against the algorithm as released, written with plain PyTorch hooks."""
 
+import re
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from families import FAMILIES, N_LAYERS, bare, steerable, tokenizer
@@ -127,11 +129,12 @@ def test_front_and_back_of_the_prompt(lm: sl.SteerableModel, position: Any) -> N
 
 @pytest.mark.parametrize("when", ["prompt", "decode", "all"])
 def test_a_single_vector_is_added_everywhere(lm: sl.SteerableModel, when: Any) -> None:
-    every = shift(sl.actadd(lm, " I love to talk", " hate", layer=1))
+    site = sl.Site("resid_pre", 1)
+    near, far = (lm.activations(text, site)[site][0] for text in (" I love to talk", " hate"))
     mean = sl.actadd(lm, " I love to talk", " hate", layer=1, vector="mean", when=when)
     last = sl.actadd(lm, " I love to talk", " hate", layer=1, vector="last", when=when)
-    torch.testing.assert_close(shift(mean), every[1:].mean(0, keepdim=True))
-    assert torch.equal(shift(last), every[-1:])
+    torch.testing.assert_close(shift(mean)[0], near[1:].mean(0) - far[1:].mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shift(last)[0], near[-1] - far[-1], rtol=1e-4, atol=1e-4)
     for steer in (mean, last):
         ((_, found),) = steer.edits
         assert (found.anchor, found.when) == ("all", when)
@@ -139,6 +142,41 @@ def test_a_single_vector_is_added_everywhere(lm: sl.SteerableModel, when: Any) -
     plain, steered = (lm.activations(LONG, site, given)[site] for given in (None, mean))
     moved = shift(mean).expand_as(plain) if when != "decode" else torch.zeros_like(plain)
     torch.testing.assert_close(steered - plain, moved, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("vector", ["positions", "mean", "last"])
+def test_pairs_give_the_mean_of_their_vectors(lm: sl.SteerableModel, vector: Any) -> None:
+    plus, minus = [" love", " joy", " peace"], [" hate", " war", " anger"]
+    if vector != "positions":  # whose pairs have one length
+        plus[0] = " I love to talk"
+    together = shift(sl.actadd(lm, plus, minus, layer=2, vector=vector))
+    alone = [shift(sl.actadd(lm, *pair, layer=2, vector=vector)) for pair in zip(plus, minus, strict=True)]
+    torch.testing.assert_close(together, torch.stack(alone).mean(0), rtol=1e-4, atol=1e-4)
+    against_one = shift(sl.actadd(lm, pd.Series(plus), " hate", layer=2, vector=vector))
+    alone = [shift(sl.actadd(lm, text, " hate", layer=2, vector=vector)) for text in plus]
+    torch.testing.assert_close(against_one, torch.stack(alone).mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_more_pairs_than_a_pass_takes(gpt2: sl.SteerableModel) -> None:
+    numbers = [f" {i} and a wedding" for i in range(40)]
+    together = shift(sl.actadd(gpt2, numbers, " hate", layer=1, vector="last"))
+    alone = [shift(sl.actadd(gpt2, text, " hate", layer=1, vector="last")) for text in numbers]
+    torch.testing.assert_close(together, torch.stack(alone).mean(0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("plus", "minus", "options", "says"),
+    [
+        ([" love", " joy"], [" hate", " war", " anger"], {}, "2 prompts to move towards and 3 to move away from"),
+        ([], " hate", {}, "0 prompts to move towards"),
+        ([" love", " I love to talk"], [" hate", " war"], {}, "the pairs have 2 to 5 tokens: vector='positions' takes"),
+        ([" love", " joy"], [" hate", " joy"], {"vector": "last"}, "' joy': their difference is zero"),
+        (" love", "", {"vector": "mean"}, "has no token of its own: vector='mean' needs one"),
+    ],
+)
+def test_pairs_that_do_not_fit(gpt2: sl.SteerableModel, plus: Any, minus: Any, options: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        sl.actadd(gpt2, plus, minus, layer=1, **options)
 
 
 def test_it_says_where_it_comes_from(gpt2: sl.SteerableModel) -> None:
@@ -162,7 +200,7 @@ def test_at_layer_0_with_room_it_equals_prompting(family: str, lm: sl.SteerableM
     found, expected = lm.logits(room, steer, position="all"), lm.logits(prompted, position="all")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert (found - lm.logits(room, position="all"))[0, -1].abs().max() > 1e-3
-    options: dict[str, Any] = {"samples": [0], "max_new_tokens": NEW, "min_new_tokens": NEW}
+    options: dict[str, Any] = {"samples": [0], "temperature": 0, "max_new_tokens": NEW, "min_new_tokens": NEW}
     assert complete(lm, room, steer, **options) == complete(lm, prompted, **options)
 
 

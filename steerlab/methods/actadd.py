@@ -15,14 +15,17 @@ from torch import Tensor
 
 from ..intervention import Anchor, Edit, Intervention, When
 from ..model import SteerableModel
-from ..prompts import Prompts
+from ..prompts import Prompts, as_list
 from ..site import Place, Site, sites_at
+
+ROWS = 32
+"""Steering prompts of one pass."""
 
 
 def actadd(
     lm: SteerableModel,
-    plus: str,
-    minus: str = " ",
+    plus: Prompts,
+    minus: Prompts = " ",
     *,
     layer: int | Sequence[int],
     coefficient: float = 1.0,
@@ -38,27 +41,30 @@ def actadd(
     the prompt only. The vector at BOS is zero, since both prompts share it. To lay it over spaces of its own instead of
     the prompt's first tokens (the release's "pad"), pass the prompts through `make_room`.
 
+    Lists of prompts are pairs, whose mean difference it is, as in contrastive activation addition (Rimsky et al.,
+    arXiv 2312.06681, with vector="last" and when="all").
+
     Args:
         lm: the model to steer.
-        plus: the prompt to move towards; a leading space makes a word the token it is within a text.
-        minus: the prompt to move away from.
+        plus: the prompt to move towards; a leading space makes a word the token it is within a text. Or several.
+        minus: the prompt to move away from; or one for each of `plus`.
         layer: block whose input is steered, from 0, or -1 for the last; or several, each by its own difference.
         coefficient: the paper's c.
         place: the input of the block as in the paper, or another place.
         position: "front" of the prompt as in the paper, or its "back".
-        vector: one per "positions" as in the paper; or a single one, the "mean" over the positions after BOS or that of
-            the "last" token, added at every position.
+        vector: one per "positions" as in the paper, for which all pairs have one length; or a single one, from the
+            "mean" of each prompt's own tokens after BOS or from its "last" token, added at every position.
         when: passes to edit; "prompt" by default. Only a single vector can also steer "decode" or "all".
 
     Returns:
         A shift of [T_s, d_model] (or [1, d_model]) in units of the activations.
 
     Raises:
-        ValueError: both prompts are the same, a layer is out of range, the coefficient is not finite, or an option is
-            unknown.
+        TypeError: a steering prompt is no prompt.
+        ValueError: both prompts are the same, their numbers differ, a layer is out of range, the coefficient is not
+            finite, or an option is unknown.
     """
-    if plus == minus:
-        raise ValueError(f"both steering prompts are {plus!r}: their difference is zero")
+    pairs = _pairs(lm, plus, minus)
     if vector not in ("positions", "mean", "last"):
         raise ValueError(f"vector={vector!r} is unknown: choose positions, mean or last")
     if position not in ("front", "back"):
@@ -68,25 +74,75 @@ def actadd(
     sites = sorted(set(lm.check_layers(sites_at(place, layer))))
     anchor: Anchor = position if vector == "positions" else "all"
     template = Edit(shift=torch.zeros(1, lm.d_model), anchor=anchor, when=when or "prompt")  # refuses a wrong `when`
-    edits = {}
-    for site, difference in _differences(lm, plus, minus, sites).items():
-        if vector != "positions":
-            difference = difference[len(lm.prefix) :].mean(0, keepdim=True) if vector == "mean" else difference[-1:]
-        edits[site] = replace(template, shift=coefficient * difference)
-    prompts = {"plus": plus, "minus": minus, "coefficient": coefficient}
+    differences = _by_position(lm, pairs, sites) if vector == "positions" else _single(lm, pairs, sites, vector)
+    edits = {site: replace(template, shift=coefficient * mean) for site, mean in differences.items()}
+    texts = [[lm.text(prompt) for prompt in side] for side in (as_list(plus), as_list(minus))]
+    named = {name: side[0] if len(side) == 1 else side for name, side in zip(("plus", "minus"), texts, strict=True)}
+    prompts = named | {"coefficient": coefficient}
     return Intervention(edits, lm.info(method="actadd", prompts=prompts, site=", ".join(map(str, sites))))
 
 
-def _differences(
-    lm: SteerableModel, plus: str, minus: str, sites: list[Site]
+def _pairs(lm: SteerableModel, plus: Prompts, minus: Prompts) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each pair; a single `minus` serves for all."""
+    sides = [as_list(plus), as_list(minus)]
+    if len(sides[1]) == 1:
+        sides[1] *= len(sides[0])
+    if not sides[0] or len(sides[0]) != len(sides[1]):
+        raise ValueError(f"{len(sides[0])} prompts to move towards and {len(sides[1])} to move away from: give pairs")
+    pairs = [(lm.ids(near), lm.ids(far)) for near, far in zip(*sides, strict=True)]
+    for near, far in pairs:
+        if near == far:
+            raise ValueError(
+                f"both steering prompts are {lm.tokenizer.decode(near, skip_special_tokens=True)!r}: their difference is zero"
+            )
+    return pairs
+
+
+def _by_position(
+    lm: SteerableModel, pairs: list[tuple[list[int], list[int]]], sites: list[Site]
 ) -> dict[Site, Float[Tensor, "pos d_model"]]:
-    """h(plus) - h(minus) in float32 at each site, the shorter prompt padded on the right with spaces."""
-    rows = [lm.batch(prompt).ids[0].tolist() if prompt else lm.prefix for prompt in (plus, minus)]
-    width = max(map(len, rows))
-    space = [] if len(rows[0]) == len(rows[1]) else [_space(lm)]
-    ids = torch.tensor([row + space * (width - len(row)) for row in rows])
-    read = lm.activations(ids, sites)
-    return {site: both[0].float() - both[1].float() for site, both in read.items()}
+    """Mean h(plus) - h(minus) in float32 at each position, the shorter prompt padded on the right with spaces."""
+    widths = {max(len(near), len(far)) for near, far in pairs}
+    if len(widths) > 1:
+        raise ValueError(
+            f"the pairs have {min(widths)} to {max(widths)} tokens: vector='positions' takes pairs of one length, "
+            "vector='mean' or 'last' any"
+        )
+    rows = [side for pair in pairs for side in pair]
+    padded = [row + [_space(lm)] * (max(widths) - len(row)) if len(row) < max(widths) else row for row in rows]
+    read = _activations(lm, padded, sites)
+    return {site: torch.stack(own[::2]).mean(0) - torch.stack(own[1::2]).mean(0) for site, own in read.items()}
+
+
+def _single(
+    lm: SteerableModel,
+    pairs: list[tuple[list[int], list[int]]],
+    sites: list[Site],
+    vector: Literal["mean", "last"],
+) -> dict[Site, Float[Tensor, "1 d_model"]]:
+    """Mean difference in float32 of the prompts' means, or of their last tokens."""
+    rows = [side for pair in pairs for side in pair]
+    first = len(lm.prefix)
+    if short := next((row for row in rows if len(row) <= first), None):
+        raise ValueError(f"{lm.tokenizer.decode(short)!r} has no token of its own: vector={vector!r} needs one")
+    read = _activations(lm, rows, sites)
+    vectors = {site: [h[first:].mean(0) if vector == "mean" else h[-1] for h in own] for site, own in read.items()}
+    return {
+        site: (torch.stack(own[::2]).mean(0) - torch.stack(own[1::2]).mean(0))[None] for site, own in vectors.items()
+    }
+
+
+def _activations(
+    lm: SteerableModel, rows: list[list[int]], sites: list[Site]
+) -> dict[Site, list[Float[Tensor, "pos d_model"]]]:
+    """Activations of each row of token ids in float32, without padding."""
+    read: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    for start in range(0, len(rows), ROWS):
+        part = rows[start : start + ROWS]
+        found = lm.activations([torch.tensor(row) for row in part], sites)
+        for site in sites:
+            read[site] += [found.row(i, site).float() for i in range(len(part))]
+    return read
 
 
 def make_room(lm: SteerableModel, prompts: Prompts, spaces: int | Intervention) -> list[Int[Tensor, " pos"]]:
