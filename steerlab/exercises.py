@@ -146,8 +146,8 @@ def check_topic_shift(
 def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: float = 0.05, n: int = 50) -> str:
     """03: more wedding words than without steering, n completions of each of six prompts, at little cost.
 
-    More is by McNemar's test, pair by pair: it speaks of these six prompts. The sampling is the release's. The perplexity
-    ratio of what the unsteered model writes, sampled plainly, may be `cost` away from 1; see
+    More is by McNemar's test, pair by pair: it speaks of these six prompts. The sampling is the release's. The
+    perplexity ratio of what the unsteered model writes, sampled plainly, may be `cost` away from 1; see
     `experiments.actadd.price`.
     """
     prompts = data.prompts("plain")[26:32]
