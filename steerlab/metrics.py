@@ -98,7 +98,7 @@ def share(hits: ArrayLike, units: ArrayLike | None = None) -> Estimate:
     z = float(scipy.stats.t.ppf(0.975, count - 1))
     centre, half = p + z**2 / (2 * trials), z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
     first, last = ((centre + side * half) / (1 + z**2 / trials) for side in (-1, 1))
-    return Estimate(p, max(0.0, first), min(1.0, last), n)
+    return Estimate(p, min(p, max(0.0, first)), max(p, min(1.0, last)), n)
 
 
 def mean(values: ArrayLike, units: ArrayLike | None = None) -> Estimate:

@@ -398,10 +398,11 @@ def identity(lm: SteerableModel) -> str:
     """Sixteen hex digits that tell one model from another: name, revision, tokenizer, dtype and weights.
 
     Of each weight tensor it takes its shape, the sum of its bits read as integers (which any order of summing gives
-    alike), and some of its values, so that a change of a single number is seen.
+    alike), and some of its values, so that a change of a single number is seen. It is the same whatever `FORMAT`: kept
+    tables know their model by it.
     """
     weights = [(name, list(tensor.shape), _bits(tensor)) for name, tensor in lm.hf.named_parameters()]
-    return _hash([lm.name, lm.revision, lm.tokenizer_hash, str(lm.dtype), weights])[:16]
+    return _hash([lm.name, lm.revision, lm.tokenizer_hash, str(lm.dtype), weights], version=1)[:16]
 
 
 def _bits(tensor: Tensor) -> list[int]:
@@ -432,9 +433,9 @@ def _plain(value: Any) -> Any:
     return [list(tensor.shape), str(tensor.dtype), content]
 
 
-def _hash(value: Any) -> str:
+def _hash(value: Any, version: int = FORMAT) -> str:
     """SHA-256 of a value's JSON, in hex."""
-    return hashlib.sha256(json.dumps([FORMAT, value], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([version, value], sort_keys=True).encode()).hexdigest()
 
 
 # --- small checks ------------------------------------------------------------------------------------------------

@@ -175,6 +175,27 @@ def test_ratio_is_of_the_sums_within_its_interval() -> None:
     assert str(evaluate.ratio("m", "c", 2, [0, 0], [0, 0]).value) == "nan"
 
 
+def test_shares_of_several_completions_are_over_prompts() -> None:
+    hits, prompts = [True] * 20 + [False] * 20, ["a"] * 20 + ["b"] * 20
+    assert evaluate.share("m", "c", hits, prompts).low < evaluate.share("m", "c", hits).low - 0.2
+
+
+def test_one_measures_rows_are_replaced_in_place() -> None:
+    old = pd.DataFrame({"metric": ["a", "b", "c", "b", "d"], "value": range(5)})
+    new = pd.DataFrame({"metric": ["b", "new"], "value": [7, 8]})
+    assert evaluate.merged(old, new)["metric"].tolist() == ["a", "b", "new", "c", "d"]
+    assert evaluate.merged(old, new)["value"].tolist() == [0, 7, 8, 2, 4]
+
+
+def test_names_of_no_list_are_in_none() -> None:
+    folders = (evaluate.DATA, Path(evaluate.__file__).parent / "curriculum")
+    texts = [
+        path.read_text() for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".csv", ".json")
+    ]
+    found = [name for name in evaluate.UNLISTED_NAMES if any(re.search(rf"\b{name}\b", text) for text in texts)]
+    assert found == []
+
+
 def test_only_whole_words_are_counted() -> None:
     assert evaluate.count_words(["The bride's Wedding, re-wed. Wedlock!"], ["bride", "wedding", "wed"]) == [3]
 
@@ -190,8 +211,7 @@ def test_giving_trials_keep_what_they_hold_out() -> None:
         for _ in range(50):
             trial = evaluate.ioi_trial(rng, *evaluate.IOI_CONDITIONS[condition])
             assert {trial.answer, trial.rival} <= set(names)
-            assert trial.prompt.count(trial.rival) == 2
-            assert trial.prompt.count(trial.answer) == 1
+            assert trial.prompt.count(trial.rival) == trial.prompt.count(trial.answer) + 1
             assert trial.prompt.endswith(" to")
             assert any(pattern(template).fullmatch(trial.prompt) for template in templates)
     assert [condition for condition, choices in evaluate.IOI_CONDITIONS.items() if choices[-1]] == [

@@ -2,10 +2,11 @@
 
 Writes `steerlab/bundled/evaluation.csv` (metric, condition, n, value, low, high: the last two are a 95 % interval),
 and puts the numbers and ten samples into the model card beside it. `--quick` takes about a fifth of each n, and
-`--only ioi actadd` runs some of the measures; both print, and write nothing.
+`--only ioi actadd` runs some of the measures; both print, and write nothing, unless `--write` puts the rows of some
+measures into the file in place of the old ones.
 
-Shares of trials have Wilson intervals. Ratios, and means over trials that share their noise, have bootstrap intervals
-over what was drawn independently: passages, completions, or draws of noise.
+Shares of trials have Wilson intervals, over prompts where several completions belong to one (`metrics.share`). Ratios
+have bootstrap intervals over what was drawn independently: passages, openings, or dilemmas.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import safe_open
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import bootstrap
 
 import steerlab as sl
 
@@ -37,6 +38,8 @@ DATA = BUNDLED.parent / "data"
 PASSAGE_TOKENS = 250
 PROMPT = "I went up to my friend and said"
 STRENGTHS = (1, 2, 4, 8)
+OTHER_PROMPTS = sl.data.prompts("plain")[6:16]
+"""Beside the paper's; none of them in the training text."""
 DECODINGS = {"plain sampling": {}, "the paper's sampling": {"top_p": 0.3, "frequency_penalty": 1.0}}
 SAMPLE_PROMPTS = (  # chosen before anything was sampled
     "There was once",
@@ -92,11 +95,10 @@ def rows_of(file: str, split: str) -> pd.DataFrame:
 # --- statistics --------------------------------------------------------------------------------------------------
 
 
-def share(metric: str, condition: str, hits: Iterable[bool]) -> Result:
-    """The share of independent trials that hit, with its Wilson interval."""
-    listed = [bool(hit) for hit in hits]
-    interval = binomtest(sum(listed), len(listed)).proportion_ci(method="wilson")
-    return Result(metric, condition, len(listed), sum(listed) / len(listed), interval.low, interval.high)
+def share(metric: str, condition: str, hits: Iterable[bool], units: Iterable[str] | None = None) -> Result:
+    """The share of trials that hit, with its Wilson interval: independent trials, or several of each unit."""
+    found = sl.metrics.share([bool(hit) for hit in hits], None if units is None else list(units))
+    return Result(metric, condition, found.n, found.value, found.low, found.high)
 
 
 def ratio(metric: str, condition: str, n: int, above: Sequence[float], below: Sequence[float]) -> Result:
@@ -199,6 +201,11 @@ SEEN_TEMPLATES = tuple(
     f"{opening} {{B}} {verb} a {{object}} to" for opening in ioi.CLAUSES + ioi.SENTENCES for verb in ioi.GIVING[:6]
 )
 OBJECTS = [thing for thing in ioi.TRAIN_OBJECTS if thing != "kiss"]  # nobody hands over or sells one
+UNLISTED_NAMES = (
+    "Agatha", "Annie", "Connie", "Cornelia", "Felix", "Gilbert", "Harry", "Herbert", "Isabel", "Ivan",
+    "Jem", "Jim", "Joe", "Kitty", "Miriam", "Molly", "Roger", "Roy", "Sam", "Tim",
+)  # fmt: skip
+"""Names that are one token, known from the books alone: no list of the package or of the training grammar has them."""
 TEST_PLACES, TEST_OBJECTS = list(rows_of("places", "test").place), list(rows_of("objects", "test").object)
 IOI_CONDITIONS: dict[str, tuple[Sequence[str], Sequence[str], Sequence[str], Sequence[str], bool | None]] = {
     # templates, names, places, objects, and whether their combination is held out (None: all are, by the names)
@@ -207,6 +214,8 @@ IOI_CONDITIONS: dict[str, tuple[Sequence[str], Sequence[str], Sequence[str], Seq
     "held-out names and templates": (ioi.HELD_OUT, ioi.TEST_NAMES, ioi.TRAIN_PLACES, OBJECTS, None),
     "held-out combinations": (SEEN_TEMPLATES, ioi.TRAIN_NAMES, ioi.TRAIN_PLACES, OBJECTS, True),
     "held-out names, templates, places and objects": (ioi.HELD_OUT, ioi.TEST_NAMES, TEST_PLACES, TEST_OBJECTS, None),
+    "names of no list, seen templates": (SEEN_TEMPLATES, UNLISTED_NAMES, ioi.TRAIN_PLACES, OBJECTS, None),
+    "names of no list, held-out templates": (ioi.HELD_OUT, UNLISTED_NAMES, ioi.TRAIN_PLACES, OBJECTS, None),
 }
 
 
@@ -231,7 +240,7 @@ def ioi_trial(
     """A giving sentence up to its receiver."""
     while True:
         (receiver, giver), place, thing = rng.sample(names, 2), rng.choice(places), rng.choice(objects)
-        if combination in (None, ioi.held_out(receiver, place, thing)):
+        if combination is None or combination == ioi.held_out(receiver, place, thing):
             break
     first, second = rng.sample((receiver, giver), 2)
     slots = {"A": receiver, "B": giver, "P": first, "Q": second, "place": place, "object": thing}
@@ -251,6 +260,14 @@ def capital_recall(bench: Bench) -> Iterator[Result]:
             ]
             chosen = rng.sample(trials, bench.count(len(trials)))
             yield share(metric, condition, (rank == 0 for rank in ranks(bench, chosen)))
+    for slot in ("country", "capital"):
+        for form in forms_ending_in(slot, capitals.HELD_OUT):
+            trials = [capital_trial(random.Random(0), form, pair, slot) for pair in capitals.PAIRS]
+            first = (rank == 0 for rank in ranks(bench, trials))
+            yield share("capitals by phrasing", f"{form.format_map(BLANKS)} ..., {slot} is top-1", first)
+
+
+BLANKS = {"country": "COUNTRY", "capital": "CAPITAL"}
 
 
 def forms_ending_in(slot: str, forms: Iterable[str]) -> list[str]:
@@ -315,13 +332,14 @@ def heading_control(bench: Bench) -> Iterator[Result]:
     frame["hit"] = [holds_any([row.completion], topic_words(row.head))[0] for row in frame.itertuples()]
     plain = headed(bench, [""], starts, 20)
     hits = {topic: holds_any(plain.completion, topic_words(topic)) for topic in topics.TOPICS}
-    draws = frame.groupby(["start", "sample"]).hit.agg(["sum", "size"])
+    draws = frame.groupby("start").hit.agg(["sum", "size"])
     yield ratio("heading: a word of its topic", "all topics, heading", len(frame), draws["sum"], draws["size"])
-    n, each = len(plain), np.array(list(hits.values())).mean(0)
-    yield ratio("heading: a word of its topic", "all topics, no heading", n, each, [1] * n)
+    each = pd.Series(np.array(list(hits.values())).mean(0)).groupby(plain["start"]).agg(["sum", "size"])
+    yield ratio("heading: a word of its topic", "all topics, no heading", len(plain), each["sum"], each["size"])
     for topic in topics.TOPICS:
-        yield share("heading by topic", f"{topic}, heading", frame.hit[frame["head"] == topic])
-        yield share("heading by topic", f"{topic}, no heading", hits[topic])
+        own = frame[frame["head"] == topic]
+        yield share("heading by topic", f"{topic}, heading", own.hit, own.start)
+        yield share("heading by topic", f"{topic}, no heading", hits[topic], plain["start"])
 
 
 def topic_words(topic: str) -> list[str]:
@@ -330,9 +348,10 @@ def topic_words(topic: str) -> list[str]:
 
 
 def activation_addition(bench: Bench) -> Iterator[Result]:
-    """Wedding words in completions of the ActAdd paper's prompt, steered and in three controls.
+    """Wedding words in completions of the ActAdd paper's prompt and of ten others, steered and in three controls.
 
-    The setting is the best of a grid; all conditions are then sampled afresh, so that the choice does not flatter it.
+    The setting is the best of a grid on the paper's prompt; all conditions are then sampled afresh, so that the choice
+    does not flatter it. The ten others say how much of it holds elsewhere.
     """
     metric = "ActAdd: a wedding word"
     for name, decoding in DECODINGS.items():
@@ -353,6 +372,21 @@ def activation_addition(bench: Bench) -> Iterator[Result]:
             for hit in wedding_hits(bench, PROMPT, sl.random_like(best, seed), 40, seed, decoding)
         ]
         yield share(metric, f"{name}, random vectors of the same norm", noise)
+        for condition, lead, steer in (
+            ("unsteered", "", None),
+            (f"steered at layer {layer} with strength {strength}", "", best),
+            ('" weddings" put before the prompt', " weddings ", None),
+        ):
+            hits = {
+                prompt: wedding_hits(bench, lead + prompt, steer, bench.count(20), 1, decoding)
+                for prompt in OTHER_PROMPTS
+            }
+            units = [prompt for prompt, own in hits.items() for _ in own]
+            every = [hit for own in hits.values() for hit in own]
+            yield share("ActAdd: a wedding word, ten other prompts", f"{name}, {condition}", every, units)
+            if steer is not None:
+                for prompt, own in hits.items():
+                    yield share("ActAdd by prompt", f"{prompt} ..., {name}", own)
 
 
 def wedding_grid(bench: Bench, decoding: dict[str, float]) -> dict[tuple[int, int], list[int]]:
@@ -377,8 +411,8 @@ def sentiment(bench: Bench) -> Iterator[Result]:
     """Of the sentiment words in completions of held-out openings, the share that is positive."""
     frame = headed(bench, ["Love", "Hate", ""], neutral.HELD_OUT_OPENINGS, 10)
     for head, condition in (("Love", "heading Love"), ("", "no heading"), ("Hate", "heading Hate")):
-        texts = frame.completion[frame["head"] == head]
-        yield word_balance("sentiment: positive words", condition, texts, opinions.POSITIVE, opinions.NEGATIVE)
+        own = frame[frame["head"] == head]
+        yield word_balance("sentiment: positive words", condition, own, opinions.POSITIVE, opinions.NEGATIVE)
 
 
 def ethics_schools(bench: Bench) -> Iterator[Result]:
@@ -386,35 +420,52 @@ def ethics_schools(bench: Bench) -> Iterator[Result]:
     dilemmas = [row["prompt"] for row in json.loads(ethics.DILEMMA_FILE.read_text()) if row["split"] == "test"]
     both = (ethics.DUTY_WORDS, ethics.CONSEQUENCE_WORDS)
     frame = headed(bench, ethics.HELD_OUT_DUTY + ethics.HELD_OUT_CONSEQUENCE, dilemmas, 10)
-    plain = headed(bench, [""], dilemmas, 50).completion
-    for condition, texts in (
-        ("a held-out sentence for duty", frame.completion[frame["head"].isin(ethics.HELD_OUT_DUTY)]),
+    plain = headed(bench, [""], dilemmas, 50)
+    for condition, own in (
+        ("a held-out sentence for duty", frame[frame["head"].isin(ethics.HELD_OUT_DUTY)]),
         ("no heading", plain),
-        ("a held-out sentence for consequences", frame.completion[frame["head"].isin(ethics.HELD_OUT_CONSEQUENCE)]),
+        ("a held-out sentence for consequences", frame[frame["head"].isin(ethics.HELD_OUT_CONSEQUENCE)]),
     ):
-        yield word_balance("ethics: words of duty", condition, texts, *both)
+        yield word_balance("ethics: words of duty", condition, own, *both)
 
 
-def word_balance(metric: str, condition: str, texts: pd.Series, ours: Sequence[str], theirs: Sequence[str]) -> Result:
-    """Our words as a share of ours and theirs, with a bootstrap over the completions."""
-    above = np.array(count_words(texts, ours))
-    return ratio(metric, condition, len(texts), above, above + count_words(texts, theirs))
+def word_balance(
+    metric: str, condition: str, frame: pd.DataFrame, ours: Sequence[str], theirs: Sequence[str]
+) -> Result:
+    """Our words as a share of ours and theirs, with a bootstrap over the openings."""
+    above = np.array(count_words(frame.completion, ours))
+    counts = pd.DataFrame({"above": above, "below": above + count_words(frame.completion, theirs)})
+    sums = counts.groupby(frame["start"].to_numpy()).sum()
+    return ratio(metric, condition, len(frame), sums["above"], sums["below"])
 
 
 # --- the model card ----------------------------------------------------------------------------------------------
 
-DETAILS = ("heading by topic", "ActAdd grid")  # tables of their own: the last part of a condition is the column
+DETAILS = (
+    "capitals by phrasing",
+    "heading by topic",
+    "ActAdd grid",
+    "ActAdd by prompt",
+)  # tables of their own: the last part of a condition is the column
 
 
-def write(results: list[Result], samples: pd.DataFrame, folder: Path = BUNDLED) -> None:
-    """Write the CSV file, and put what it says into the card."""
-    pd.DataFrame(results).to_csv(folder / "evaluation.csv", index=False, float_format="%.4f")
+def merged(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The old rows, with those of one measure replaced where the first of them stood."""
+    gone = old.metric.isin(set(new.metric)).to_numpy()
+    first = int(gone.argmax()) if gone.any() else len(old)
+    return pd.concat([old[:first], new, old[first:][~gone[first:]]], ignore_index=True)
+
+
+def write(results: list[Result], samples: pd.DataFrame | None = None, folder: Path = BUNDLED) -> None:
+    """Write the CSV file, and put what it says into the card; without samples, one measure's rows alone."""
+    frame = pd.DataFrame(results)
+    frame = frame if samples is not None else merged(pd.read_csv(folder / "evaluation.csv"), frame)
+    frame.to_csv(folder / "evaluation.csv", index=False, float_format="%.4f")
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for name, body in (
-        ("facts", facts_block(folder)),
-        ("evaluation", evaluation_block(pd.read_csv(folder / "evaluation.csv"))),
-        ("samples", samples_block(samples)),
-    ):
+    blocks = {"facts": facts_block(folder), "evaluation": evaluation_block(pd.read_csv(folder / "evaluation.csv"))}
+    if samples is not None:
+        blocks["samples"] = samples_block(samples)
+    for name, body in blocks.items():
         card = replace_block(card, name, body)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -465,7 +516,7 @@ def evaluation_block(frame: pd.DataFrame) -> str:
     rest = frame[~frame.metric.isin(DETAILS)]
     rows = [(row.metric, row.condition, f"{row.n:,}", number(row), interval(row)) for row in rest.itertuples()]
     parts = [markdown(["measure", "condition", "n", "value", "95 % interval"], rows)]
-    parts += [details(metric, frame[frame.metric == metric]) for metric in DETAILS]
+    parts += [details(metric, frame[frame.metric == metric]) for metric in DETAILS if metric in set(frame.metric)]
     return "\n\n".join(parts)
 
 
@@ -473,7 +524,8 @@ def details(metric: str, frame: pd.DataFrame) -> str:
     """The results of one metric as a folded table in two dimensions."""
     split = frame.condition.str.rsplit(", ", n=1)
     cells = [f"{number(row)} ({interval(row)})" for row in frame.itertuples()]
-    table = pd.Series(cells, pd.MultiIndex.from_tuples(map(tuple, split), names=["row", "column"])).unstack(sort=False)
+    index = pd.MultiIndex.from_tuples(map(tuple, split), names=["row", "column"])
+    table = pd.Series(cells, index).unstack(sort=False).fillna("")
     sizes = " or ".join(f"{n:,}" for n in sorted(set(frame.n)))
     body = markdown(["", *table.columns], ([name, *cells] for name, *cells in table.itertuples()))
     return f"<details><summary>{metric}: n = {sizes} in each cell</summary>\n\n{body}\n\n</details>"
@@ -549,13 +601,20 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the *.txt.xz files")
     parser.add_argument("--quick", action="store_true", help="a fifth of each n; prints, and writes nothing")
     parser.add_argument("--only", nargs="+", choices=MEASURES, help="some of the measures; prints, and writes nothing")
+    parser.add_argument("--write", action="store_true", help="with --only: write these rows, in place of the old ones")
     args = parser.parse_args()
     began = time.perf_counter()
     bench = Bench(sl.load(), args.corpus, 0.2 if args.quick else 1.0)
-    results, samples = measure(bench, args.only or MEASURES), sample_continuations(bench)
-    print(samples_block(samples))
-    if not (args.quick or args.only):
-        write(results, samples)
+    if args.only:
+        for name in args.only:
+            results = measure(bench, [name])
+            if args.write and not args.quick:
+                write(results)
+    else:
+        results, samples = measure(bench, MEASURES), sample_continuations(bench)
+        print(samples_block(samples))
+        if not args.quick:
+            write(results, samples)
     print(f"{time.perf_counter() - began:.0f} s in all, {time.process_time():.0f} s of the processor")
 
 
