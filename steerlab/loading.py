@@ -138,8 +138,9 @@ def share(model: PreTrainedModel) -> PreTrainedModel:
     """
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
-        for parameter in model.parameters()
         if type(parameter) is nn.Parameter
+        else parameter
+        for parameter in model.parameters()
     }
     with _KeepTensors():
         return copy.deepcopy(model, memo)

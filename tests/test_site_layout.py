@@ -244,6 +244,16 @@ def test_without_weights_the_table_or_a_given_layout_counts() -> None:
     assert find_layout(unknown, sl.Layout("transformer.h", "attn", "mlp")).mlp == "mlp"
 
 
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_without_weights_the_language_model_of_one_that_reads_images_is_found(name: str, tmp_path: Path) -> None:
+    model = WRAPPERS[name][0]()
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    lm = sl.load(tmp_path, remote="http://127.0.0.1:1")
+    assert lm.layout == sl.load(model, tokenizer=tokenizer()).layout
+    assert (lm.n_layers, lm.d_model) == (N_LAYERS, D_MODEL)
+
+
 # --- models that read images too --------------------------------------------------------------------------------------
 
 
