@@ -134,16 +134,20 @@ class _KeepTensors(TorchFunctionMode):
 def share(model: PreTrainedModel) -> PreTrainedModel:
     """A model with modules, flags and hooks of its own, whose weights are the same memory.
 
-    Its parameters are frozen; tied ones stay tied, and quantised ones are the same objects.
+    Its parameters are frozen; tied ones stay tied.
     """
-    memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
-        if type(parameter) is nn.Parameter
-        else parameter
-        for parameter in model.parameters()
-    }
+    memo = {id(parameter): _alias(parameter) for parameter in model.parameters()}
     with _KeepTensors():
         return copy.deepcopy(model, memo)
+
+
+def _alias(parameter: nn.Parameter) -> nn.Parameter:
+    """A frozen parameter on the memory of another; one that is no tensor of its own (torchao) is left as it is."""
+    if nn.Parameter not in type(parameter).__mro__:
+        return parameter
+    alias: nn.Parameter = torch.Tensor._make_subclass(type(parameter), parameter.data, False)
+    vars(alias).update(vars(parameter))  # the scales of bitsandbytes, which its 8-bit modules take away when they run
+    return alias
 
 
 def load_intervention(

@@ -114,6 +114,39 @@ def test_the_weights_are_shared_and_not_copied(family: str) -> None:
     assert not {id(part) for part in twin.modules()} & {id(part) for part in model.modules()}
 
 
+class Scaled(nn.Parameter):
+    """A quantised weight, as those of bitsandbytes, whose scale is taken off it when its module first runs."""
+
+    scale: torch.Tensor | None
+
+
+class ScaledLinear(nn.Linear):
+    """Takes the scale."""
+
+    taken: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight: Any = self.weight
+        if weight.scale is not None:
+            self.taken, weight.scale = weight.scale, None
+        assert self.taken is not None, "the scale is gone"
+        return x @ (weight.float() * self.taken).T
+
+
+def test_quantised_weights_are_shared_and_left_as_they_were() -> None:
+    model = fresh("llama")
+    quantised = ScaledLinear(32, 48, bias=False)
+    quantised.weight = Scaled(torch.randint(-9, 9, (48, 32), dtype=torch.int8), requires_grad=False)
+    quantised.weight.scale = torch.tensor(0.05)  # type: ignore[attr-defined]
+    model.model.layers[1].mlp.up_proj = quantised
+    lm = sl.load(model, tokenizer=tokenizer())
+    ours: Any = lm.hf.get_submodule("model.layers.1.mlp.up_proj")
+    assert ours.weight.data_ptr() == quantised.weight.data_ptr()
+    ids = torch.tensor([lm.ids(PROMPTS[0])])
+    with torch.no_grad():
+        torch.testing.assert_close(lm.logits(PROMPTS[0]), model(ids).logits[:, -1], rtol=1e-4, atol=1e-4)
+
+
 def test_a_model_can_be_loaded_twice_and_from_another() -> None:
     model = fresh("qwen2")
     lms = [sl.load(model, tokenizer=tokenizer()), sl.load(model, tokenizer=tokenizer())]
