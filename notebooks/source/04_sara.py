@@ -514,13 +514,8 @@ display(Markdown("\n".join(lines)))
 # A mean that one dilemma makes says that *this* dilemma can be steered, not that the method steers. The intervals of
 # this figure speak of further answers to each; those of the table above, over dilemmas, are wide where the five
 # disagree. With a single dilemma, as in the paper, one cannot even ask. Its protocol on ours: the variant as released,
-<<<<<<< HEAD
-# the parent's dilemma, five answers at each layer.
-# If it looks better than the pooled numbers above, that is one dilemma of the five.
-=======
 # the parent's dilemma, five answers at each layer. If it looks better than the pooled numbers above, that is one
 # dilemma of the five.
->>>>>>> stats
 
 # %%
 protocol = results.find("sara_released", lm)
@@ -774,17 +769,10 @@ display(
 )
 
 # %% [markdown]
-<<<<<<< HEAD
-# The same six wordings are asked before and after, so the test is paired: Wilcoxon's signed ranks, whose $p$ is 1/32
-# at least with six. The release took before and after for two samples; its effect is $\max(U/n^2, 1 - U/n^2)$ of
-# Mann and Whitney: 0.5 is none, 1 is no overlap. Six wordings are not six people. They show how much hangs on the
-# wording, which is the least that an honest profile has to show.
-=======
 # The same six wordings are asked before and after, so the test is paired: Wilcoxon's signed ranks, whose $p$ is 1/32 at
 # least with six. The release took before and after for two samples; its effect is $\max(U/n^2, 1 - U/n^2)$ of Mann and
 # Whitney: 0.5 is none, 1 is no overlap. Six wordings are not six people. They show how much hangs on the wording, which
 # is the least that an honest profile has to show.
->>>>>>> stats
 
 # %% [markdown]
 # ## 12 · Exercises
