@@ -92,9 +92,8 @@ def _pairs(lm: SteerableModel, plus: Prompts, minus: Prompts) -> list[tuple[list
     pairs = [(lm.ids(near), lm.ids(far)) for near, far in zip(*sides, strict=True)]
     for near, far in pairs:
         if near == far:
-            raise ValueError(
-                f"both steering prompts are {lm.tokenizer.decode(near, skip_special_tokens=True)!r}: their difference is zero"
-            )
+            text = lm.tokenizer.decode(near, skip_special_tokens=True)
+            raise ValueError(f"both steering prompts are {text!r}: their difference is zero")
     return pairs
 
 
