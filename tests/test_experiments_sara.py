@@ -17,7 +17,7 @@ from torch import Tensor
 from trials import complete
 
 import steerlab as sl
-from steerlab import metrics
+from steerlab import metrics, sweep
 from steerlab.edit import components, contrast
 from steerlab.experiments import foundations as mfq
 from steerlab.experiments import results
@@ -372,15 +372,19 @@ def test_nothing_else_can_be_varied(lm: sl.SteerableModel) -> None:
 
 def test_decode_gains_are_those_of_the_running_model(lm: sl.SteerableModel) -> None:
     _, near, far = matrices(lm, 1)
-    entering: list[Tensor] = []
-    handle = lm.hf.model.layers[0].register_forward_hook(
-        lambda _, __, output: entering.append(output[0] if isinstance(output, tuple) else output)
-    )
+    block, middle, added = lm.hf.model.layers[0], [], []  # whose sum enters block 1, before anything edits it there
+    handles = [
+        block.post_attention_layernorm.register_forward_pre_hook(lambda _, args: middle.append(args[0])),
+        block.mlp.register_forward_hook(lambda _, __, output: added.append(output)),
+    ]
     options: dict[str, Any] = {"max_new_tokens": 5, "temperature": 0.8, "top_p": 0.3}
     steer = sl.sara(lm, PROMPTS[0], attract=DUTY, repel=CONSEQUENCES, layer=1, variant="released")
-    entering.clear()
+    middle.clear()
+    added.clear()
     complete(lm, PROMPTS[0], steer, samples=[0], **options)
-    handle.remove()
+    for handle in handles:
+        handle.remove()
+    entering = [x + y for x, y in zip(middle, added, strict=True)]
     live = [contrast(x[0], components(near), components(far)) for x in entering]
     frame = study.decode_gains(lm, PROMPTS[:1], layer=1, attract=DUTY, repel=CONSEQUENCES, **options)
     assert frame.groupby("step")["share"].sum().to_numpy() == pytest.approx(1)
@@ -595,7 +599,7 @@ def test_the_command_line_keeps_every_table_and_goes_on(
 def test_another_models_answers_are_not_judged_by_the_bundled_models_words(
     lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lm, "complete_call", lambda *_, **__: pytest.fail("answers were written"))
+    monkeypatch.setattr(sweep, "completion_call", lambda *_, **__: pytest.fail("answers were written"))
     monkeypatch.setattr(results, "load", lambda _: lm)
     ways = [
         lambda: study.dilemma_study(lm, DILEMMAS, **SHORT),
