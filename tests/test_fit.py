@@ -42,7 +42,7 @@ def by_hand(frame: pd.DataFrame, objective: Objective, lr: float, steps: int) ->
     hf = fresh("llama").requires_grad_(False)
     ids = torch.tensor([[0, *tokenizer().encode(prompt, add_special_tokens=False)] for prompt in frame["prompt"]])
     correct, wrong = (
-        torch.tensor([tokenizer().encode(text)[0] for text in frame[side]]) for side in ("correct", "wrong")
+        torch.tensor([steerable("llama").encode(text)[0] for text in frame[side]]) for side in ("correct", "wrong")
     )
     rows = torch.arange(len(ids))
     alpha = torch.zeros(6, ids.shape[1], requires_grad=True)
@@ -228,7 +228,7 @@ def test_the_estimated_gradient_points_where_the_exact_one_does(lm: sl.Steerable
     runs = [start(i, asdict(objective), i, plain, 0.1) for i, objective in enumerate(objectives)]
     index = torch.arange(2).expand(2, 2)
     gradients, losses = [], []
-    for estimate in (search.exact, search.spsa):
+    for estimate in (loop.exact, loop.spsa):
         theta = torch.full((2, *problem.shape), 0.05, requires_grad=True)
         ((target, loss, _),) = lm.run([Call(estimate, (plain, runs, theta, index, options), None)])
         gradients.append(torch.autograd.grad(target, theta)[0].flatten(1))
@@ -247,7 +247,7 @@ def test_forward_passes_alone_can_fit(
         assert not grad
         return logits(model, batch, taps, last, grad)
 
-    logits = search.logits
+    logits = loop.logits
     monkeypatch.setattr(loop, "logits", refused)
     options = QUICK | {"steps": 40, "patience": 20, "batch_size": 4, "directions": 4}
     objective = Objective(margin=5, faithfulness=0.1, minimality=0.001)
@@ -277,7 +277,7 @@ def test_evaluate_against_its_definitions(lm: sl.SteerableModel, task: sl.tasks.
         beta: torch.stack([lm.logits(prompt, beta * fit.intervention)[0] for prompt in task.test["prompt"]])
         for beta in (0, 1, -1)
     }
-    answers = {side: [tokenizer().encode(text)[0] for text in task.test[side]] for side in ("correct", "wrong")}
+    answers = {side: [steerable("llama").encode(text)[0] for text in task.test[side]] for side in ("correct", "wrong")}
     rows = range(len(task.test))
     delta = {b: z[rows, answers["correct"]] - z[rows, answers["wrong"]] for b, z in logits.items()}
     total = [torch.distributions.kl_divergence(*map(_distribution, (logits[0], logits[b]))) for b in (1, -1)]

@@ -119,9 +119,7 @@ def test_gradients_equal_those_of_plain_hooks(family: str, method: type[Learned]
 
     copies = {site: theta.detach()[0, i].double().requires_grad_() for i, site in enumerate(made.sites(lm))}
     ids = torch.tensor([[0, *tokenizer().encode(prompt, add_special_tokens=False)] for prompt in PROMPTS])
-    answers = torch.tensor(
-        [[tokenizer().encode(word)[0] for word in pair] for pair in zip(CORRECT, WRONG, strict=True)]
-    )
+    answers = torch.tensor([[lm.encode(word)[0] for word in pair] for pair in zip(CORRECT, WRONG, strict=True)])
     expected = plain_loss(family, method, copies, ids, answers, objective)
     expected.backward()
     gradient = torch.stack([copy.grad for copy in copies.values() if copy.grad is not None])
