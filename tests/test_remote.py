@@ -24,6 +24,7 @@ from torch import Tensor
 import steerlab as sl
 from steerlab import ActivScalar, DynScalar, Objective, Site, SteerVec, remote, strength, sweep
 from steerlab.experiments.sara import dilemma_study
+from steerlab.judges import word_judge
 from steerlab.remote import Remote, RemoteError, ndif_models
 
 pytest_plugins = ("remote_fixtures",)
@@ -68,7 +69,7 @@ def settings(lm: sl.SteerableModel, layers: int = 3, strengths: int = 4) -> list
 
 def study(lm: sl.SteerableModel, **options: Any) -> pd.DataFrame:
     """Two dilemmas at two layers, both ways, by all methods."""
-    pair: dict[str, Any] = {"duty": DUTY, "consequence": RESULTS, "layers": [0, 2]}
+    pair: dict[str, Any] = {"duty": DUTY, "consequence": RESULTS, "layers": [0, 2], "judge": word_judge()}
     return dilemma_study(lm, DILEMMAS, **pair | {"repeats": 2, "max_new_tokens": 3, "progress": False} | options)
 
 

@@ -6,7 +6,7 @@ copies of the activations over a socket.
 
 import io
 import os
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,8 @@ class Actor:
         return bytes(content)
 
     def close(self) -> None:
+        """Stop all runners; one that is being started would not see that this process ends."""
+        while self.pool is not None and self.pool.spawning:
+            time.sleep(0.05)
         if self.pool is not None:
             self.pool.close()
-
-
-if __name__ == "__main__":
-    sys.exit("started by server.py")

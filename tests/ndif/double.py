@@ -67,4 +67,4 @@ class Double:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)  # for a runner that is being started

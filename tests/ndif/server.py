@@ -15,6 +15,7 @@ sys.modules["steerlab"] = None  # type: ignore[assignment]  # importing it fails
 import asyncio
 import io
 import json
+import signal
 import socket
 import traceback
 import uuid
@@ -235,7 +236,9 @@ if __name__ == "__main__":
     part = Path(sys.argv[1] + ".part")
     part.write_text(str(listening.getsockname()[1]))
     part.rename(sys.argv[1])
-    uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listening])
-    for served in models.values():
-        if Actor is not None and isinstance(served, Actor):
-            served.close()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it once more when it has shut down
+    try:
+        uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listening])
+    finally:
+        for actor in [own for own in models.values() if Actor is not None and isinstance(own, Actor)]:
+            actor.close()
