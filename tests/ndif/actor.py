@@ -7,6 +7,7 @@ copies of the activations over a socket.
 import io
 import os
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ class Actor:
     def _beside(self, blob: bytes) -> bytes:
         with block_scope(), io.BytesIO() as file:
             tracer, _ = prepare_traced_block(self.model, blob, True, BackendRequestModel.deserialize)
-            torch.save(execute_traced_block(tracer, self.dtype), file, pickle_module=cpu_pickle_module())
+            try:
+                torch.save(execute_traced_block(tracer, self.dtype), file, pickle_module=cpu_pickle_module())
+            except Exception:  # while its source lines are still known
+                raise RuntimeError(traceback.format_exc()) from None
             return file.getvalue()
 
     def _away(self, blob: bytes) -> bytes:
