@@ -1,9 +1,13 @@
-"""Does this installation work? `python -m steerlab.check` says so in ten lines, with and without a network."""
+"""Does this installation work? `python -m steerlab.check` says so in ten lines, with and without a network.
+
+`python -m steerlab.check https://host` asks that server in place of NDIF, and lists its models.
+"""
 
 import os
 import platform
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
@@ -91,21 +95,33 @@ def notebooks() -> str:
         raise NotNeeded(f"{error.name} is not installed: pip install 'steerlab[lab]'") from None
 
 
-def ndif() -> str:
-    """The service that runs models too large for this computer.
+def ndif(host: str | None = None) -> str:
+    """The service that runs models too large for this computer: what it runs, and what your key may do.
 
     Raises:
         NotNeeded: it cannot be reached.
+        ValueError: the host is no address, or a key would be sent there unencrypted.
     """
-    from .remote import ndif_models  # which needs more of nnsight than a local user does
+    from .remote import Remote, RemoteError  # which needs more of nnsight than a local user does
 
+    server = Remote(host).server()
     try:
-        models = ndif_models()
-    except Exception as error:  # whatever the network answers
-        raise NotNeeded(f"no sensible answer ({type(error).__name__})") from None
-    if models is None:
-        raise NotNeeded("cannot be reached; only remote models need it")
-    return f"up; models running: {len(models)}"
+        levels = Counter(str(entry.get("deployment_level")) for entry in server.served())
+        differences = server.differences()
+        kind = server.key_kind() if server.key else "none"
+    except RemoteError as error:
+        raise NotNeeded(f"only remote models need it: {error}") from None
+    models = ", ".join(f"{count} {level}" for level, count in sorted(levels.items())) or "none"
+    versions = [f"{name} {there} there, {here} here" for name, (here, there) in differences.items()]
+    return "; ".join([f"up; models: {models}", *([f"key: {KEYS[kind]}"] if kind else []), *versions])
+
+
+KEYS = {
+    "none": "none is set",
+    "ordinary": "ordinary, its code runs in a sandbox (fits by SPSA)",
+    "trusted": "trusted, its code runs beside the model",
+}
+"""What a key may do, by its kind."""
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -132,16 +148,20 @@ def run(check: Callable[[], str]) -> tuple[str, str]:
         return "BAD", (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def main() -> int:
-    """Print a line for each check; returns the exit status, 1 if one is bad."""
+def main(host: str | None = None) -> int:
+    """Print a line for each check, and for each model of a host; returns the exit status, 1 if a check is bad."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     marks = []
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | {"NDIF": lambda: ndif(host)}).items():
         mark, line = run(check)
         marks.append(mark)
         print(f"{mark:<4}{name:<14}{line}", flush=True)
+    if host is not None and mark == "ok":
+        from .remote import ndif_models
+
+        print(ndif_models(host).to_string(index=False, na_rep="-"))
     return int("BAD" in marks)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

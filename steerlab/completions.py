@@ -14,7 +14,7 @@ from .edit import applies
 from .intervention import Intervention, Steer, per_row
 from .passes import Call, like
 from .prompts import Batch, Prompts
-from .sampling import check_options, neutral_options, row_keys
+from .sampling import SHIFTING, check_options, neutral_options, row_keys
 
 if TYPE_CHECKING:
     from .model import SteerableModel
@@ -93,7 +93,10 @@ def completion_call(
     every_step = any(applies(stack["when"], 1) for site in stacks.values() for stack in site)
     draw = {"keys": row_keys(sampling.seed, rows, samples).to(lm.device), "settings": sampling.settings}
     options = _transformers_options(lm, sampling)
-    gives = like(len(rows), sampling.max_new_tokens, dtype=torch.long)
+    gives = like(len(rows), sampling.max_new_tokens, dtype=torch.long, shorter=1)
+    if lm.runner.at_once and not SHIFTING & set(sampling.options):
+        taps = lm.taps(stacks, cached=True)
+        return Call(passes.generate_beside, (batch.plain, taps, every_step, options, _scaled(lm, draw), lm.top), gives)
     same = {(tuple(row), id(own)): i for i, (row, own) in enumerate(zip(rows, steer, strict=True))}
     if sampling.options or sampling.max_new_tokens == 1 or len(same) == len(rows) or lm.runner.at_once:
         return Call(passes.generate, (batch.plain, lm.taps(stacks), every_step, options, draw), gives)
@@ -123,6 +126,13 @@ def complete(
     rows = lm.batch(prompts, sampling.max_new_tokens).rows
     (ids,) = lm.run([completion_call(lm, rows, per_row(steer, len(rows)), samples, sampling)])
     return completed(lm, ids, sampling)
+
+
+def _scaled(lm: "SteerableModel", draw: Mapping[str, Any]) -> dict[str, Any]:
+    """What is drawn from a head's output as from logits that a model scales afterwards (Cohere, Granite)."""
+    config, settings = lm.hf.config.get_text_config(), draw["settings"]
+    scale = (getattr(config, "logit_scale", None) or 1) / (getattr(config, "logits_scaling", None) or 1)
+    return {**draw, "settings": {**settings, "temperature": settings["temperature"] / scale}}
 
 
 def _transformers_options(lm: "SteerableModel", sampling: Sampling) -> dict[str, Any]:

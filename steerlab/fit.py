@@ -82,7 +82,7 @@ def fit(
     batch_size: int = 16,
     patience: int = 20,
     tolerance: float = 0.01,
-    gradient: Literal["exact", "spsa"] = "exact",
+    gradient: Literal["auto", "exact", "spsa"] = "auto",
     directions: int = 4,
     perturbation: float = 0.02,
 ) -> Fit:
@@ -100,7 +100,7 @@ def fit(
         batch_size: prompts of one step.
         patience: steps of a window.
         tolerance: by which share a loss must be smaller to count as smaller.
-        gradient: "exact", or "spsa".
+        gradient: "exact", "spsa", or "auto": exact where the model's place allows it.
         directions: of "spsa".
         perturbation: of "spsa".
 
@@ -108,7 +108,7 @@ def fit(
         ValueError: what `tasks.answer_tokens` refuses, prompts of several lengths for a method tied to positions, a
             layer, position or option out of range.
     """
-    chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation)
+    chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation).settled(lm)
     problem = Problem.of(lm, frame, method)
     setting = (objective or Objective(), seed)
     with tqdm(total=chosen.steps, desc=method.name, disable=not progress or lm.runner.at_once, leave=False) as bar:
@@ -135,7 +135,7 @@ def fit_grid(
     batch_size: int = 16,
     patience: int = 20,
     tolerance: float = 0.01,
-    gradient: Literal["exact", "spsa"] = "exact",
+    gradient: Literal["auto", "exact", "spsa"] = "auto",
     directions: int = 4,
     perturbation: float = 0.02,
 ) -> list[Fit]:
@@ -156,7 +156,7 @@ def fit_grid(
         batch_size: prompts of one step.
         patience: steps of a window.
         tolerance: by which share a loss must be smaller to count as smaller.
-        gradient: "exact", or "spsa".
+        gradient: "exact", "spsa", or "auto": exact where the model's place allows it.
         directions: of "spsa".
         perturbation: of "spsa".
 
@@ -167,7 +167,7 @@ def fit_grid(
         ValueError: what `fit` refuses, no settings, or objectives whose divergences point both ways.
     """
     settings = _settings(objectives, seeds)
-    chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation)
+    chosen = FitOptions(steps, lr, batch_size, patience, tolerance, gradient, directions, perturbation).settled(lm)
     problem = Problem.of(lm, frame, method)
     common = _identity(problem, frame, chosen)
     files = [None if folder is None else _file(folder, common, setting) for setting in settings]

@@ -4,12 +4,15 @@ A runner is what a model gives its calls to. What differs between them is said b
 else asks whether a model is remote. The runner for servers lies in `remote.py`, which only a remote model imports.
 """
 
+import contextlib
 import copy
 import itertools
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -21,6 +24,8 @@ from greenlet import getcurrent, greenlet
 from .passes import Call, every
 
 T = TypeVar("T")
+
+JOB_COLUMNS = ("id", "model", "what", "state", "place", "age", "seconds", "gpu_gib")
 
 REMOTE_BYTES = 2**35
 """Bytes that a server is taken to have free for one batch, since it does not tell."""
@@ -52,6 +57,14 @@ class Runner:
     def noting(self, file: str | Path, wait: bool = True) -> "Runner":
         """This runner, keeping the ids of its jobs in a file where it has any; without `wait` it only begins them."""
         return self
+
+    def jobs(self, file: str | Path | None = None) -> list[dict[str, Any]]:
+        """What is known of the jobs that were begun and not collected."""
+        return []
+
+    def gradients(self) -> bool:
+        """Whether a gradient comes back through the model, as far as is known before it is tried."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,78 @@ class Waiting(Exception):
     """A job, whose id it holds, is not finished yet."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A request that a server has taken.
+
+    Args:
+        digest: of all that the request depends on: the same call has the same.
+        id: by which its result can be fetched, by anyone who knows it.
+        host: where it was sent.
+        model: the name of the model.
+        what: the functions that run beside the model.
+        sent: when, in seconds since 1970.
+    """
+
+    digest: str
+    id: str
+    host: str
+    model: str
+    what: str
+    sent: float = field(default_factory=time.time)
+
+
+class JobFile:
+    """Jobs whose results are still to come, in an SQLite file that only its owner can read.
+
+    Args:
+        path: by default one for all calls, in the cache.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: it is no file of jobs.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        if path is None:
+            path = cache_folder() / "jobs.sqlite"
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = Path(path)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        with contextlib.suppress(PermissionError):  # not ours: whoever owns it has said who may read it
+            self.path.chmod(0o600)
+        self._do("CREATE TABLE IF NOT EXISTS jobs (digest TEXT PRIMARY KEY, id, host, model, what, sent)")
+
+    def get(self, digest: str) -> Job | None:
+        """The job with this digest, if there is one."""
+        return next((Job(*row) for row in self._do("SELECT * FROM jobs WHERE digest = ?", digest)), None)
+
+    def all(self) -> list[Job]:
+        """All jobs, the oldest first."""
+        return [Job(*row) for row in self._do("SELECT * FROM jobs ORDER BY sent")]
+
+    def note(self, job: Job) -> None:
+        """Keep a job."""
+        self._do("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?)", *astuple(job))
+
+    def forget(self, digest: str) -> None:
+        """Keep it no longer."""
+        self._do("DELETE FROM jobs WHERE digest = ?", digest)
+
+    def _do(self, statement: str, *values: Any) -> list[Any]:
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as store, store:
+                return store.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} is no file of jobs ({error}): give a new name") from None
+
+
+def cache_folder() -> Path:
+    """Where files are kept that can be made anew: STEERLAB_CACHE, or steerlab in the user's cache."""
+    own = os.environ.get("STEERLAB_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steerlab"
+
+
 class Jobs:
     """The verbs of a model that say how its calls travel."""
 
@@ -125,7 +210,7 @@ class Jobs:
         Raises:
             RemoteError: the server could not be reached, refused the request, or failed.
         """
-        with self.lock:
+        with contextlib.nullcontext() if self.runner.at_once else self.lock:
             return self.runner.run(self._traced, calls)
 
     def together(self, works: Iterable[Callable[[Self], T]]) -> list[T]:
@@ -153,7 +238,6 @@ class Jobs:
                 asking[i] = (fiber, outcome)
 
         twin = self._with(Gathering())
-        twin.lock = threading.RLock()  # who waits for an answer does not hold the model's
         for i, work in enumerate(works):
             advance(i, greenlet(work), twin)
         while asking:
@@ -193,10 +277,13 @@ class Jobs:
     def submit(self, call: Callable[[Self], Any], file: str | Path) -> str | None:
         """Begin a call on the server and do not wait; `collect` fetches its result, from any kernel.
 
+        A server keeps a result for an hour after it is there. NDIF has no way for users to cancel a job.
+
         Args:
             call: such as `lambda lm: sl.fit(lm, ...)`. One that makes several requests, each depending on the last,
                 begins the first that has no answer yet.
-            file: where the ids of its jobs are kept. A second `submit` with it begins nothing anew.
+            file: where the ids of its jobs are kept; whoever can read them can fetch the results. A second `submit`
+                with it begins nothing anew.
 
         Returns:
             The id of the job that runs; None where all is finished.
@@ -220,9 +307,22 @@ class Jobs:
 
         Raises:
             ValueError: the file is none of jobs, or what the call itself refuses.
-            RemoteError: see `run`.
+            RemoteError: see `run`; also where the result has expired, and then the same call begins it anew.
         """
         return call(self.noting(file))
+
+    def jobs(self, file: str | Path | None = None) -> pd.DataFrame:
+        """The jobs of a remote model that were begun and not collected; NDIF has no way for users to cancel one.
+
+        Args:
+            file: of `submit` or of a sweep; by default the jobs of all other calls, from any kernel.
+
+        Returns:
+            One row per job: `id`, `model`, `what` runs beside it, `state` (as the server says it; "UNKNOWN" where it
+            knows nothing yet, or no longer), `place` in the queue, `age` in seconds, and what it cost once it has
+            ended: `seconds` and `gpu_gib`.
+        """
+        return pd.DataFrame(self.runner.jobs(file), columns=list(JOB_COLUMNS))
 
     def noting(self, file: str | Path) -> Self:
         """This model; where it is remote, it notes the id of each job in a file, and begins none that stands there."""

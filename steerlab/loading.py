@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,18 +64,20 @@ def load(
         UserWarning: `attn_out` and `mlp_out` cannot be read or edited in this model.
     """
     runner = _runner(remote)
+    if runner is not None and not runner.weights:
+        served = _served_dtype(runner, model)
+        dtype = dtype or served
     wanted = checkpoint.Wanted(device, dtype, device_map, revision, weights=runner is None or runner.weights)
     if isinstance(model, str | Path | None):
         hf, tokenizer, name, commit = _read(model, tokenizer, wanted)
     else:
-        (hf, name), commit = _borrowed(model, wanted), None
+        (hf, name), commit = _borrowed(model, wanted), getattr(model.config, "_commit_hash", None)
         if tokenizer is None:
             raise ValueError("a loaded model needs its tokenizer: load(model, tokenizer=...)")
     if hf.config.is_encoder_decoder or not hf.can_generate():
         raise ValueError(f"{type(hf).__name__} is not a causal language model")
     hf = _language_model(hf).train(False)
-    commit = commit or getattr(hf.config, "_commit_hash", None) or revision
-    return SteerableModel(hf, tokenizer, find_layout(hf, layout), name, commit, runner, bos)
+    return SteerableModel(hf, tokenizer, find_layout(hf, layout), name, commit or revision, runner, bos, revision)
 
 
 def _runner(remote: bool | str | Runner) -> Runner | None:
@@ -84,6 +87,28 @@ def _runner(remote: bool | str | Runner) -> Runner | None:
     from .remote import Remote  # which needs more of nnsight than a local user does
 
     return Remote(None if remote is True else remote)
+
+
+def _served_dtype(runner: Runner, model: Any) -> torch.dtype | None:
+    """The dtype in which a server runs a model, where it says so.
+
+    Raises:
+        ValueError: the model is a folder on this computer.
+    """
+    from .remote import introduced
+
+    name = BUNDLED if model is None else getattr(getattr(model, "config", None), "_name_or_path", model)
+    dtype = introduced(runner, str(name)).get("dtype")
+    return getattr(torch, dtype) if dtype in ("float32", "bfloat16", "float16") else None
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    """The commit of a Hub model that lies in the cache, which transformers 5.22 and later do not tell."""
+    try:
+        file = None if Path(source).exists() else try_to_load_from_cache(source, "config.json", revision=revision)
+    except ValueError:  # no name that the Hub could have
+        return None
+    return Path(file).parent.name if isinstance(file, str) else None
 
 
 def _read(
@@ -97,7 +122,7 @@ def _read(
         hf, tokenizer = checkpoint.read(located.source, tokenizer, wanted)
     except OSError as error:
         raise OSError(f"{error}; or else {located.otherwise}" if located.otherwise else str(error)) from None
-    return hf, tokenizer, located.name or _name(hf), located.checksum
+    return hf, tokenizer, located.name or _name(hf), located.checksum or _commit(located.source, wanted.revision)
 
 
 def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[PreTrainedModel, str]:

@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -62,7 +62,8 @@ class FitOptions:
             the best before, and returns the mean of the tensors over the last one, which takes out jitter.
         tolerance: by which share a loss must be smaller to count as smaller.
         gradient: "exact" by backpropagation, or "spsa", estimated from forward passes alone: the slopes between pairs
-            of opposite random perturbations, all in one batch.
+            of opposite random perturbations, all in one batch. "auto" is exact but where the model is remote and the
+            key is one whose code runs in a sandbox, which no gradient reaches.
         directions: pairs of perturbations in one step of "spsa". A step's estimate has about the cosine
             sqrt(directions / (directions + numbers − 1)) with the exact gradient: 0.2 for 90 numbers, 0.012 for 25,920.
         perturbation: their relative size.
@@ -76,17 +77,30 @@ class FitOptions:
     batch_size: int = 16
     patience: int = 20
     tolerance: float = 0.01
-    gradient: Literal["exact", "spsa"] = "exact"
+    gradient: Literal["auto", "exact", "spsa"] = "auto"
     directions: int = 4
     perturbation: float = 0.02
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if self.gradient not in ("exact", "spsa"):
-            raise ValueError(f"gradient={self.gradient!r} is unknown: choose exact or spsa")
+        if self.gradient not in ("auto", "exact", "spsa"):
+            raise ValueError(f"gradient={self.gradient!r} is unknown: choose auto, exact or spsa")
         for name in ("steps", "lr", "batch_size", "patience", "directions", "perturbation"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range: it is larger than 0")
+
+    def settled(self, lm: SteerableModel) -> "FitOptions":
+        """The same with "auto" decided; that it is SPSA is said, for its results are noisier."""
+        if self.gradient != "auto":
+            return self
+        exact = lm.runner.gradients()
+        if not exact:
+            warnings.warn(
+                "your key's code runs in a sandbox, which no gradient reaches: fitting by gradient='spsa', from "
+                "forward passes alone, which takes more steps and gives noisier results",
+                stacklevel=3,
+            )
+        return replace(self, gradient="exact" if exact else "spsa")
 
     def cosine(self, numbers: int) -> float:
         """About the cosine of a step's estimate with the exact gradient, for so many numbers; 1 for "exact".
@@ -94,7 +108,7 @@ class FitOptions:
         An estimate is the mean of n = `directions` terms (g·δ)δ with entries δ = ±1. Its product with g has the mean
         |g|², its squared length |g|² (n + numbers − 1) / n; so the cosine is about sqrt(n / (n + numbers − 1)).
         """
-        return 1.0 if self.gradient == "exact" else math.sqrt(self.directions / (self.directions + numbers - 1))
+        return 1.0 if self.gradient != "spsa" else math.sqrt(self.directions / (self.directions + numbers - 1))
 
     @property
     def members(self) -> int:
@@ -153,7 +167,7 @@ class Problem:
             )
         listed = [(i, asdict(objective), seed) for i, (objective, seed) in enumerate(settings)]
         told = asdict(options) | {"members": options.members}
-        log = like(options.steps, len(LOG), dtype=torch.float64)
+        log = like(options.steps, len(LOG), dtype=torch.float64, shorter=0)
         gives = [(like(*self.shape), log, like(dtype=torch.float64))] * len(listed)
         return Call(learn, (self.plain, listed, told, side_by_side, tick), gives)
 

@@ -94,6 +94,7 @@ class SteerableModel(Jobs):
         revision: str | None,
         runner: Runner | None = None,
         bos: bool | None = None,
+        asked: str | None = None,
     ) -> None:
         """Wrap a loaded model; use `steerlab.load`, which checks what it is given."""
         self.hf: PreTrainedModel = hf.requires_grad_(False)
@@ -105,13 +106,13 @@ class SteerableModel(Jobs):
         self.prefix = special_prefix(tokenizer, bos)
         self.lock = threading.RLock()
         self.runner = runner or Local(self.device)
-        place = {"device": "meta", "revision": revision} if hf.device.type == "meta" else {}
+        place = {"device": "meta", "revision": asked} if hf.device.type == "meta" else {}
         self._traced = TransformersModel(hf, tokenizer=_twin(tokenizer), **place)
         self._blocks = _follow(self._traced, layout.blocks)
         output = hf.get_output_embeddings()  # type: ignore[no-untyped-call]
         head = next(name for name, module in hf.named_modules() if module is output)
         cap = getattr(hf.config.get_text_config(), "final_logit_softcapping", None)
-        self._top = (_follow(self._traced, hf.base_model_prefix), _follow(self._traced, head), cap)
+        self.top = (_follow(self._traced, hf.base_model_prefix), _follow(self._traced, head), cap)
 
     def __repr__(self) -> str:
         """Name, size, device and dtype in one line."""
@@ -520,7 +521,7 @@ class SteerableModel(Jobs):
         batch = self.batch(prompts)
         taps = self.taps(self.check(steer, batch))
         chunk = max(1, LOGITS_BYTES // (len(batch.ids) * self.n_vocab * 4))
-        return Call(passes.logprobs, (batch.plain, taps, count, self._top, chunk), like(len(batch.ids), count))
+        return Call(passes.logprobs, (batch.plain, taps, count, self.top, chunk), like(len(batch.ids), count))
 
     def _score_frame(self, row: int, ids: list[int], scores: Float[Tensor, " pos"], first: int) -> pd.DataFrame:
         """The tokens of one text from position `first` on, with their scores."""
@@ -574,9 +575,19 @@ class SteerableModel(Jobs):
         path = find_entrance(self.hf, self.hf.config.get_text_config().model_type)
         return (self._blocks[0], True) if path is None else (_follow(self._traced, path), False)
 
-    def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = ()) -> list[Tap]:
-        """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass."""
-        return [(*self._tap(site), stacks.get(site, []), site in read) for site in sorted({*stacks, *read})]
+    def taps(self, stacks: Mapping[Site, list[Stack]], read: Sequence[Site] = (), *, cached: bool = False) -> list[Tap]:
+        """(envoy, is_input, stacks, read?) for each site to visit, in the order of the forward pass.
+
+        Raises:
+            ValueError: with `cached`, for a pass that keeps keys and values on a server: a block's input is meant.
+        """
+        taps = [(*self._tap(site), stacks.get(site, []), site in read) for site in sorted({*stacks, *read})]
+        if cached and any(is_input for _, is_input, _, _ in taps):
+            raise ValueError(
+                f"resid_pre.0 of {self.name} cannot be edited while a remote model writes, since no module's output is "
+                "that stream: take layer 1 or above, or resid_post"
+            )
+        return taps
 
 
 def finite(scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -8,6 +8,7 @@ travels by its source, with what its body names. So a body names torch, and func
     taps    (envoy, is_input, stacks, read) for each site to visit, in the order of the forward pass
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -35,8 +36,8 @@ class Call:
     Args:
         work: called with nnsight's model and `args`.
         args: plain values, and envoys.
-        gives: tensors on the meta device, in lists, tuples and dicts, of the largest shapes that can come back. A dry
-            run counts them, and a remote result is held against them.
+        gives: a `Form` for each tensor, in lists, tuples and dicts. A dry run counts their bytes, and a remote result
+            is held against them.
     """
 
     work: Callable[..., Any]
@@ -44,14 +45,37 @@ class Call:
     gives: Any
 
 
-def like(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor for `Call.gives`: a shape and a dtype, without numbers."""
-    return torch.empty(shape, dtype=dtype, device="meta")
+@dataclass(frozen=True)
+class Form:
+    """A tensor that comes back: its shape and dtype, and the axis along which it may be shorter, if there is one."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    shorter: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes, at most."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def like(*shape: int, dtype: torch.dtype = torch.float32, shorter: int | None = None) -> Form:
+    """A form for `Call.gives`."""
+    return Form(shape, dtype, shorter)
 
 
 def every(model: Any, calls: Any) -> list[Any]:
     """The results of (work, args) pairs, one after the other."""
     return [work(model, *args) for work, args in calls]
+
+
+def alone(results: Any) -> Any:
+    """Results whose tensors have storage of their own: of a part of a tensor the whole would travel."""
+    if isinstance(results, torch.Tensor):
+        return results.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if isinstance(results, dict):
+        return {name: alone(value) for name, value in results.items()}
+    return [alone(value) for value in results] if isinstance(results, list | tuple) else results
 
 
 def inputs(batch: Plain) -> dict[str, Tensor]:
@@ -178,6 +202,40 @@ def generate(
                         visit(taps, len(ids), pad, done + step, [])
                 with tracer.invoke():  # of its own, so that it is reached also when sequences end early
                     found = tracer.result
+    return found[:, ids.shape[1] :]  # type: ignore[no-any-return]
+
+
+def generate_beside(
+    model: Any,
+    batch: Plain,
+    taps: Sequence[Tap],
+    every_step: bool,
+    options: dict[str, Any],
+    draw: dict[str, Any],
+    top: tuple[Any, Any, float | None],
+) -> Tensor:
+    """`generate` on a server, whose sandbox takes no classes: the next token is drawn here, at the head's output.
+
+    All scores but the drawn token's become -inf there, so that transformers' greedy choice is the drawn token, whatever
+    cap or scale comes after the head.
+    """
+    (ids, mask, pad), (_, head, cap) = batch, top
+    seen = ids
+    with torch.no_grad(), model.generate(**options) as tracer:
+        with tracer.invoke(ids, attention_mask=mask):
+            for step in tracer.iter[:]:
+                if every_step or step == 0:
+                    visit(taps, len(ids), pad, step, [])
+                scores = head.output
+                seen = seen.to(scores.device)
+                logits = capped(scores[:, -1], cap).float()
+                token = next_token(logits, seen, pad, draw["keys"], step, draw["settings"])[:, None]
+                forced = torch.full_like(scores, -math.inf)
+                forced[:, -1] = forced[:, -1].scatter(1, token, 0.0)
+                head.output = forced
+                seen = torch.cat([seen, token], 1)
+        with tracer.invoke():  # of its own, so that it is reached also when sequences end early
+            found = tracer.result
     return found[:, ids.shape[1] :]  # type: ignore[no-any-return]
 
 

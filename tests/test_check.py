@@ -5,24 +5,25 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import nnsight
 import pytest
 
-from steerlab import check, loading, passes, remote
+from steerlab import check, loading, passes
 
 CONFIG = nnsight.CONFIG.API
 
 
 class Status(BaseHTTPRequestHandler):
-    """A service that answers every request with `Status.answer`."""
+    """A service that answers every request with what `Status.answers` holds for its path."""
 
-    answer: bytes = b""
+    answers: ClassVar[dict[str, bytes]] = {}
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(self.answer)
+        self.wfile.write(self.answers.get(self.path, b"{}"))
 
     def log_message(self, *args: object) -> None:
         pass
@@ -34,6 +35,9 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Status]]:
     server = HTTPServer(("127.0.0.1", 0), Status)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(CONFIG, "HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(CONFIG, "APIKEY", None)
+    monkeypatch.delenv("NDIF_API_KEY", raising=False)
+    Status.answers.clear()
     yield Status
     server.shutdown()
     server.server_close()
@@ -59,7 +63,8 @@ def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
 def test_without_a_network_all_that_is_needed_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main() == 0
     found = lines(capsys)
-    assert found["NDIF"] == ("--", "cannot be reached; only remote models need it")
+    assert found["NDIF"][0] == "--"
+    assert found["NDIF"][1].startswith("only remote models need it: cannot reach http://127.0.0.1:1 (")
     needed = found.keys() - {"NDIF", "notebooks", "memory"}
     assert len(needed) == 7
     assert {found[name][0] for name in needed} == {"ok"}
@@ -100,18 +105,45 @@ def test_another_nnsight_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.startswith("0.7.0, but 0.8 is needed")
 
 
-def test_running_models_are_counted(service: type[Status]) -> None:
-    deployments = {
-        "a": {"repo_id": "org/one", "application_state": "RUNNING", "deployment_level": "HOT"},
-        "b": {"repo_id": "org/one", "application_state": "RUNNING", "deployment_level": "HOT"},
-        "c": {"repo_id": "org/two", "application_state": "DEPLOYING", "deployment_level": "WARM"},
-    }
-    service.answer = json.dumps({"deployments": deployments}).encode()
-    assert remote.ndif_models() == ["org/one"]
-    assert check.run(check.ndif) == ("ok", "up; models running: 1")
+DEPLOYMENTS = {
+    "a": {"repo_id": "org/one", "application_state": "RUNNING", "deployment_level": "HOT", "dtype": "bfloat16"},
+    "b": {"repo_id": "org/two", "application_state": "DEPLOYING", "deployment_level": "WARM"},
+}
 
 
-@pytest.mark.parametrize("answer", [b"<html>log in to this network</html>", b"[1, 2]", b'{"deployments": [3]}'])
+def test_models_are_counted_by_their_level(service: type[Status]) -> None:
+    service.answers["/status"] = json.dumps({"deployments": DEPLOYMENTS}).encode()
+    assert check.run(check.ndif) == ("ok", "up; models: 1 HOT, 1 WARM; key: none is set")
+
+
+@pytest.mark.parametrize(
+    ("tags", "line"), [(["trusted"], "trusted, its code"), ([], "ordinary, its code runs in a sandbox")]
+)
+def test_what_the_key_may_do_is_said_and_which_versions_differ(
+    tags: list[str], line: str, service: type[Status], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NDIF_API_KEY", "a-key-of-mine")
+    service.answers["/whoami"] = json.dumps({"email": "a@example.org", "tags": tags}).encode()
+    service.answers["/env"] = b'{"packages": {"nnsight": "0.7.1", "torch": "2.1"}}'
+    mark, said = check.run(check.ndif)
+    assert mark == "ok" and line in said and "; nnsight 0.7.1 there, 0.8." in said and "torch" not in said
+
+
+def test_a_host_of_ones_own_lists_its_models(service: type[Status], capsys: pytest.CaptureFixture[str]) -> None:
+    service.answers["/status"] = json.dumps({"deployments": DEPLOYMENTS}).encode()
+    host, CONFIG.HOST = CONFIG.HOST, "http://127.0.0.1:1"
+    assert check.main(host) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[9].startswith("ok  NDIF") and lines[11].split()[:4] == ["org/one", "HOT", "RUNNING", "bfloat16"]
+
+
+@pytest.mark.parametrize("answer", [b"<html>log in to this network</html>", b"[1, 2]", b"["])
 def test_a_strange_answer_is_no_crash(service: type[Status], answer: bytes) -> None:
-    service.answer = answer
+    service.answers["/status"] = answer
     assert check.run(check.ndif)[0] == "--"
+
+
+@pytest.mark.parametrize("answer", [b'{"deployments": [3]}', b'{"deployments": {"a": 3}}', b"{}"])
+def test_a_server_without_models_is_up(service: type[Status], answer: bytes) -> None:
+    service.answers["/status"] = answer
+    assert check.run(check.ndif)[1].startswith("up; models: none")

@@ -1,5 +1,7 @@
-"""Starting the stand-in for NDIF, and telling it how to misbehave."""
+"""Starting the stand-in for NDIF, telling it how to misbehave, and models that it has."""
 
+import copy
+import os
 import subprocess
 import sys
 import time
@@ -7,9 +9,35 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
+from families import fresh, tokenizer
+
+import steerlab as sl
 
 SERVER = Path(__file__).with_name("server.py")
-KEY = "11111111-2222-3333-4444-555555555555"
+PROMPTS = ["Once upon a time there was a", "He said"]
+KEY, ORDINARY = (f"{digit * 8}-2222-3333-4444-555555555555" for digit in "19")
+
+
+def hub_cache(home: Path, models: dict[str, Path]) -> Path:
+    """A cache of the Hub in which these names lie, so that every process finds them without a network."""
+    for name, folder in models.items():
+        own = home / "hub" / f"models--{name.replace('/', '--')}"
+        (own / "refs").mkdir(parents=True)
+        (own / "refs" / "main").write_text("0" * 40)
+        (own / "snapshots").mkdir()
+        (own / "snapshots" / ("0" * 40)).symlink_to(folder)
+    return home
+
+
+def distant(family: str, remote: Any, dtype: torch.dtype = torch.float32) -> sl.SteerableModel:
+    """A model of a family without weights, which a server has under the name tiny/FAMILY."""
+    hf = fresh(family, dtype)
+    config = copy.deepcopy(hf.config)
+    config._name_or_path = f"tiny/{family}"
+    with torch.device("meta"):
+        bare = type(hf)(config).to(dtype)  # type: ignore[arg-type]  # transformers types it wrongly
+    return sl.load(bare, tokenizer=tokenizer(), remote=remote)
 
 
 class Double:
@@ -18,7 +46,8 @@ class Double:
     def __init__(self, folder: Path, models: dict[str, Path]) -> None:
         told = folder / "port"
         named = [f"{name}={path}" for name, path in models.items()]
-        self.process = subprocess.Popen([sys.executable, str(SERVER), str(told), *named])
+        env = {**os.environ, "HF_HOME": str(hub_cache(folder / "home", models)), "HF_HUB_OFFLINE": "1"}
+        self.process = subprocess.Popen([sys.executable, str(SERVER), str(told), *named], cwd=folder, env=env)
         while not told.exists():
             if self.process.poll() is not None:
                 raise RuntimeError("the server has not started")
@@ -33,9 +62,9 @@ class Double:
 
     def seen(self) -> list[dict[str, Any]]:
         """What came since the last switch: a dict for each request."""
-        found: list[dict[str, Any]] = self.client.get("/seen").json()
-        return found
+        requests: list[dict[str, Any]] = self.client.get("/seen").json()
+        return requests
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)  # for a runner that is being started

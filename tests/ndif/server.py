@@ -1,9 +1,10 @@
-"""A small stand-in for NDIF: nnsight 0.8's protocol over HTTP and a websocket, on a model in this process.
+"""A small stand-in for NDIF: the HTTP of its 0.1.2 for jobs that are polled, on models in this process.
 
     python tests/ndif/server.py PORT_FILE NAME=FOLDER ...
 
-It restores a request with nnsight's own code and executes it as the real server's actor does. steerlab cannot be
-imported here. `POST /switch` sets how it misbehaves; `GET /seen` tells what it was sent.
+Requests are executed by NDIF's own code (`actor.py`) where the package is installed, and by nnsight's alone elsewhere,
+where an ordinary key is then turned away. steerlab cannot be imported here. `POST /switch` sets how the server
+misbehaves; `GET /seen` tells what it was sent.
 """
 # ruff: noqa: E402
 
@@ -14,6 +15,7 @@ sys.modules["steerlab"] = None  # type: ignore[assignment]  # importing it fails
 import asyncio
 import io
 import json
+import signal
 import socket
 import traceback
 import uuid
@@ -27,23 +29,30 @@ import uvicorn
 import zstandard
 from nnsight import TransformersModel
 from nnsight.schema.request import RequestModel
-from nnsight.schema.response import ResponseModel, Status
 from nnsight.tracing import tracer as tracing
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-KEY = "11111111-2222-3333-4444-555555555555"
+try:
+    from actor import Actor
+except ImportError:
+    Actor = None  # type: ignore[assignment, misc]
+
+TRUSTED, ORDINARY = (f"{digit * 8}-2222-3333-4444-555555555555" for digit in "19")
 FOLDERS = dict(argument.split("=", 1) for argument in sys.argv[2:])
+NOT_FOUND = """Could not deploy this model. big/model is not a local folder and is not a valid model identifier.
+If this is a private repository, make sure to pass a token.
+Traceback (most recent call last):
+  File "hub.py", line 1, in resolve
+    return _hf_hub_download_to_cache_dir("""
 
 models: dict[str, Any] = {}
 switch: dict[str, Any] = {}
 seen: list[dict[str, Any]] = []
-sockets: dict[str, WebSocket] = {}
-jobs: dict[str, ResponseModel] = {}
+jobs: dict[str, dict[str, Any]] = {}
 results: dict[str, bytes] = {}
 one_at_a_time = ThreadPoolExecutor(1)
 
@@ -56,78 +65,81 @@ def takes(fault: str) -> bool:
     return bool(left)
 
 
-def model_of(key: str) -> Any:
-    name = json.loads(key.split(":", 1)[1])["repo_id"]
-    if name not in FOLDERS:
-        raise LookupError(f"{name} is not deployed on this server.")
-    if name not in models:
-        hf = AutoModelForCausalLM.from_pretrained(FOLDERS[name], dtype=torch.float32)
+def loaded(name: str) -> Any:
+    """A served model; loaded in the dtype that is asked for, as an operator would."""
+    dtype = switch.get("dtype", "float32")
+    if (name, dtype) not in models:
+        hf = AutoModelForCausalLM.from_pretrained(FOLDERS[name], dtype=getattr(torch, dtype))
         hf.requires_grad_(False).train(False)
-        models[name] = TransformersModel(hf, tokenizer=AutoTokenizer.from_pretrained(FOLDERS[name]))
-        if switch.get("sandbox"):  # what a block sees of a model in another process is a copy, without a graph
-            hf.lm_head.register_forward_hook(lambda module, args, output: output.detach())
-    return models[name]
+        models[name, dtype] = TransformersModel(hf, tokenizer=AutoTokenizer.from_pretrained(FOLDERS[name]))
+    return models[name, dtype]
 
 
-def execute(request: RequestModel, blob: bytes) -> dict[str, Any]:
+def execute(request: RequestModel, blob: bytes, trusted: bool) -> bytes:
     """The values that a request saves, as the real server's actor finds them."""
-    model = model_of(request.model_key)
+    name = json.loads(request.model_key.split(":", 1)[1])["repo_id"]
+    if name not in FOLDERS:
+        raise LookupError(NOT_FOUND.replace("big/model", name))
+    model = loaded(name)
+    if Actor is not None:
+        actor = models.setdefault(("actor", id(model)), Actor(model, request.model_key))
+        return bytes(actor.run(blob, trusted))
+    if not trusted:
+        raise LookupError("There is no sandbox here.")
     tracer = RequestModel.deserialize(blob, model._remoteable_persistent_objects(), request.compress)
     tracing.inc()
     try:
         tracer.execute(tracer.info.code)
-        found = tracer.info.frame.f_locals.items()
-        return {name: value for name, value in found if id(value) in tracing._saves()}
+        saved = tracer.info.frame.f_locals.items()
+        return torch_bytes({name: value for name, value in saved if id(value) in tracing._saves()})
     finally:
         tracing.dec()
 
 
-def packed(saved: dict[str, Any]) -> bytes:
-    if takes("malformed"):
-        saved = {"found": [torch.zeros(1)]}
+def torch_bytes(saved: Any) -> bytes:
     with io.BytesIO() as file:
         torch.save(saved, file)
-        whole = zstandard.ZstdCompressor().compress(file.getvalue())
+        return file.getvalue()
+
+
+def packed(content: bytes) -> bytes:
+    if takes("malformed"):
+        content = torch_bytes({"found": [torch.zeros(1)]})
+    whole = zstandard.ZstdCompressor().compress(content)
     return b"\x00" * len(whole) if takes("damaged") else whole
 
 
-def outcome(job: str, request: RequestModel, blob: bytes) -> tuple[Status, str, bytes]:
+def outcome(request: RequestModel, blob: bytes, trusted: bool) -> tuple[str, str, bytes]:
     if "rejected" in switch:
-        return Status.ERROR, switch["rejected"], b""
+        return "ERROR", switch["rejected"], b""
     try:
-        return Status.COMPLETED, "", packed(execute(request, blob))
+        return "COMPLETED", "", packed(execute(request, blob, trusted))
     except LookupError as error:
-        return Status.ERROR, str(error.args[0]), b""
-    except BaseException:
-        return Status.ERROR, traceback.format_exc(), b""
+        return "ERROR", str(error.args[0]), b""
+    except Exception as error:
+        sentence = type(error).__module__.startswith("ndif") or "Traceback" in str(error)
+        return "ERROR", str(error) if sentence else traceback.format_exc(), b""
 
 
-async def tell(session: str, response: ResponseModel, frame: bytes | None = None) -> None:
-    """A status, to the socket and to the store."""
-    if not (session and takes("forget")):
-        jobs[response.id] = response
-    if (client := sockets.get(session)) is not None:
-        await (client.send_bytes(frame) if frame else client.send_text(response.model_dump_json()))
+async def work(job: str, request: RequestModel, blob: bytes, trusted: bool, base: str) -> None:
+    while takes("late"):  # the dispatcher has not come to it yet: nothing is known of the job
+        await asyncio.sleep(0.1)
 
+    def tell(status: str, description: str = "", **more: Any) -> None:
+        jobs[job] = {"id": job, "status": status, "description": description, "data": None, "meta": None, **more}
 
-async def work(job: str, request: RequestModel, blob: bytes, base: str) -> None:
-    session = request.session_id
-    for status in (Status.QUEUED, Status.DISPATCHED, Status.RUNNING):
-        await tell(session, ResponseModel(id=job, status=status))
-    if takes("drop") and session:
-        await sockets.pop(session).close(1012)
+    tell("QUEUED", "Added to Queue at position 2.")
     if takes("hang"):
         return
+    tell("RUNNING", "Your job has started running.")
+    seconds = switch.get("slow", 0)
+    await asyncio.sleep(seconds)
     loop = asyncio.get_running_loop()
-    status, said, content = await loop.run_in_executor(one_at_a_time, outcome, job, request, blob)
+    status, said, content = await loop.run_in_executor(one_at_a_time, outcome, request, blob, trusted)
     seen[-1]["result"] = len(content)
-    if status == Status.ERROR:
-        await tell(session, ResponseModel(id=job, status=status, description=said))
-        return
     results[job] = content
-    done = ResponseModel(id=job, status=status, data=f"{base}result/{job}", meta={})
-    frame = done.model_copy(update={"data": content}).pickle() if switch.get("inline") else None
-    await tell(session, done, frame)
+    meta = {"runtime": seconds, "max_memory_usage": 2**30}
+    tell(status, said, meta=meta, data=f"{base}result/{job}" if status == "COMPLETED" else None)
 
 
 async def post(http: Request) -> Response:
@@ -137,38 +149,33 @@ async def post(http: Request) -> Response:
     request = RequestModel.model_validate_json(str(form["data"]))
     plain = zstandard.ZstdDecompressor().decompress(blob)
     key = http.headers.get("ndif-api-key")
-    elsewhere = [name for name, value in http.headers.items() if KEY in value and name != "ndif-api-key"]
-    leaks = bool(elsewhere) or KEY.encode() in plain or KEY.encode() in whole
-    seen.append({"payload": len(blob), "leaks": leaks, "key": key == KEY, "data": str(form["data"])})
-    if key is None or key != KEY:
+    held = [known for known in (TRUSTED, ORDINARY) if known.encode() in plain or known.encode() in whole]
+    elsewhere = [name for name, value in http.headers.items() if key and key in value and name != "ndif-api-key"]
+    own = {"payload": len(blob), "leaks": bool(held or elsewhere), "data": str(form["data"]), "key": key == TRUSTED}
+    seen.append(own)
+    if key not in (TRUSTED, ORDINARY):
         return JSONResponse({"detail": "Missing API key." if key is None else "Unknown API key."}, 403 if key else 401)
     if takes("busy"):
         return JSONResponse({"detail": "The queue is full."}, 503)
     if "refused" in switch:
         return JSONResponse({"detail": switch["refused"]}, switch.get("status", 400))
     job = str(uuid.uuid4())
-    asyncio.get_running_loop().create_task(work(job, request, blob, str(http.base_url)))
-    return JSONResponse(ResponseModel(id=job, status=Status.RECEIVED).model_dump(mode="json"))
-
-
-async def subscribe(client: WebSocket) -> None:
-    await client.accept()
-    session = str(uuid.uuid4())
-    sockets[session] = client
-    await client.send_text(json.dumps({"session_id": session}))
-    try:
-        while True:
-            await client.receive_text()
-    except (WebSocketDisconnect, RuntimeError):
-        sockets.pop(session, None)
+    asyncio.get_running_loop().create_task(work(job, request, blob, key == TRUSTED, str(http.base_url)))
+    return JSONResponse({"id": job, "status": "RECEIVED", "description": "", "data": None})
 
 
 async def response(http: Request) -> Response:
-    found = jobs.get(http.path_params["job"])
-    return Response(status_code=404) if found is None else JSONResponse(found.model_dump(mode="json"))
+    if http.headers.get("ndif-api-key"):
+        seen.append({"leaks": True})
+    state = jobs.get(http.path_params["job"])
+    return Response(status_code=404) if state is None or takes("forget") else JSONResponse(state)
 
 
 async def result(http: Request) -> Response:
+    if http.headers.get("ndif-api-key"):
+        seen.append({"leaks": True})
+    if takes("expired"):
+        return Response("<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>", 403)
     content = results[http.path_params["job"]]
     if not takes("cut"):
         return Response(content)
@@ -179,12 +186,24 @@ async def result(http: Request) -> Response:
     return StreamingResponse(half(), headers={"content-length": str(len(content))})
 
 
+async def whoami(http: Request) -> Response:
+    tags = {TRUSTED: ["trusted"], ORDINARY: []}.get(http.headers.get("ndif-api-key", ""))
+    return JSONResponse({"email": None if tags is None else "someone@example.org", "tags": tags or []})
+
+
+async def env(http: Request) -> Response:
+    return JSONResponse({"python_version": "3.12", "packages": switch.get("packages", {})})
+
+
+async def status(http: Request) -> Response:
+    told = {"application_state": "RUNNING", "deployment_level": "HOT", "dtype": switch.get("dtype", "float32")}
+    told |= {"revision": None, "execution_timeout_seconds": 60.0}
+    return JSONResponse({"deployments": {name: {"repo_id": name, **told} for name in FOLDERS}})
+
+
 async def set_switch(http: Request) -> Response:
-    told = await http.json()
-    if switch.get("sandbox") != told.get("sandbox"):
-        models.clear()
     switch.clear()
-    switch.update(told)
+    switch.update(await http.json())
     seen.clear()
     return JSONResponse({})
 
@@ -193,18 +212,19 @@ async def tell_seen(http: Request) -> Response:
     return JSONResponse(seen)
 
 
-async def status(http: Request) -> Response:
-    running = {name: {"repo_id": name, "application_state": "RUNNING", "deployment_level": "HOT"} for name in FOLDERS}
-    return JSONResponse({"deployments": running})
+async def moved(http: Request) -> Response:
+    return RedirectResponse(f"http://127.0.0.1:1{http.url.path}", 307)
 
 
 app = Starlette(
     routes=[
         Route("/request", post, methods=["POST"]),
-        WebSocketRoute("/subscribe", subscribe),
         Route("/response/{job}", response),
         Route("/result/{job}", result),
+        Route("/whoami", whoami),
+        Route("/env", env),
         Route("/status", status),
+        Route("/moved/{path:path}", moved, methods=["GET", "POST"]),
         Route("/switch", set_switch, methods=["POST"]),
         Route("/seen", tell_seen),
     ]
@@ -216,4 +236,9 @@ if __name__ == "__main__":
     part = Path(sys.argv[1] + ".part")
     part.write_text(str(listening.getsockname()[1]))
     part.rename(sys.argv[1])
-    uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listening])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it once more when it has shut down
+    try:
+        uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listening])
+    finally:
+        for actor in [own for own in models.values() if Actor is not None and isinstance(own, Actor)]:
+            actor.close()

@@ -1,0 +1,69 @@
+"""NDIF's own execution of a request, without Ray, Redis or an object store: the pinned package `ndif` does the work.
+
+A trusted key's block runs in this process, an ordinary key's in a fresh runner process that holds no weights, and gets
+copies of the activations over a socket.
+"""
+
+import io
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from ndif.common.schema.request import BackendRequestModel
+from ndif.services.ray.deployments.modeling.nns import block_scope, execute_traced_block, prepare_traced_block
+from ndif.services.ray.deployments.modeling.util import cpu_pickle_module
+from ndif.services.ray.sandbox import host
+from ndif.services.ray.sandbox.driver import RunnerError, SandboxDriver
+
+host.RUNNER_ENV += ("HF_HUB_OFFLINE", "PYTHONPATH")
+os.environ["PYTHONPATH"] = str(Path(__file__).with_name("away"))
+
+
+class Actor:
+    """What serves one model."""
+
+    def __init__(self, model: Any, key: str) -> None:
+        self.model, self.key = model, key
+        self.dtype = model._module.dtype
+        self.pool: Any = None
+
+    def run(self, blob: bytes, trusted: bool) -> bytes:
+        """The saved values of a block, as torch writes them.
+
+        Raises:
+            RuntimeError: the block failed; its text is what a client is told.
+        """
+        return self._beside(blob) if trusted else self._away(blob)
+
+    def _beside(self, blob: bytes) -> bytes:
+        with block_scope(), io.BytesIO() as file:
+            tracer, _ = prepare_traced_block(self.model, blob, True, BackendRequestModel.deserialize)
+            try:
+                torch.save(execute_traced_block(tracer, self.dtype), file, pickle_module=cpu_pickle_module())
+            except Exception:  # while its source lines are still known
+                raise RuntimeError(traceback.format_exc()) from None
+            return file.getvalue()
+
+    def _away(self, blob: bytes) -> bytes:
+        self.pool = self.pool or host.Pool(size=1, model_key=self.key)
+        sandbox = self.pool.acquire(timeout=120)
+        connection = sandbox.connection()
+        try:
+            connection.send((blob, True, str(self.dtype), None, {}))
+            content, _ = SandboxDriver(self.model, self.dtype).pump(connection)
+        except RunnerError as error:
+            raise RuntimeError(str(error)) from None
+        finally:
+            connection.close()
+            sandbox.stop()
+        return bytes(content)
+
+    def close(self) -> None:
+        """Stop all runners; one that is being started would not see that this process ends."""
+        while self.pool is not None and self.pool.spawning:
+            time.sleep(0.05)
+        if self.pool is not None:
+            self.pool.close()
