@@ -22,17 +22,17 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from nnsight import TransformersModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import passes
+from . import passes, scoring
 from .completions import Sampling, completed, completion_call
 from .intervention import Edit, Intervention, Stack, Steer, per_row, stack_rows
 from .jobs import Jobs, Local, Runner
 from .layout import Layout, find_entrance
 from .passes import Call, Tap, like
 from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
-from .sampling import NOT_FINITE, check_options
+from .sampling import check_options, finite
 from .sharing import portable_name
 from .site import Site
 
@@ -45,9 +45,6 @@ SHOWN = (
     *("logits", "logprobs", "n_layers", "n_vocab", "name", "remote", "submit", "together", "tokenizer", "tokens"),
 )
 """What `dir(lm)`, and so the Tab key, shows."""
-
-LOGITS_BYTES = 2**26
-"""Bytes of logits that are formed at a time where texts are scored."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,10 +106,8 @@ class SteerableModel(Jobs):
         place = {"device": "meta", "revision": asked} if hf.device.type == "meta" else {}
         self._traced = TransformersModel(hf, tokenizer=_twin(tokenizer), **place)
         self._blocks = _follow(self._traced, layout.blocks)
-        output = hf.get_output_embeddings()  # type: ignore[no-untyped-call]
-        head = next(name for name, module in hf.named_modules() if module is output)
-        cap = getattr(hf.config.get_text_config(), "final_logit_softcapping", None)
-        self.top = (_follow(self._traced, hf.base_model_prefix), _follow(self._traced, head), cap)
+        decoder, head = hf.get_decoder(), hf.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self.top = (self._envoy(decoder), self._envoy(head), self._cap)
 
     def __repr__(self) -> str:
         """Name, size, device and dtype in one line."""
@@ -218,7 +213,7 @@ class SteerableModel(Jobs):
         """
         listed = as_list(prompts)
         rows = [self.ids(prompt) for prompt in listed]
-        self._check_prompts(listed, rows, new)
+        self.check_prompts(listed, rows, new)
         return Batch.of(rows, self.filler, self.device)
 
     @cached_property
@@ -323,29 +318,7 @@ class SteerableModel(Jobs):
         Raises:
             ValueError: prompts and texts differ in number, or what `batch` and `check` refuse.
         """
-        listed = as_list(texts)
-        prefixes: list[list[int]] = [[]] * len(listed)
-        if given is not None:
-            prefixes = [self.ids(prompt) for prompt in as_list(given)]
-        if len(prefixes) != len(listed):
-            raise ValueError(f"{len(prefixes)} prompts for {len(listed)} texts: give one for each")
-        self.batch(listed)  # refuses an empty text, which its prompt would hide
-        whole = [self._continue(prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
-        self._check_chunks(steer, whole, batch_size)
-        calls = (
-            self._logprobs_call(
-                [whole[row] for row in rows],
-                _select(steer, rows, len(whole)),
-                max(len(whole[row]) - max(1, len(prefixes[row])) for row in rows),
-            )
-            for rows in _chunks(len(whole), batch_size)
-        )
-        scores = [row for chunk in self.run(calls) for row in finite(chunk)]
-        frames = [
-            self._score_frame(row, ids.tolist(), scores[row], max(1, len(prefixes[row])))
-            for row, ids in enumerate(whole)
-        ]
-        return pd.concat(frames, ignore_index=True)
+        return scoring.logprobs(self, texts, steer, given, batch_size)
 
     def generate(
         self,
@@ -388,7 +361,7 @@ class SteerableModel(Jobs):
         sampling = Sampling(max_new_tokens, temperature, top_p, frequency_penalty, seed, options)
         listed = as_list(prompts)
         ids = [self.ids(prompt) for prompt in listed]
-        self._check_prompts(listed, ids, max_new_tokens)
+        self.check_prompts(listed, ids, max_new_tokens)
         self.check_steer(steer, ids)
         each = list(steer) if isinstance(steer, Sequence) else [steer] * len(ids)
         if any(own is not None and own.one_by_one for own in each):
@@ -457,14 +430,7 @@ class SteerableModel(Jobs):
         if not all(bool(torch.isfinite(tensor).all()) for tensor in edit.tensors.values()):
             raise ValueError(f"the intervention at {site} holds NaN or infinite values: all must be finite")
 
-    def _check_chunks(self, steer: Steer, prompts: Sequence[Prompt], size: int, new: int = 1) -> None:
-        """Check all batches of a call before the first one runs."""
-        check_options({}, batch_size=size)
-        self._check_prompts(prompts, [self.ids(prompt) for prompt in prompts], new)
-        for rows in _chunks(len(prompts), size):
-            self.check(_select(steer, rows, len(prompts)), self.batch([prompts[row] for row in rows]), rows.start)
-
-    def _check_prompts(self, prompts: Sequence[Prompt], rows: Sequence[list[int]], new: int) -> None:
+    def check_prompts(self, prompts: Sequence[Prompt], rows: Sequence[list[int]], new: int = 1) -> None:
         """Refuse what is no prompt of this model; see `batch`."""
         if not rows:
             raise ValueError("no prompts given: one at least is needed")
@@ -499,11 +465,6 @@ class SteerableModel(Jobs):
                 )
         return [Site(site.place, site.layer % count) for site in listed]
 
-    def _continue(self, prefix: list[int], text: Prompt) -> Int[Tensor, " pos"]:
-        """Ids of a text after a prefix, or on its own."""
-        own = self.encode(text) if prefix and isinstance(text, str) else self.ids(text)
-        return torch.tensor(prefix + own)
-
     def logits_call(
         self,
         batch: Batch,
@@ -515,20 +476,6 @@ class SteerableModel(Jobs):
         last, width = position == "last", batch.ids.shape[1]
         gives = like(len(batch.ids), 1 if last else width, self.n_vocab, dtype=self.dtype)
         return Call(passes.logits, (batch.plain, self.taps(stacks), last, self._needs_grad(stacks), below), gives)
-
-    def _logprobs_call(self, prompts: list[Prompt], steer: Steer, count: int) -> Call:
-        """Log-probabilities of the prompts' last `count` tokens, [batch, count]."""
-        batch = self.batch(prompts)
-        taps = self.taps(self.check(steer, batch))
-        chunk = max(1, LOGITS_BYTES // (len(batch.ids) * self.n_vocab * 4))
-        return Call(passes.logprobs, (batch.plain, taps, count, self.top, chunk), like(len(batch.ids), count))
-
-    def _score_frame(self, row: int, ids: list[int], scores: Float[Tensor, " pos"], first: int) -> pd.DataFrame:
-        """The tokens of one text from position `first` on, with their scores."""
-        positions = range(first, len(ids))
-        own = scores[len(scores) - len(positions) :].tolist()
-        tokens = [self.tokenizer.decode([ids[i]]) for i in positions]
-        return pd.DataFrame({"row": row, "position": list(positions), "token": tokens, "logprob": own})
 
     def _completions(
         self, prompts: list[Prompt], picked: list[tuple[int, int]], new: list[list[int]], seed: int
@@ -554,6 +501,15 @@ class SteerableModel(Jobs):
                 "a tensor of the intervention requires a gradient, which does not travel: use steerlab.fit"
             )
         return wanted
+
+    def _envoy(self, module: nn.Module) -> Any:
+        """The nnsight envoy of a module."""
+        return _follow(self._traced, next(name for name, own in self.hf.named_modules() if own is module))
+
+    @property
+    def _cap(self) -> float | None:
+        """The bound of the logits, if there is one (Gemma 2)."""
+        return getattr(self.hf.config.get_text_config(), "final_logit_softcapping", None)
 
     def _tap(self, site: Site) -> tuple[Any, bool]:
         """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""
@@ -590,17 +546,6 @@ class SteerableModel(Jobs):
         return taps
 
 
-def finite(scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Logits or log-probabilities as they are, or one line where they are no numbers.
-
-    Raises:
-        ValueError: one is NaN or plus infinity.
-    """
-    if not bool(torch.isfinite(scores.sum())) and not bool((scores < math.inf).all()):
-        raise ValueError(NOT_FINITE)
-    return scores
-
-
 def _twin(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """A tokenizer for nnsight, which sets its padding; the fields are the same objects, dicts apart."""
     twin = copy.copy(tokenizer)
@@ -613,17 +558,3 @@ def _twin(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 def _follow(envoy: Any, path: str) -> Any:
     """The envoy at a dotted path."""
     return reduce(getattr, path.split("."), envoy)
-
-
-def _chunks(count: int, size: int) -> Iterator[range]:
-    """Ranges of at most `size` that cover `count`."""
-    return (range(start, min(start + size, count)) for start in range(0, count, size))
-
-
-def _select(steer: Steer, rows: Sequence[int], total: int) -> Steer:
-    """The interventions of some rows of a batch of `total`; what is none is left for `stack_rows` to refuse."""
-    if not isinstance(steer, Sequence):
-        return steer
-    if len(steer) != total:
-        raise ValueError(f"{len(steer)} interventions for {total} prompts: give one, or one per prompt")
-    return [steer[row] for row in rows]

@@ -179,6 +179,17 @@ NOT_FINITE = (
 )
 
 
+def finite(scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Logits or log-probabilities as they are, or one line where they are no numbers; -inf may stand for impossible.
+
+    Raises:
+        ValueError: one is NaN or plus infinity.
+    """
+    if not bool(torch.isfinite(scores.sum())) and not bool((scores < math.inf).all()):
+        raise ValueError(NOT_FINITE)
+    return scores
+
+
 class Draw(LogitsProcessor):
     """`next_token` as a logits processor: the drawn token's score becomes infinite, so that the best is the drawn."""
 
