@@ -14,7 +14,19 @@ from ..intervention import Intervention
 from ..metrics import kl
 from ..model import SteerableModel
 from ..strength import strength_for_kl, strength_for_size
-from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, prose, sampling_controls
+from .panel import (
+    SAMPLING,
+    SAMPLING_ROWS,
+    WIDE,
+    Panel,
+    Question,
+    asked,
+    make,
+    make_state,
+    prose,
+    question_controls,
+    question_rows,
+)
 from .playground import Saved, read_saved, saved_code, side_by_side
 
 TARGETS = tuple(float(f"{10 ** (i / 10):.2g}") for i in range(-20, 14))
@@ -23,7 +35,7 @@ UNSTEERED = "unsteered"
 
 
 @dataclass(frozen=True)
-class CompareState(Sampling):
+class CompareState(Question):
     """What the controls say; `match` is "kl", "size" or "beta", `target` its value for all interventions."""
 
     prompt: str = "I went to see the"
@@ -44,17 +56,16 @@ class Compare(Panel[CompareState]):
         self.found = read_saved(lm, saved)
         self._strength = lru_cache(maxsize=1024)(self._match)
         controls = {
-            "prompt": make(w.Text, "prompt", WIDE),
             "match": make(w.Dropdown, "same", WIDE, options=list(MATCHES.items())),
             "target": make(w.SelectionSlider, "of", WIDE, options=[(f"{t:g}", t) for t in TARGETS]),
         }
-        rows = ["prompt", "match", "target", *SAMPLING_ROWS]
-        super().__init__(state, controls | sampling_controls(), rows, lm)
+        rows = [*question_rows(lm), "match", "target", *SAMPLING_ROWS]
+        super().__init__(state, controls | question_controls(make(w.Text, "prompt", WIDE)), rows, lm)
 
     def strengths(self) -> dict[str, float | str]:
         """The strength of each intervention, or why it has none here."""
         s = self.state
-        return {name: self._strength(name, s.prompt, s.match, s.target) for name in self.found}
+        return {name: self._strength(name, s.prompt, s.chat, s.match, s.target) for name in self.found}
 
     def steers(self) -> dict[str, Intervention | None]:
         """What is compared: nothing, and each intervention that has a strength."""
@@ -64,7 +75,7 @@ class Compare(Panel[CompareState]):
     def draw(self, figure: FigureBase) -> None:
         """The next token under each."""
         s, steers = self.state, self.steers()
-        rows = self.lm.logits([s.prompt] * len(steers), list(steers.values())).cpu()
+        rows = self.lm.logits([s.asked] * len(steers), list(steers.values())).cpu()
         self.moved = dict(zip(steers, kl(rows, rows[:1]).tolist(), strict=True))
         table = plots.token_table(self.lm, dict(zip(steers, rows, strict=True)), k=7)
         plots.next_tokens(table, ax=figure.subplots())
@@ -82,7 +93,7 @@ class Compare(Panel[CompareState]):
     def samples(self) -> pd.DataFrame:
         """Completions of each, all drawn with the same noise."""
         s, steers = self.state, self.steers()
-        frame = self.lm.generate([s.prompt] * len(steers), list(steers.values()), **s.options())
+        frame = self.lm.generate([s.asked] * len(steers), list(steers.values()), **s.options())
         return frame.assign(condition=frame["row"].map(dict(enumerate(steers))))
 
     def write(self) -> None:
@@ -95,19 +106,20 @@ class Compare(Panel[CompareState]):
         s = self.state
         made = "".join(f"    {saved_code(name, self.saved)},\n" for name in self.saved)
         find = {
-            "kl": f"strength_for_kl(lm, each, {s.target:g}, {s.prompt!r}) * each",
-            "size": f"strength_for_size(lm, each, {s.target:g}, {s.prompt!r}) * each",
+            "kl": f"strength_for_kl(lm, each, {s.target:g}, {s.asked!r}) * each",
+            "size": f"strength_for_size(lm, each, {s.target:g}, {s.asked!r}) * each",
             "beta": f"{s.target:g} * each",
         }[s.match]
         return (
             "from steerlab.strength import strength_for_kl, strength_for_size\n"
             f"steer = [None] + [{find} for each in (\n{made})]\n"
-            f"lm.generate([{s.prompt!r}] * len(steer), steer, {s.options_code()})"
+            f"lm.generate([{s.asked!r}] * len(steer), steer, {s.options_code()})"
         )
 
-    def _match(self, name: str, prompt: str, match: str, target: float) -> float | str:
+    def _match(self, name: str, text: str, chat: bool, match: str, target: float) -> float | str:
         if match == "beta":
             return target
+        prompt = asked(text, chat)
         find = strength_for_kl if match == "kl" else strength_for_size
         self.lm.batch(prompt)  # a bad prompt is an error of the panel, not of one intervention
         try:

@@ -16,14 +16,27 @@ from ..judges import Judge
 from ..methods.sara import sara
 from ..metrics import kl
 from ..model import SteerableModel
-from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, prose, sampling_controls, wrapped
+from .panel import (
+    SAMPLING,
+    SAMPLING_ROWS,
+    WIDE,
+    Panel,
+    Question,
+    asked,
+    make,
+    make_state,
+    prose,
+    question_controls,
+    question_rows,
+    wrapped,
+)
 from .playground import side_by_side
 
 OWN = "(own)"
 
 
 @dataclass(frozen=True)
-class SaraState(Sampling):
+class SaraState(Question):
     """What the controls of the SARA panel say."""
 
     max_new_tokens: int = 60
@@ -49,21 +62,21 @@ class SaraPanel(Panel[SaraState]):
         named = [(OWN, ""), *zip(dilemmas["id"].astype(str), dilemmas["prompt"], strict=True)]
         self.dilemma = make(w.Dropdown, "dilemma", WIDE, options=named)
         self.dilemma.observe(lambda change: self._choose(change["new"]), names="value")
-        rows = ["prompt", "attract", "repel", "layer coefficient when", *SAMPLING_ROWS]
+        rows = [*question_rows(lm), "attract", "repel", "layer coefficient when", *SAMPLING_ROWS]
         super().__init__(state, _controls(lm.n_layers), rows, lm)
         self.runner.controls = [*self.runner.controls, self.dilemma]
 
     def unit(self) -> Intervention:
         """SARA at coefficient 1."""
         s = self.state
-        return self._gamma(s.prompt, s.attract, s.repel, s.layer, s.when)
+        return self._gamma(s.prompt, s.chat, s.attract, s.repel, s.layer, s.when)
 
     def draw(self, figure: FigureBase) -> None:
         """The histogram of coefficient · γ, and the next token before and after."""
         s, unit = self.state, self.unit()
         gain = unit.edits[0][1].gain
         assert gain is not None
-        self.before, self.after = self.lm.logits([s.prompt] * 2, [None, s.coefficient * unit]).cpu()
+        self.before, self.after = self.lm.logits([s.asked] * 2, [None, s.coefficient * unit]).cpu()
         left, right = figure.subplots(1, 2)
         plots.gain_histogram((s.coefficient * gain[0]).tolist(), ax=left).set_title("coefficient · γ", fontsize=10)
         left.set_ylim(top=1.3 * left.get_ylim()[1])  # room for the legend
@@ -80,7 +93,7 @@ class SaraPanel(Panel[SaraState]):
         """Answers unsteered, steered, and steered the other way round, all drawn with the same noise."""
         s, unit = self.state, self.unit()
         steer = [None, s.coefficient * unit, -s.coefficient * unit]
-        frame = self.lm.generate([s.prompt] * 3, steer, **s.options())
+        frame = self.lm.generate([s.asked] * 3, steer, **s.options())
         names = {0: "unsteered", 1: "steered", 2: "steered the other way round"}
         return frame.assign(condition=frame["row"].map(names))
 
@@ -94,9 +107,9 @@ class SaraPanel(Panel[SaraState]):
         """The lines that reproduce the answers."""
         s = self.state
         return (
-            f"kant = sl.sara(lm, {s.prompt!r},\n    attract={s.attract!r}, repel={s.repel!r}, "
+            f"kant = sl.sara(lm, {s.asked!r},\n    attract={s.attract!r}, repel={s.repel!r}, "
             f"layer={s.layer}, when={s.when!r})\n"
-            f"lm.generate([{s.prompt!r}] * 3,\n    [None, {s.coefficient:g} * kant, {-s.coefficient:g} * kant], "
+            f"lm.generate([{s.asked!r}] * 3,\n    [None, {s.coefficient:g} * kant, {-s.coefficient:g} * kant], "
             f"{s.options_code()})"
         )
 
@@ -128,8 +141,8 @@ class SaraPanel(Panel[SaraState]):
         note = f"<p>Shares by the judge <i>{escape(judge.name)}</i>, 95 % intervals:</p>"
         return prose(note + table.to_html(border=0, justify="left", col_space="9em"))
 
-    def _build(self, prompt: str, attract: str, repel: str, layer: int, when: Any) -> Intervention:
-        return sara(self.lm, prompt, attract=attract, repel=repel, layer=layer, when=when)
+    def _build(self, text: str, chat: bool, attract: str, repel: str, layer: int, when: Any) -> Intervention:
+        return sara(self.lm, asked(text, chat), attract=attract, repel=repel, layer=layer, when=when)
 
 
 def sara_panel(
@@ -154,10 +167,9 @@ def sara_panel(
 
 def _controls(layers: int) -> dict[str, Any]:
     return {
-        "prompt": make(w.Textarea, "prompt", WIDE, rows=3),
         "attract": make(w.Textarea, "towards", WIDE, rows=2),
         "repel": make(w.Textarea, "away from", WIDE, rows=2),
         "layer": make(w.IntSlider, "layer", min=0, max=layers - 1),
         "coefficient": make(w.FloatSlider, "coefficient", min=-4, max=4, step=0.1, readout_format=".1f"),
         "when": make(w.Dropdown, "when", options=["prompt", "decode", "all"]),
-    } | sampling_controls()
+    } | question_controls(make(w.Textarea, "prompt", WIDE, rows=3))

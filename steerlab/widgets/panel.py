@@ -18,6 +18,9 @@ from matplotlib.image import imsave
 from traitlets import Any as AnyTrait
 from traitlets import HasTraits, TraitError
 
+from ..model import SteerableModel
+from ..prompts import Prompt, is_chat
+
 S = TypeVar("S")
 DPI = 110
 WIDE, PART = "1 1 100%", "1 1 240px"  # of a row of controls: the whole, or as many beside each other as there is room
@@ -301,8 +304,12 @@ def make_state(kind: type[S], panel: str, given: Mapping[str, Any], **usual: Any
         usual: values that depend on the model or the data, in place of the class's own.
 
     Raises:
-        ValueError: a field that the state does not have.
+        ValueError: a field that the state does not have, or a chat of several turns.
     """
+    if is_chat(given.get("prompt")):
+        if [turn["role"] for turn in given["prompt"]] != ["user"]:
+            raise ValueError("a panel takes a chat of one message, the user's: give the rest as text")
+        given = {**given, "prompt": given["prompt"][0]["content"], "chat": True}
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
     if unknown := [name for name in given if name not in known]:
         near = get_close_matches(unknown[0], known, 1)
@@ -328,6 +335,35 @@ class Sampling:
     def options_code(self) -> str:
         """The same as code."""
         return ", ".join(f"{name}={value:g}" for name, value in self.options().items())
+
+
+@dataclass(frozen=True)
+class Question(Sampling):
+    """A prompt and how completions of it are drawn; with `chat` the prompt is what the user of a chat says."""
+
+    prompt: str = ""
+    chat: bool = False
+
+    @property
+    def asked(self) -> Prompt:
+        """What the model is given."""
+        return asked(self.prompt, self.chat)
+
+
+def asked(prompt: str, chat: bool) -> Prompt:
+    """A text as the model is given it: as it is, or as the message of a chat's user."""
+    return [{"role": "user", "content": prompt}] if chat else prompt
+
+
+def question_rows(lm: SteerableModel) -> list[str]:
+    """The row of the prompt, and of the choice that only chat models have."""
+    return ["prompt", "chat"] if lm.tokenizer.chat_template else ["prompt"]
+
+
+def question_controls(prompt: Any) -> dict[str, Any]:
+    """A control for each field of `Question`, around that of the prompt."""
+    chat = make(w.Checkbox, "as a message of a chat", WIDE)
+    return {"prompt": prompt, "chat": chat, **sampling_controls()}
 
 
 SAMPLING_ROWS = ("n seed", "temperature top_p max_new_tokens")

@@ -17,14 +17,25 @@ from ..loading import load_intervention
 from ..methods.actadd import actadd
 from ..metrics import disfluency, kl
 from ..model import SteerableModel
-from .panel import SAMPLING, SAMPLING_ROWS, WIDE, Panel, Sampling, make, make_state, prose, sampling_controls
+from .panel import (
+    SAMPLING,
+    SAMPLING_ROWS,
+    WIDE,
+    Panel,
+    Question,
+    make,
+    make_state,
+    prose,
+    question_controls,
+    question_rows,
+)
 
 ACTADD = "ActAdd"
 Saved = Mapping[str, Intervention | str | Path]
 
 
 @dataclass(frozen=True)
-class PlaygroundState(Sampling):
+class PlaygroundState(Question):
     """What the controls of the playground say."""
 
     method: str = ACTADD
@@ -48,7 +59,7 @@ class Playground(Panel[PlaygroundState]):
         self.lm, self.words, self.saved = lm, tuple(words), saved
         self.found = read_saved(lm, saved)
         self._actadd = lru_cache(maxsize=64)(self._build)
-        rows = ["method strength", "plus minus", "layer vector when", "prompt", *SAMPLING_ROWS]
+        rows = ["method strength", "plus minus", "layer vector when", *question_rows(lm), *SAMPLING_ROWS]
         super().__init__(state, _controls(lm.n_layers, [ACTADD, *saved]), rows, lm)
 
     def steer(self) -> Intervention:
@@ -60,7 +71,7 @@ class Playground(Panel[PlaygroundState]):
     def draw(self, figure: FigureBase) -> None:
         """The next token before and after."""
         s = self.state
-        self.before, self.after = self.lm.logits([s.prompt] * 2, [None, self.steer()]).cpu()
+        self.before, self.after = self.lm.logits([s.asked] * 2, [None, self.steer()]).cpu()
         table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=8)
         ax = plots.next_tokens(table, ax=figure.subplots())
         what = f"{s.plus!r} - {s.minus!r}, layer {s.layer}" if s.method == ACTADD else s.method
@@ -78,14 +89,12 @@ class Playground(Panel[PlaygroundState]):
         vector = f"sl.actadd(lm, {s.plus!r}, {s.minus!r}, layer={s.layer}{options})"
         if s.method != ACTADD:
             vector = saved_code(s.method, self.saved)
-        return (
-            f"vector = {vector}\nlm.generate([{s.prompt!r}] * 2, [None, {s.strength:g} * vector], {s.options_code()})"
-        )
+        return f"vector = {vector}\nlm.generate([{s.asked!r}] * 2, [None, {s.strength:g} * vector], {s.options_code()})"
 
     def samples(self) -> pd.DataFrame:
         """Unsteered and steered completions, drawn with the same noise."""
         s = self.state
-        frame = self.lm.generate([s.prompt] * 2, [None, self.steer()], **s.options())
+        frame = self.lm.generate([s.asked] * 2, [None, self.steer()], **s.options())
         return frame.assign(condition=frame["row"].map({0: "unsteered", 1: "steered"}))
 
     def write(self) -> None:
@@ -172,5 +181,4 @@ def _controls(layers: int, methods: list[str]) -> dict[str, Any]:
         "layer": make(w.IntSlider, "layer", min=0, max=layers - 1),
         "vector": make(w.Dropdown, "vector", options=["positions", "mean", "last"]),
         "when": make(w.Dropdown, "when", options=["prompt", "decode", "all"]),
-        "prompt": make(w.Text, "prompt", WIDE),
-    } | sampling_controls()
+    } | question_controls(make(w.Text, "prompt", WIDE))
