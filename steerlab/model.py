@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from nnsight import TransformersModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import passes, scoring
