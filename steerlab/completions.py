@@ -94,7 +94,7 @@ def completion_call(
     draw = {"keys": row_keys(sampling.seed, rows, samples).to(lm.device), "settings": sampling.settings}
     options = _transformers_options(lm, sampling)
     gives = like(len(rows), sampling.max_new_tokens, dtype=torch.long, shorter=1)
-    if lm.runner.at_once and not SHIFTING & set(sampling.options):
+    if lm.runner.at_once and lm.top and not SHIFTING & set(sampling.options):
         taps = lm.taps(stacks, cached=True)
         return Call(passes.generate_beside, (batch.plain, taps, every_step, options, _scaled(lm, draw), lm.top), gives)
     same = {(tuple(row), id(own)): i for i, (row, own) in enumerate(zip(rows, steer, strict=True))}

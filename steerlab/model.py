@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from nnsight import TransformersModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import passes, scoring
@@ -106,8 +106,7 @@ class SteerableModel(Jobs):
         place = {"device": "meta", "revision": asked} if hf.device.type == "meta" else {}
         self._traced = TransformersModel(hf, tokenizer=_twin(tokenizer), **place)
         self._blocks = _follow(self._traced, layout.blocks)
-        decoder, head = hf.get_decoder(), hf.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self.top = (self._envoy(decoder), self._envoy(head), self._cap)
+        self.top = self._find_top()
 
     def __repr__(self) -> str:
         """Name, size, device and dtype in one line."""
@@ -502,14 +501,19 @@ class SteerableModel(Jobs):
             )
         return wanted
 
-    def _envoy(self, module: nn.Module) -> Any:
-        """The nnsight envoy of a module."""
-        return _follow(self._traced, next(name for name, own in self.hf.named_modules() if own is module))
-
     @property
     def _cap(self) -> float | None:
         """The bound of the logits, if there is one (Gemma 2)."""
         return getattr(self.hf.config.get_text_config(), "final_logit_softcapping", None)
+
+    def _find_top(self) -> tuple[Any, Any, float | None] | None:
+        """The module above the blocks, the head, and the cap of the logits; None where the tree does not show them."""
+        output = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head = next((name for name, module in self.hf.named_modules() if module is output), "")
+        decoder = self.layout.blocks.rpartition(".")[0]
+        if not (decoder and head):
+            return None
+        return _follow(self._traced, decoder), _follow(self._traced, head), self._cap
 
     def _tap(self, site: Site) -> tuple[Any, bool]:
         """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""

@@ -137,16 +137,18 @@ def logits(
 
 
 def logprobs(
-    model: Any, batch: Plain, taps: Sequence[Tap], count: int, top: tuple[Any, Any, float | None], chunk: int
+    model: Any, batch: Plain, taps: Sequence[Tap], count: int, top: tuple[Any, Any, float | None] | None, chunk: int
 ) -> Tensor:
     """Log-probability [B, count] of each row's last `count` tokens, each after those before it.
 
     Logits of a large vocabulary are large: they are formed for `chunk` positions at a time, by applying the head to the
     decoder's output. `top` is both, and the cap of the logits (Gemma 2). Where that is not what the model itself does,
-    as the last position tells, all logits are formed at once.
+    as the last position tells, or where there is no `top`, all logits are formed at once.
     """
-    decoder, head, cap = top
     ids = batch[0]
+    if top is None:
+        return scored(logits(model, batch, taps, False, False)[:, -count - 1 : -1], ids[:, -count:]).cpu()
+    decoder, head, cap = top
     scores: list[Tensor] = []
     with torch.no_grad(), model.trace(ids, use_cache=False, logits_to_keep=1, **inputs(batch)):
         visit(taps, len(ids), batch[2], 0, [])

@@ -35,6 +35,19 @@ def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-3)
 
 
+def greedy(lm: sl.SteerableModel, steer: Any = None, **length: int) -> list[str]:
+    completions: list[str] = lm.generate(UNEVEN, steer, temperature=0, **length).completion.tolist()
+    return completions
+
+
+@torch.no_grad()
+def by_hand(model: Any, ids: Tensor) -> list[float]:
+    """Log-probabilities of the tokens of one text after its first."""
+    scores = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    found: list[float] = scores.gather(1, ids[0, 1:, None])[:, 0].tolist()
+    return found
+
+
 def test_sites_sort_in_the_order_of_the_forward_pass() -> None:
     names = ["resid_pre.0", "attn_out.0", "mlp_out.0", "resid_post.0", "resid_pre.1", "attn_out.1", "resid_pre.10"]
     assert [str(site) for site in sorted(map(sl.Site.parse, reversed(names)))] == names
@@ -95,6 +108,9 @@ def test_a_family_agrees_with_plain_hooks(name: str) -> None:
             close(kept.row(row, site), expected[row, pad:])
     pre, attn, mlp, post = (kept[site] for site in sites)
     close(pre + attn + mlp, post)
+    first, entering = sl.Site("resid_pre", 0), read_by_hand(model, name, UNEVEN, "resid_pre", 0)
+    for row, pad in enumerate(pads):
+        close(lm.activations(UNEVEN, first).row(row, first), entering[row, pad:])
     close(lm.logits(UNEVEN)[0], lm.logits(UNEVEN[0])[0])
 
 
@@ -107,7 +123,14 @@ def test_a_family_generates_as_with_a_hook(name: str, when: Any) -> None:
     length = {"max_new_tokens": 4, "min_new_tokens": 4}
     with Hooked(model, name, [change], pads).on():
         expected = model.generate(ids, attention_mask=mask, do_sample=False, **length)[:, ids.shape[1] :].tolist()
-    assert lm.complete(UNEVEN, steer, samples=[0] * len(UNEVEN), temperature=0, **length) == expected
+    assert greedy(lm, steer, **length) == tokenizer().batch_decode(expected, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_samples_that_share_a_prompt_are_those_drawn_alone(name: str) -> None:
+    lm, steer = steerable(name), trial("resid_post", 1, "shift", when="all")[0]
+    together, alone = (lm.generate(UNEVEN[:2], steer, n=2, max_new_tokens=4, batch_size=size) for size in (64, 1))
+    assert together.completion.tolist() == alone.completion.tolist()
 
 
 # --- where attention and MLP do not add up ----------------------------------------------------------------------------
@@ -218,6 +241,14 @@ def test_a_layout_makes_an_unknown_family_steerable() -> None:
     assert not lm.activations("The wedding was fine", site, steer)[site].any()
 
 
+def test_blocks_may_stand_at_the_root_of_a_model() -> None:
+    model = fresh("llama")
+    model.layers = model.model.layers
+    lm = sl.load(model, tokenizer=tokenizer(), layout=sl.Layout("layers", "self_attn", "mlp"))
+    ids = torch.tensor([lm.ids(UNEVEN[0])])
+    assert lm.logprobs(UNEVEN[0]).logprob.tolist() == pytest.approx(by_hand(bare("llama"), ids), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("layout", "missing"),
     [
@@ -277,8 +308,10 @@ def test_the_language_model_of_one_that_reads_images_is_steered(name: str, place
         new = plain.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, min_new_tokens=4, do_sample=False
         )
-        mine = lm.complete(UNEVEN, samples=[0] * len(UNEVEN), temperature=0, max_new_tokens=4, min_new_tokens=4)
-        assert mine[row] == new[0, ids.shape[1] :].tolist()
+        expected = tokenizer().decode(new[0, ids.shape[1] :], skip_special_tokens=True)
+        assert greedy(lm, max_new_tokens=4, min_new_tokens=4)[row] == expected
+        scores = lm.logprobs(prompt).logprob.tolist()
+        assert scores == pytest.approx(by_hand(plain, ids), abs=1e-3)
     sites = [sl.Site(each, 1) for each in sl.PLACES]
     pre, attn, mlp, post = (lm.activations(UNEVEN, sites)[each] for each in sites)
     close(pre + attn + mlp, post)
