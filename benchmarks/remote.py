@@ -11,6 +11,7 @@ request to NDIF adds its own time in the queue, once per request.
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 
@@ -95,8 +96,10 @@ def model(name: str | None, remote: Remote) -> sl.SteerableModel:
     if name is not None:
         return sl.load(name, remote=remote)
     own = sl.load()
+    config = copy.deepcopy(own.hf.config)
+    config._name_or_path = "bundled"  # as if a server had it under this name
     with torch.device("meta"):
-        shape = type(own.hf)(own.hf.config)
+        shape = type(own.hf)(config)
     return sl.load(shape, tokenizer=own.tokenizer, remote=remote)
 
 
