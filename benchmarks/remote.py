@@ -1,7 +1,8 @@
 """What a study costs on a server: requests and bytes, against one trace per setting.
 
     python benchmarks/remote.py                 counted on the bundled model, without a server
-    python benchmarks/remote.py --config FOLDER  of a larger model: its config.json and tokenizer, without weights
+    python benchmarks/remote.py --model NAME    of a larger model of the Hub: its config and tokenizer, without weights
+    python benchmarks/remote.py --host ADDRESS --model NAME    the sweep for real, on a server
 
 The naive loop sends what a reader of nnsight's documentation would write: a request for each setting, or each step,
 with the logits of the last position as its result. Both are dry runs, whose payloads are the real ones (compressed) and
@@ -10,9 +11,9 @@ request to NDIF adds its own time in the queue, once per request.
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -20,6 +21,7 @@ import torch
 import steerlab as sl
 from steerlab import Remote, Site, sweep
 from steerlab.experiments import sara
+from steerlab.judges import word_judge
 from steerlab.methods.sara import shuffled
 
 PROMPT = "I went up to my friend and said"
@@ -65,7 +67,7 @@ def naive_fit(lm: sl.SteerableModel) -> None:
 def sara_study(lm: sl.SteerableModel) -> None:
     """Answers to one dilemma at every layer, by all methods, both ways and unsteered: the vectors, then the answers."""
     dilemma = pd.DataFrame({"id": ["parent"], "prompt": [sara.PARENT]})
-    sara.dilemma_study(lm, dilemma, repeats=5, max_new_tokens=40, progress=False)
+    sara.dilemma_study(lm, dilemma, judge=word_judge(), repeats=5, max_new_tokens=40, progress=False)
 
 
 def naive_sara(lm: sl.SteerableModel) -> None:
@@ -89,21 +91,51 @@ STUDIES: dict[str, Callable[[sl.SteerableModel], object]] = {
 }
 
 
+def model(name: str | None, remote: Remote) -> sl.SteerableModel:
+    """A model without weights; the bundled one's shape where none is named."""
+    if name is not None:
+        return sl.load(name, remote=remote)
+    own = sl.load()
+    config = copy.deepcopy(own.hf.config)
+    config._name_or_path = "bundled"  # as if a server had it under this name
+    with torch.device("meta"):
+        shape = type(own.hf)(config)
+    return sl.load(shape, tokenizer=own.tokenizer, remote=remote)
+
+
+def dry(lm: sl.SteerableModel, studies: dict[str, Callable[[sl.SteerableModel], object]]) -> pd.DataFrame:
+    """What each study would send."""
+    rows = []
+    for name, study in studies.items():
+        began = time.perf_counter()
+        counted = lm.dry_run(study)
+        sums = counted[["payload_bytes", "result_bytes"]].sum()
+        rows.append((name, len(counted), *sums, time.perf_counter() - began))
+    return pd.DataFrame(rows, columns=["study", "requests", "payload_bytes", "result_bytes", "seconds"])
+
+
+def real(lm: sl.SteerableModel) -> pd.DataFrame:
+    """The sweep both ways, as it is sent."""
+    studies = {name: study for name, study in STUDIES.items() if name.startswith("sweep")}
+    frame = dry(lm, studies)
+    lm.logits(PROMPT)  # may load the model there
+    seconds = []
+    for study in studies.values():
+        began = time.perf_counter()
+        study(lm)
+        seconds.append(time.perf_counter() - began)
+    return frame.assign(seconds=seconds)
+
+
 def main() -> None:
     """A line for each study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--config", type=Path, help="folder with config.json and tokenizer; the bundled model's if none"
-    )
-    lm = sl.load(parser.parse_args().config, remote=Remote("https://nowhere.invalid"))
+    parser.add_argument("--model", help="a name on the Hub; the bundled model's shape if none")
+    parser.add_argument("--host", help="a server, to run the sweep there")
+    told = parser.parse_args()
+    lm = model(told.model, Remote(told.host or "https://nowhere.invalid", progress=False))
     print(f"{lm.name}: {lm.n_params / 1e9:.2f}B parameters, {lm.n_layers} layers x {lm.d_model}")
-    rows = []
-    for name, study in STUDIES.items():
-        began = time.perf_counter()
-        dry = lm.dry_run(study)
-        sums = dry[["payload_bytes", "result_bytes"]].sum()
-        rows.append((name, len(dry), *sums, time.perf_counter() - began))
-    frame = pd.DataFrame(rows, columns=["study", "requests", "payload_bytes", "result_bytes", "seconds"])
+    frame = dry(lm, STUDIES) if told.host is None else real(lm)
     print(frame.to_string(index=False, float_format="%.2f"))
 
 

@@ -292,6 +292,15 @@ def check_dynamic(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> s
     return _equal(answer(h, w, beta), h * (1 + beta * scalar), near)
 
 
+@_checker
+def check_requests(study: Callable[[SteerableModel], Any], lm: SteerableModel, *, most: int) -> str:
+    """08: a study that takes no more than so many requests."""
+    requests = len(lm.dry_run(study))
+    if not 0 < requests <= most:
+        raise _NotYet(f"it takes {requests} requests, and {most} are enough: which calls wait for each other?")
+    return f"{requests} requests for the whole study, instead of two for every layer"
+
+
 def _equal(found: object, wanted: Tensor, near: Mapping[str, Tensor]) -> str:
     """A line when both agree; else `_NotYet` says what was found instead, if it is one of `near`."""
     if found is None or found is ...:

@@ -121,7 +121,8 @@ def _job_line(said: str, host: str) -> str:
         return f"{host} ended the job and gave no reason, as where an operator stops it: run the call again"
     line = informative(said)
     whose = "the job failed on the server" if said.lstrip().startswith("Traceback") else f"{host} rejected the job"
-    return f"{whose}: {line}{hint(said[:DETAIL])}"
+    todo = hint(said[:DETAIL])
+    return f"{whose}: {line.rstrip('.') if todo else line}{todo}"
 
 
 def _refusal(error: RefusedError, host: str) -> str:

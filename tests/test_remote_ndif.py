@@ -34,6 +34,11 @@ def test_an_edit_of_strength_zero_is_none(lm: sl.SteerableModel, steer: sl.Inter
     assert (plain - steered).abs().max() > 0.5
 
 
+def test_an_edit_of_strength_zero_changes_no_text(lm: sl.SteerableModel, steer: sl.Intervention) -> None:
+    plain, zero = (lm.generate(PROMPTS, own, temperature=0, max_new_tokens=8) for own in (None, 0 * steer))
+    assert plain["completion"].tolist() == zero["completion"].tolist()
+
+
 def test_activations_move_by_the_edit(lm: sl.SteerableModel, steer: sl.Intervention) -> None:
     (site,) = steer.sites
     plain, moved = (lm.activations(PROMPTS, site, one) for one in (None, steer))
@@ -57,7 +62,8 @@ def test_a_sweep_is_a_frame(lm: sl.SteerableModel, steer: sl.Intervention) -> No
 @pytest.mark.parametrize("gradient", ["exact", "spsa"])
 def test_a_fit_lowers_its_loss_or_says_why_not(lm: sl.SteerableModel, gradient: str) -> None:
     answers = [word for word in (" Paris", " London", " the", " a") if len(lm.encode(word)) == 1]
-    frame = pd.DataFrame({"prompt": [PROMPTS[0]] * 4, "correct": answers[0], "wrong": answers[1]})
+    asked = [f"{PROMPTS[0]}{end}" for end in (" the", " a", " my", " one", " our", " it") if len(lm.encode(end)) == 1]
+    frame = pd.DataFrame({"prompt": asked, "correct": answers[0], "wrong": answers[1]})
     method = sl.ActivScalar(("resid_pre",), (lm.n_layers // 2,))
     try:
         found = sl.fit(lm, frame, method, sl.Objective(5, 0, 0), steps=20, gradient=gradient)

@@ -25,7 +25,7 @@
 # 2. say what a call will send before you send it;
 # 3. run ActAdd, a layer sweep and SARA on a model whose weights you never load;
 # 4. learn scalars where a server gives no gradients;
-# 5. leave a job running, and fetch its result tomorrow.
+# 5. leave a job running, and collect its result from another kernel within the hour.
 #
 # **You need** notebooks 02, 04 and 05. **Time:** about one minute on a laptop with two cores; on NDIF, plus the queue.
 
@@ -43,6 +43,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import nnsight
 import pandas as pd
@@ -50,7 +51,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import plots, sweep
+from steerlab import exercises, plots, sweep
 from steerlab.experiments.sara import CONSEQUENCES, DUTY, METHODS, PARENT, dilemma_study, held_out_dilemmas
 from steerlab.remote import ndif_models
 
@@ -83,21 +84,27 @@ lm
 # os.environ["NDIF_API_KEY"] = getpass.getpass("NDIF key: ")
 # ```
 #
-# The package sends it in one header of a request, over `https` or to your own computer, and nowhere else.
+# The package sends it in one header, with a request and with the question whose key it is, over `https` or to your own
+# computer. It follows no redirect, and what asks for a job's state or fetches its result goes without it.
+#
+# There are two kinds. The code of an *ordinary* key, which is what you get, runs in a sandbox: a process that is shown
+# copies of the activations. That of a *trusted* key runs beside the weights. The last section says what differs; the
+# server says which one yours is.
 
 # %%
 has_key = bool(os.environ.get("NDIF_API_KEY") or nnsight.CONFIG.API.APIKEY)  # whether, never what
 print("a key is set" if has_key else "no key is set" + ("" if SERVER else ", and REMOTE='local' needs none"))
+if SERVER:
+    print("its kind:", lm.runner.server().key_kind() or "the server does not say")
 
 # %% [markdown]
-# Which models run at the moment? `ndif_models` asks, and needs no key for it. Only models on this list answer at once;
-# choose one of them as `MODEL`.
+# Which models run at the moment? `ndif_models` asks, and needs no key for it. HOT models answer at once, WARM ones wait
+# in memory for a place on a GPU, COLD ones have to be loaded first; others are deployed when they are asked for, if
+# they fit, which takes minutes. A server chooses the precision: bfloat16, as a rule.
 
 # %%
 if SERVER:
-    nnsight.CONFIG.API.HOST = lm.remote.address()  # ask the server that REMOTE names
-    running = ndif_models()
-    print("the server cannot be reached from here" if running is None else "\n".join(running))
+    display(ndif_models(lm.runner))
 else:
     print("REMOTE='local' asks nobody: set REMOTE = True, and NDIF's models stand here")
 
@@ -275,8 +282,9 @@ dry[["request", "payload_bytes", "result_bytes", "problem"]]
 #
 # ## 6 · Learning without gradients
 #
-# A server that runs strangers' code in a sandbox shows it copies of the activations. A gradient does not pass through a
-# copy. SPSA (Spall 1992) needs none: nudge *all* numbers at random by $\pm c\,\delta$, run both, and the difference of
+# The sandbox, in which an ordinary key's code runs, shows it copies of the activations. A gradient does not pass
+# through a copy, so `fit` says so and goes by SPSA there, unless you ask for `gradient="exact"`, which is refused. SPSA
+# (Spall 1992) needs no gradient: nudge *all* numbers at random by $\pm c\,\delta$, run both, and the difference of
 # the two losses is the slope along $\delta$:
 #
 # $$ g \;=\; \frac{L(\theta + c\,\delta) - L(\theta - c\,\delta)}{2c}\;\delta $$
@@ -345,8 +353,15 @@ costs.round({"seconds": 1})
 #
 # ## 8 · A job that outlives the notebook
 #
-# `submit` sends and does not wait. The job's id is written to a file (the key is not), and any kernel that makes the
-# same call with the same file fetches the result.
+# No connection is held while a job runs. Its id is noted as soon as there is one (the key is not), so a wait can be
+# stopped, by the square button, a closed laptop or a new kernel, and the same call collects the result. `lm.jobs()`
+# lists what is on its way: its state, its place in the queue, its age, and what it cost once it has ended.
+#
+# Two limits. A server keeps a result for **one hour** after it is there; a call that comes later says that it has
+# expired, and begins it anew. And NDIF has no way for users to cancel a job.
+#
+# `submit` sends and does not wait. It keeps the ids in a file of your own, by which any kernel can `collect`. Whoever
+# can read the file can fetch the result, so it is readable by you alone.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -359,38 +374,97 @@ def study(lm: sl.SteerableModel) -> pd.DataFrame:
 
 if SERVER:
     print("job", lm.submit(study, folder / "study.jobs"))
-    collected = lm.collect(study, folder / "study.jobs")
+    display(lm.jobs(folder / "study.jobs"))
 else:
-    collected = study(lm)
-    print("in this process there is nothing to wait for: with a server, submit and collect stand here")
+    print("in this process there is nothing to wait for: with a server, submit stands here")
+collected = lm.collect(study, folder / "study.jobs")
 len(collected)
 
 # %% [markdown]
-# A sweep or a study with `file=` keeps its job ids by itself: stop the kernel, start it again, run the cell again. And
-# a cell whose wait you stop, with the square button, says which job goes on: run it again in the same kernel, and it
-# collects that job's result.
+# A sweep or a study with `file=` keeps its job ids by itself: stop the kernel, start it again, run the cell again.
+#
+# > **A press is a request.** A panel on a remote model runs on its button only. Here the vector is at hand, so that one
+# > press is one request, for both texts.
+
+
+# %%
+def texts(prompt: str, layer: int, strength: float) -> None:
+    """Unsteered and steered, with the same noise."""
+    frame = lm.generate([prompt] * 2, [None, strength * vectors[layer]], max_new_tokens=25, seed=SEED)
+    display(frame.assign(strength=[0, strength])[["strength", "completion"]])
+
+
+ipywidgets.interact_manual(texts, prompt=PROMPT, layer=(0, lm.n_layers - 1), strength=(-8.0, 8.0))
+texts(PROMPT, 2, 4.0)
+
+# %% [markdown]
+# ## Exercise
+#
+# **8.1 · Two requests.** ●●○ about 10 minutes. The function below asks for a vector at each layer, and then for a text
+# under each: two requests for every layer. Write it so that the whole takes two requests, with the same result. The
+# checker runs it dry, and counts.
+
+# %%
+
+
+def every_layer(lm: sl.SteerableModel) -> list[str]:
+    """What is written under the vector of each layer."""
+    written = []
+    for layer in range(lm.n_layers):
+        vector = sl.actadd(lm, " weddings", " ", layer=layer)
+        written.append(lm.generate(PROMPT, 4 * vector, max_new_tokens=10, seed=SEED)["completion"][0])
+    return written  # your code here
+
+
+exercises.check_requests(every_layer, lm, most=2)
+
+# %% [markdown]
+# <details><summary>Hint</summary>What does not wait for each other goes into <code>lm.together</code>, which takes a
+# list of functions of the model. A function may make several calls, one after the other.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def every_layer(lm):
+#     def one(lm, layer):
+#         vector = sl.actadd(lm, " weddings", " ", layer=layer)
+#         return lm.generate(PROMPT, 4 * vector, max_new_tokens=10, seed=SEED)["completion"][0]
+#
+#     return lm.together([lambda lm, layer=layer: one(lm, layer) for layer in range(lm.n_layers)])
+# ```
+#
+# The first calls of all functions share a request, and so do the second ones.
+#
+# </details>
 #
 # ## 9 · What runs where
 #
-# | | laptop | one GPU | several GPUs | NDIF, trusted | NDIF, sandbox |
+# | | laptop | one GPU | several GPUs | NDIF, trusted key | NDIF, ordinary key |
 # |---|---|---|---|---|---|
 # | load | `sl.load()` | `sl.load(name)` | `sl.load(name, device_map="auto")` | `sl.load(name, remote=True)` | same |
 # | up to about | 1B | 20B | what fits together | what is served | what is served |
-# | read, edit, generate | ✓ | ✓ | ✓ | ✓ | ✓ |
+# | your code runs | here | here | here | beside the weights | in a sandbox |
+# | read, edit, generate, sample | ✓ | ✓ | ✓ | ✓ | ✓ |
 # | ActAdd, SARA, sweeps | ✓ | ✓ | ✓ | ✓, one job | ✓, one job |
-# | `fit`, exact gradient | ✓ | ✓ | ✓ | ✓, one job | no: `gradient="spsa"` |
+# | `fit` | exact | exact | exact | exact, one job | `gradient="spsa"`, one job; exact is refused |
+# | options such as `repetition_penalty` | ✓ | ✓ | ✓ | ✓ | no: `frequency_penalty` |
 # | your weights, private data | ✓ | ✓ | ✓ | no: prompts travel | no: prompts travel |
 #
-# **A lab's own server.** NDIF is open source ([github.com/ndif-team/ndif](https://github.com/ndif-team/ndif)): a lab
-# can serve its models to its members on a machine of its own. Then `sl.load(name, remote="https://server.of.the.lab")`.
-# What comes back is read as tensors and plain values, never as code. But the server sees your prompts and your key, so
-# name one that you trust. Plain `http` is refused but to your own computer.
+# The two last columns are tested with NDIF's own code, version 0.1.2: every kind of call gives there what it gives
+# here, with either key, but for what the table says.
+#
+# **A lab's own server.** NDIF is a package (`ndif`, for Python 3.12): a lab can serve its models to its members on a
+# machine of its own. Then `sl.load(name, remote="https://server.of.the.lab")`. For 0.1.2 the server's environment needs
+# `nnsight==0.8.0` and a `transformers` below 5.23, with which it was seen to work; here newer ones will do.
+# `python -m steerlab.check https://server.of.the.lab` says what runs there, what your key may do, and which versions
+# differ. What comes back is read as tensors and plain values, never as code, and no more than was asked for. But the
+# server sees your prompts and your key, so name one that you trust. Plain `http` is refused but to your own computer.
 #
 # ## 10 · What could be wrong?
 #
 # - **Another precision.** A server usually runs bfloat16, your check ran float32. A percent of difference is rounding.
-# - **Other versions.** Another transformers may build another tree of modules.
-#   `python -c 'import nnsight; print(nnsight.compare())'` shows which packages differ.
+# - **Other versions.** Another transformers may build another tree of modules. `load` warns of it, and
+#   `python -m steerlab.check` shows which packages differ.
 # - **A model under the same name.** The name and revision say what is served. Only the server knows what it loaded.
 # - **SPSA is noisy.** Its result depends on the seed more than that of the exact gradient: fit with several.
 #

@@ -1,0 +1,89 @@
+"""Every call of the tests on a server that serves the tests' tiny models, compared with this process: a table.
+
+    python tools/ndif/table.py                      the stand-in of tests/ndif, with NDIF's own sandbox
+    python tools/ndif/table.py http://127.0.0.1:18001   another server, such as stack.py's
+
+A line for each family, key and call: whether the results are equal (to 1e-5), or the error, and the seconds here and
+there; and at last how many are equal.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "ndif")]
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch  # noqa: E402
+from double import KEY, ORDINARY, Double, distant  # noqa: E402
+from families import fresh, tokenizer  # noqa: E402
+from test_remote import CALLS, assert_same  # noqa: E402
+
+import steerlab as sl  # noqa: E402
+
+KEYS = {"trusted": KEY, "ordinary": ORDINARY}
+
+
+def compared(call: Any, here: Any, there: Any) -> tuple[str, float, float]:
+    """What came of a call, and its seconds here and there."""
+    began = time.perf_counter()
+    expected = call(here)
+    between = time.perf_counter()
+    try:
+        assert_same(call(there), expected)
+        outcome = "equal"
+    except sl.RemoteError as error:
+        outcome = str(error)
+    except AssertionError as error:
+        outcome = f"DIFFERENT {' '.join(str(error).split())[:100]}"
+    return outcome, between - began, time.perf_counter() - between
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("host", nargs="?")
+    parser.add_argument("--families", default="llama,gpt2,gpt_neox,gemma2,qwen3")
+    parser.add_argument("--keys", default="trusted,ordinary")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--calls", default=",".join(CALLS))
+    told = parser.parse_args()
+    families, dtype = told.families.split(","), getattr(torch, told.dtype)
+    warnings.simplefilter("ignore")
+    folder = Path(tempfile.mkdtemp())
+    os.environ["STEERLAB_CACHE"] = str(folder / "cache")
+    double = None
+    if told.host is None:
+        for family in families:
+            fresh(family).save_pretrained(folder / family)
+            tokenizer().save_pretrained(folder / family)
+        double = Double(folder, {f"tiny/{family}": folder / family for family in families})
+        double.switch(dtype=told.dtype)
+    remote = sl.Remote(told.host or (double.url if double else None), timeout=300, progress=False)
+    try:
+        for family in families:
+            here = sl.load(fresh(family, dtype), tokenizer=tokenizer())
+            for kind in told.keys.split(","):
+                os.environ["NDIF_API_KEY"] = KEYS[kind]
+                there, equal, names = distant(family, remote, dtype), 0, told.calls.split(",")
+                for name in names:
+                    outcome, local, distance = compared(CALLS[name][1], here, there)
+                    equal += outcome == "equal"
+                    print(
+                        f"{family:9s}{told.dtype:9s}{kind:9s}{name:16s}{local:6.2f}{distance:7.2f}  {outcome}",
+                        flush=True,
+                    )
+                print(f"{family:9s}{told.dtype:9s}{kind:9s}{equal} of {len(names)} equal", flush=True)
+    finally:
+        if double is not None:
+            double.stop()
+
+
+if __name__ == "__main__":
+    main()
