@@ -4,16 +4,13 @@ A judge sees a question and an answer, never how the answer came about. The offl
 the package; the other two need a model of yours, keep their replies on disk, and so cost nothing when run again.
 """
 
-import hashlib
 import json
 import os
 import re
-import sqlite3
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +24,7 @@ from transformers import Pipeline, pipeline
 
 from . import data
 from .intervention import Steer
+from .kept import compute_missing, digest
 from .metrics import Estimate, share
 from .model import SteerableModel
 
@@ -323,16 +321,8 @@ def _kept(
     file: str | Path | None, requests: Sequence[dict[str, Any]], ask: Callable[[dict[str, Any]], str], salt: str = ""
 ) -> list[str]:
     """Replies to requests: those that the file keeps, and the others asked for now and kept at once."""
-    replies = []
-    with closing(sqlite3.connect(":memory:" if file is None else file, timeout=60)) as store:
-        with store:
-            store.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
-        for request in requests:
-            key = hashlib.sha256(json.dumps([salt, request], sort_keys=True).encode()).hexdigest()
-            row = store.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                row = (ask(request),)
-                with store:
-                    store.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, row[0]))
-            replies.append(str(row[0]))
-    return replies
+    keys = [digest([salt, request]) for request in requests]
+    replies = compute_missing(
+        keys, [range(len(keys))], 1, lambda chunks: [ask(requests[i]) for chunk in chunks for i in chunk], file
+    )
+    return [replies[key] for key in keys]

@@ -23,8 +23,7 @@ from .methods.learned import Learned
 from .metrics import kl
 from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips
-from .passes import Call, Tap, activations, like, logits
-from .prompts import Plain
+from .passes import Call, Tap, activations, like, logits, pick
 from .tasks import answer_tokens
 
 THRESHOLD = 1e-2
@@ -218,12 +217,6 @@ def prepared(model: Any, problem: dict[str, Any]) -> dict[str, Any]:
     placed = tuple(None if part is None else part.to(base.device) for part in batch)
     found = {"batch": placed, "base": base, "units": torch.tensor(units, device=base.device)[:, None, None]}
     return {**problem, **moved, **found}
-
-
-def pick(batch: Plain, index: Int[Tensor, " row"]) -> Plain:
-    """Rows of a batch, each as often as it is named."""
-    ids, mask, pad = batch
-    return ids[index], mask[index], None if pad is None else pad[index]
 
 
 def losses(

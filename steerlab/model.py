@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import passes, scoring
 from .completions import Sampling, completed, completion_call
-from .intervention import Edit, Intervention, Stack, Steer, per_row, stack_rows
+from .intervention import Edit, Stack, Steer, per_row, stack_rows
 from .jobs import Jobs, Local, Runner
 from .layout import Layout, find_entrance
 from .passes import Call, Tap, like
@@ -268,28 +268,6 @@ class SteerableModel(Jobs):
         logits = finite(self.forward(batch, self.check(steer, batch), position))
         return logits[:, -1] if position == "last" else logits
 
-    def logits_from(
-        self, layer: int, entering: Float[Tensor, "pos d_model"], prompt: Prompt, steer: Sequence[Intervention | None]
-    ) -> Float[Tensor, "batch vocab"]:
-        """`logits` of one prompt under many interventions, none below `layer`: the blocks below are not run again.
-
-        Args:
-            layer: the first block to run.
-            entering: the unsteered stream that enters it, a row of `activations(prompt, Site("resid_pre", layer))`.
-            prompt: one prompt.
-            steer: one intervention, or nothing, for each row of the result.
-
-        Raises:
-            ValueError: an intervention edits a block below `layer`, or what `batch` and `check` refuse.
-        """
-        batch = self.batch([prompt] * len(steer))
-        stacks = self.check(steer, batch)
-        if stacks and min(stacks).layer < layer:
-            raise ValueError(f"{min(stacks)} is edited, but the blocks below {layer} are not run: start at its layer")
-        below = [(self._blocks[i], entering.expand(len(steer), -1, -1)) for i in range(layer)]
-        (logits,) = self.run([self.logits_call(batch, stacks, "last", below)])
-        return logits[:, -1].float()  # type: ignore[no-any-return]
-
     def forward(
         self, batch: Batch, stacks: Mapping[Site, list[Stack]], position: Literal["last", "all"]
     ) -> Float[Tensor, "batch pos vocab"]:
@@ -464,17 +442,11 @@ class SteerableModel(Jobs):
                 )
         return [Site(site.place, site.layer % count) for site in listed]
 
-    def logits_call(
-        self,
-        batch: Batch,
-        stacks: Mapping[Site, list[Stack]],
-        position: Literal["last", "all"],
-        below: Sequence[tuple[Any, Tensor]] = (),
-    ) -> Call:
+    def logits_call(self, batch: Batch, stacks: Mapping[Site, list[Stack]], position: Literal["last", "all"]) -> Call:
         """What `forward` gives to `run`: logits, [batch, 1, vocab] or [batch, pos, vocab]."""
         last, width = position == "last", batch.ids.shape[1]
         gives = like(len(batch.ids), 1 if last else width, self.n_vocab, dtype=self.dtype)
-        return Call(passes.logits, (batch.plain, self.taps(stacks), last, self._needs_grad(stacks), below), gives)
+        return Call(passes.logits, (batch.plain, self.taps(stacks), last, self._needs_grad(stacks)), gives)
 
     def _completions(
         self, prompts: list[Prompt], picked: list[tuple[int, int]], new: list[list[int]], seed: int

@@ -86,6 +86,12 @@ def inputs(batch: Plain) -> dict[str, Tensor]:
     return {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
 
 
+def pick(batch: Plain, index: Tensor) -> Plain:
+    """Rows of a batch, each as often as it is named."""
+    ids, mask, pad = batch
+    return ids[index], mask[index], None if pad is None else pad[index]
+
+
 def visit(taps: Sequence[Tap], rows: int, pad: Tensor | None, step: int, kept: list[Tensor]) -> None:
     """Inside a trace: edit and read the sites in order. Values are replaced, never changed in place."""
     for envoy, is_input, stacks, read in taps:

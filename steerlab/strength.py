@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from .edit import edit
 from .intervention import Intervention, stack_rows
-from .metrics import kl
 from .model import SteerableModel
 from .prompts import Prompts
 from .site import Site
-from .sweep import Comparison
+from .sweep import compared_call
 
 
 def relative_size(lm: SteerableModel, intervention: Intervention, prompts: Prompts) -> dict[Site, float]:
@@ -37,15 +36,15 @@ def relative_size(lm: SteerableModel, intervention: Intervention, prompts: Promp
     batch = lm.batch(prompts)
     lm.check(intervention, batch)
     real = batch.content(lm.prefix)
-    found = {}
+    sizes = {}
     unsteered = lm.activations(prompts, intervention.sites)
     for site, stacks in stack_rows(intervention, len(batch.ids)).items():
         h = unsteered[site].float()
         later = all(stack["when"] == "decode" for stack in stacks)
         change = (edit(h, stacks, batch.pad, int(later)) - h).norm(dim=-1)[real]
         changed = change[change > 0]
-        found[site] = float(changed.mean() / h.norm(dim=-1)[real].mean()) if len(changed) else 0.0
-    return found
+        sizes[site] = float(changed.mean() / h.norm(dim=-1)[real].mean()) if len(changed) else 0.0
+    return sizes
 
 
 def strength_for_size(lm: SteerableModel, intervention: Intervention, size: float, prompts: Prompts) -> float:
@@ -62,10 +61,10 @@ def strength_for_size(lm: SteerableModel, intervention: Intervention, size: floa
     """
     if not 0 < size < float("inf"):
         raise ValueError(f"size {size} is out of range: it is a positive number, 1 for a change as large as the stream")
-    own = float(np.mean(list(relative_size(lm, intervention, prompts).values())))
-    if own == 0:
+    current = float(np.mean(list(relative_size(lm, intervention, prompts).values())))
+    if current == 0:
         raise ValueError("the intervention changes nothing on these prompts: no strength gives it a size")
-    return size / own
+    return size / current
 
 
 def mean_kl(
@@ -81,7 +80,7 @@ def mean_kl(
         strengths: to multiply it by.
         prompts: one or more.
     """
-    return _mean_kl(_comparisons(lm, intervention, prompts), intervention, strengths)
+    return _mean_kl(lm, intervention, strengths, _prompts(lm, intervention, prompts))
 
 
 def strength_for_kl(
@@ -117,10 +116,10 @@ def strength_for_kl(
         raise ValueError(f"target {target} is out of range: a KL divergence in nats is above 0")
     if not 0 < low < high or points < 3:
         raise ValueError(f"bracket {bracket} with {points} points: give 0 < lowest < highest, and 3 points at least")
-    comparisons = _comparisons(lm, intervention, prompts)
+    ids = _prompts(lm, intervention, prompts)
     while True:
         strengths = np.geomspace(low, high, points)
-        values = _mean_kl(comparisons, intervention, strengths.tolist())
+        values = _mean_kl(lm, intervention, strengths.tolist(), ids)
         first = int((values >= target).argmax())
         if values[first] < target:
             raise ValueError(f"no strength up to {high:g} reaches a KL of {target:g} nats: at most {values.max():.3g}")
@@ -131,19 +130,16 @@ def strength_for_kl(
         low, high = float(strengths[max(0, first - 1)]), float(strengths[first])
 
 
-def _comparisons(
-    lm: SteerableModel, intervention: Intervention, prompts: Prompts
-) -> list[tuple[tuple[int, ...], Comparison]]:
-    """A comparison for each prompt, so that each keeps what lies below the lowest edit."""
+def _prompts(lm: SteerableModel, intervention: Intervention, prompts: Prompts) -> list[tuple[int, ...]]:
+    """Each prompt as token ids, after a check."""
     batch = lm.batch(prompts)
     lm.check(intervention, batch)
-    layers = [intervention.sites[0].layer if intervention.edits else 0]
-    return [(tuple(row), Comparison(lm, layers)) for row in batch.rows]
+    return [tuple(row) for row in batch.rows]
 
 
 def _mean_kl(
-    comparisons: Sequence[tuple[tuple[int, ...], Comparison]], intervention: Intervention, strengths: Sequence[float]
+    lm: SteerableModel, intervention: Intervention, strengths: Sequence[float], prompts: Sequence[tuple[int, ...]]
 ) -> NDArray[np.float64]:
     steer = [strength * intervention for strength in strengths]
-    rows = [kl(*compare([prompt] * len(steer), steer)) for prompt, compare in comparisons]
-    return torch.stack(rows).double().mean(0).cpu().numpy()
+    measures = lm.run(compared_call(lm, [prompt] * len(steer), steer, []) for prompt in prompts)
+    return torch.stack([measure["kl"] for measure in measures]).double().mean(0).cpu().numpy()

@@ -1,15 +1,11 @@
 """A grid of settings to a tidy DataFrame: one setting per batch row, resumable, and safe to stop at any moment.
 
-What has been computed lies in one SQLite file, a row per result, under a key that hashes all that the result depends
-on: model, prompt, the intervention's tensors, sample and options. So a changed setting or model finds nothing of the
-old, a wider grid finds all of it, and two processes may write to the same file.
+Results are kept as `kept.py` says, under the model, the prompt, the intervention's tensors, the sample and the options.
 """
 
 import hashlib
-import json
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import groupby, product
 from pathlib import Path
@@ -17,21 +13,19 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .completions import Sampling, completed, completion_call
 from .intervention import Intervention
+from .kept import compute_missing, digest
 from .metrics import entropy, kl
 from .model import SteerableModel
-from .passes import Call, Tap, like, logits
+from .passes import Call, Tap, activations, like, logits, pick
 from .prompts import Plain, Prompt
 from .site import Site
 
 FORMAT = 2  # part of every key: raise it when the same setting comes to mean another result
 Result = dict[str, Any]
-Compute = Callable[[list[list[int]]], list[Result]]
 
 
 @dataclass(frozen=True)
@@ -112,10 +106,11 @@ def completions(
     size = rows or batch_rows(lm, max(map(len, ids.values())) + max_new_tokens)
     _check(lm, [setting for setting in settings for _ in range(min(n, 2))], size, max_new_tokens)
     with noted(lm, file) as lm:
-        found = _run(keys, [range(len(keys))], size, compute, file, progress, lm.runner.at_once, lm.runner.made_up)
+        how = {"progress": progress, "at_once": lm.runner.at_once, "made_up": lm.runner.made_up}
+        results = compute_missing(keys, [range(len(keys))], size, compute, file, **how)
     return pd.DataFrame(
         [
-            {**setting.columns, "prompt": lm.text(setting.prompt), "sample": sample, **found[key], "seed": seed}
+            {**setting.columns, "prompt": lm.text(setting.prompt), "sample": sample, **results[key], "seed": seed}
             for (setting, sample), key in zip(jobs, keys, strict=True)
         ]
     )
@@ -132,15 +127,15 @@ def next_tokens(
 ) -> pd.DataFrame:
     """The next token's distribution for each setting.
 
-    Settings that share a prompt and their lowest steered layer are run together from that layer on: what lies below is
-    computed once for all of them.
+    Settings that share their lowest steered layer are run together from that layer on: what lies below is computed once
+    for each of their prompts.
 
     Args:
         lm: the model.
         settings: the grid.
         tokens: whose log-probabilities are wanted, each a single token such as " wedding".
         file: where results are kept as they come, and found again.
-        rows: of one batch; found from the free memory by default.
+        rows: of one batch, to which its prompts are added unsteered; found from the free memory by default.
         progress: whether to show a bar with the time left.
 
     Returns:
@@ -159,106 +154,81 @@ def next_tokens(
     prompts = [tuple(lm.batch(setting.prompt).ids[0].tolist()) for setting in settings]
     size = rows or batch_rows(lm, max(map(len, prompts)))
     _check(lm, settings, size)
-    compare = Comparison(lm, sorted({_lowest(setting) for setting in settings}))
 
     def call(picked: list[int]) -> Call:
         return compared_call(lm, [prompts[i] for i in picked], [settings[i].steer for i in picked], ids)
 
     def compute(chunks: list[list[int]]) -> list[Result]:
-        if lm.runner.at_once:
-            found = lm.run([call(picked) for picked in chunks])
-        else:
-            pairs = (compare([prompts[i] for i in chunk], [settings[i].steer for i in chunk]) for chunk in chunks)
-            found = [measured(*pair, ids) for pair in pairs]
-        return [row for chunk in found for row in _rows(lm, chunk)]
+        return [row for batch in lm.run([call(picked) for picked in chunks]) for row in _rows(lm, batch)]
 
-    def group(i: int) -> tuple[tuple[int, ...], int]:
-        return prompts[i], _lowest(settings[i])
-
-    order = sorted(range(len(settings)), key=group)
-    groups = [list(members) for _, members in groupby(order, key=group)]
-    if len(order) < 4 * len(groups):  # too few that share a prompt and a layer: fill the batches with all kinds
+    lowest = [_lowest(setting) for setting in settings]
+    order = sorted(range(len(settings)), key=lambda i: (lowest[i], prompts[i]))
+    groups = [list(members) for _, members in groupby(order, key=lowest.__getitem__)]
+    if len(order) < 4 * len(groups):  # too few that share a layer: fill the batches with all
         groups = [order]
     with noted(lm, file) as lm:
-        found = _run(keys, groups, size, compute, file, progress, lm.runner.at_once, lm.runner.made_up)
+        how = {"progress": progress, "at_once": lm.runner.at_once, "made_up": lm.runner.made_up}
+        results = compute_missing(keys, groups, size, compute, file, **how)
     return pd.DataFrame(
         [
             {**setting.columns, "prompt": lm.text(setting.prompt), **row}
             for setting, key in zip(settings, keys, strict=True)
-            for row in _unfold(found[key], tokens)
+            for row in _unfold(results[key], tokens)
         ]
     )
-
-
-class Comparison:
-    """Steered and unsteered next-token logits, where what settings share is computed once.
-
-    Args:
-        lm: the model.
-        layers: the lowest edited layers of the settings to come (0 for one that edits nothing).
-    """
-
-    def __init__(self, lm: SteerableModel, layers: Sequence[int]) -> None:
-        """Keep what the latest prompt needs: its unsteered logits, and the stream that enters each of the layers."""
-        self.lm = lm
-        self.sites = [Site("resid_pre", layer) for layer in layers]
-        self.prompt: tuple[int, ...] = ()
-
-    def __call__(
-        self, prompts: Sequence[tuple[int, ...]], steer: Sequence[Intervention | None]
-    ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "#batch vocab"]]:
-        """Steered and unsteered logits of prompts, given as token ids."""
-        once = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        if len(once) > 1 or self.lm.runner.at_once:
-            bare, batch = (self.lm.batch([torch.tensor(prompt) for prompt in each]) for each in (once, prompts))
-            calls = [
-                self.lm.logits_call(bare, {}, "last"),
-                self.lm.logits_call(batch, self.lm.check(steer, batch), "last"),
-            ]
-            plain, steered = (found[:, -1].float() for found in self.lm.run(calls))
-            return steered, plain[[once[prompt] for prompt in prompts]]
-        text = torch.tensor(prompts[0])
-        if self.prompt != prompts[0]:
-            self.prompt = prompts[0]
-            self.plain = self.lm.logits(text)
-            self.streams = self.lm.activations(text, self.sites)
-        layer = min((one.sites[0].layer for one in steer if one is not None and one.edits), default=0)
-        entering = self.streams[Site("resid_pre", layer)][0]
-        return self.lm.logits_from(layer, entering, text, steer), self.plain
 
 
 def compared_call(
     lm: SteerableModel, prompts: Sequence[tuple[int, ...]], steer: Sequence[Intervention | None], ids: list[int]
 ) -> Call:
-    """What `measured` finds for each row, computed beside the model: the logits stay there."""
-    once = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-    bare, batch = (lm.batch([torch.tensor(prompt) for prompt in each]) for each in (once, prompts))
-    index = torch.tensor([once[prompt] for prompt in prompts])
-    taps, rows = lm.taps(lm.check(steer, batch)), len(prompts)
-    gives = {"kl": like(rows), "entropy": like(rows), "top": like(rows, dtype=torch.long)}
-    gives["logprobs"] = like(rows, len(ids))
-    return Call(compared, (bare.plain, index, batch.plain, taps, ids), gives)
+    """What `measured` finds for each row, computed beside the model: the logits stay there.
+
+    The unsteered prompts are rows of the same batch, behind the steered ones. Below the lowest edited layer rows of one
+    prompt do not differ yet: those blocks are run once for each prompt, and skipped in the batch.
+    """
+    distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+    bare, steered = (lm.batch([torch.tensor(prompt) for prompt in listed]) for listed in (distinct, prompts))
+    stacks, count = lm.check(steer, steered), len(prompts)
+    for stack in (stack for stacked in stacks.values() for stack in stacked if stack["rows"] is None):
+        stack["rows"] = torch.arange(count)
+    below = lm.taps({}, [Site("resid_post", layer) for layer in range(min((s.layer for s in stacks), default=0))])
+    index = torch.tensor([*(distinct[prompt] for prompt in prompts), *distinct.values()])
+    gives = {"kl": like(count), "entropy": like(count), "top": like(count, dtype=torch.long)}
+    gives["logprobs"] = like(count, len(ids))
+    return Call(compared, (bare.plain, index, count, lm.taps(stacks), below, not lm.runner.at_once, ids), gives)
 
 
 def compared(
-    model: Any, bare: Plain, index: Tensor, batch: Plain, taps: Sequence[Tap], ids: list[int]
+    model: Any,
+    bare: Plain,
+    index: Tensor,
+    count: int,
+    taps: Sequence[Tap],
+    below: Sequence[Tap],
+    stop: bool,
+    ids: list[int],
 ) -> dict[str, Tensor]:
-    """`measured`, of each row of a batch against its row of the unsteered batch; travels, as `passes.py` says."""
-    plain, steered = (logits(model, *each, True, False)[:, -1].float() for each in ((bare, []), (batch, taps)))
-    return measured(steered, plain[index.to(plain.device)], ids)
+    """`measured` of the first `count` rows, each against the unsteered row of its prompt; travels, as `passes.py` says.
+
+    Row i is prompt `index[i]` of `bare`; the blocks of `below` are not run again, of which the last is read.
+    """
+    streams = activations(model, bare, below[-1:], False, stop) if below else []
+    skipped = [(envoy, streams[0][index]) for envoy, *_ in below]
+    scores = logits(model, pick(bare, index), taps, True, False, skipped)[:, -1].float()
+    return measured(scores[:count], scores[count:][index[:count]], ids)
 
 
 def measured(steered: Tensor, plain: Tensor, ids: list[int]) -> dict[str, Tensor]:
     """What is kept of each row's next-token logits."""
-    found = {"kl": kl(steered, plain), "entropy": entropy(steered), "top": steered.argmax(-1)}
-    return {**found, "logprobs": steered.log_softmax(-1)[:, ids]}
+    measures = {"kl": kl(steered, plain), "entropy": entropy(steered), "top": steered.argmax(-1)}
+    return {**measures, "logprobs": steered.log_softmax(-1)[:, ids]}
 
 
-def _rows(lm: SteerableModel, found: Mapping[str, Tensor]) -> list[Result]:
+def _rows(lm: SteerableModel, measures: Mapping[str, Tensor]) -> list[Result]:
     """What was measured, a result for each row."""
-    tops = [lm.tokenizer.decode([token]) for token in found["top"].tolist()]
-    measures = zip(*(found[name].tolist() for name in ("kl", "entropy", "logprobs")), tops, strict=True)
-    return [{"kl": far, "entropy": spread, "top": top, "logprobs": own} for far, spread, own, top in measures]
+    rows = zip(*(measure.tolist() for measure in measures.values()), strict=True)
+    results = [dict(zip(measures, row, strict=True)) for row in rows]
+    return [result | {"top": lm.tokenizer.decode([result["top"]])} for result in results]
 
 
 def _unfold(result: Result, tokens: Sequence[str]) -> Iterator[Result]:
@@ -270,66 +240,6 @@ def _unfold(result: Result, tokens: Sequence[str]) -> Iterator[Result]:
         yield {**rest, "token": token, "logprob": score}
 
 
-# --- the engine --------------------------------------------------------------------------------------------------
-
-
-def _run(
-    keys: Sequence[str],
-    groups: Sequence[Sequence[int]],
-    size: int,
-    compute: Compute,
-    file: str | Path | None,
-    progress: bool,
-    at_once: bool = False,
-    dry: bool = False,
-) -> dict[str, Result]:
-    """All results by key: those found in the file, and those computed now, chunk by chunk, or in one remote job.
-
-    Args:
-        keys: one per job; jobs with the same key are computed once.
-        groups: numbers of the jobs that may share a batch.
-        size: of a batch. A sweep that goes on keeps the size that it began with: other batches round otherwise.
-        compute: from numbers of jobs, by chunks, to their results.
-        file: of the results.
-        progress: whether to show a bar.
-        at_once: whether all chunks go to one call of `compute`, which is one remote job.
-        dry: whether the results are made up, and not to be kept.
-    """
-    with closing(_open(file, dry)) as store:
-        found = _read(store, set(keys))
-        size = int(_write(store, {_hash([*keys]): size})[_hash([*keys])])
-        chunks = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
-        if at_once:
-            lacking = [[i for i in {keys[i]: i for i in chunk}.values() if keys[i] not in found] for chunk in chunks]
-            if left := [chunk for chunk in lacking if chunk]:
-                wanted = [keys[i] for chunk in left for i in chunk]
-                found |= _write(store, dict(zip(wanted, compute(left), strict=True)))
-            return found
-        bar = tqdm(total=len(keys), initial=sum(key in found for key in keys), disable=not progress, unit="row")
-        with bar:
-            for chunk in chunks:
-                bar.update(-sum(keys[i] in found for i in chunk))
-                if any(keys[i] not in found for i in chunk):
-                    found |= _read(store, {keys[i] for i in chunk})  # another process may have done it meanwhile
-                    missing = list({keys[i]: i for i in reversed(chunk) if keys[i] not in found}.values())[::-1]
-                    fresh = _halving(compute, missing) if missing else []
-                    found |= _write(store, {keys[i]: result for i, result in zip(missing, fresh, strict=True)})
-                bar.update(len(chunk))
-    return found
-
-
-def _halving(compute: Compute, jobs: list[int]) -> list[Result]:
-    """Compute one chunk; where memory does not suffice, one half after the other."""
-    try:
-        return compute([jobs])
-    except torch.OutOfMemoryError:
-        if len(jobs) == 1:
-            raise
-    torch.cuda.empty_cache()
-    middle = len(jobs) // 2
-    return _halving(compute, jobs[:middle]) + _halving(compute, jobs[middle:])
-
-
 @contextmanager
 def noted(lm: SteerableModel, file: str | Path | None) -> Iterator[SteerableModel]:
     """The model; with a remote one and a file of results, the ids of its jobs lie beside the file until all is done."""
@@ -338,43 +248,6 @@ def noted(lm: SteerableModel, file: str | Path | None) -> Iterator[SteerableMode
     yield noting
     if noting is not lm:
         jobs.unlink(missing_ok=True)
-
-
-def _open(file: str | Path | None, dry: bool = False) -> sqlite3.Connection:
-    """The file of results, made where it is missing; in memory without a file, and a copy for a dry run."""
-    unread = file is None or (dry and not Path(file).exists())
-    store = sqlite3.connect(":memory:" if unread else str(file), timeout=60)  # seconds to wait for another process
-    try:
-        if dry:
-            with closing(store):
-                copied = sqlite3.connect(":memory:")
-                store.backup(copied)
-            store = copied
-        with store:
-            store.execute("CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, result TEXT NOT NULL)")
-    except sqlite3.DatabaseError as error:
-        store.close()
-        raise ValueError(f"{file} is no file of sweep results ({error}): give a new name") from None
-    return store
-
-
-def _read(store: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Any]:
-    """Those of the keys that are there, with their results."""
-    wanted = sorted(keys)
-    rows: list[tuple[str, str]] = []
-    for start in range(0, len(wanted), 500):  # SQLite allows 999 question marks
-        part = wanted[start : start + 500]
-        marks = ",".join("?" * len(part))
-        rows += store.execute(f"SELECT key, result FROM results WHERE key IN ({marks})", part).fetchall()
-    return {key: json.loads(result) for key, result in rows}
-
-
-def _write(store: sqlite3.Connection, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep results, all or none of them; the first to write a key wins, and its result is what is returned."""
-    with store:
-        rows = [(key, json.dumps(result)) for key, result in results.items()]
-        store.executemany("INSERT OR IGNORE INTO results VALUES (?, ?)", rows)
-    return _read(store, results)
 
 
 def batch_rows(lm: SteerableModel, tokens: int) -> int:
@@ -434,8 +307,8 @@ def _plain(value: Any) -> Any:
 
 
 def _hash(value: Any, version: int = FORMAT) -> str:
-    """SHA-256 of a value's JSON, in hex."""
-    return hashlib.sha256(json.dumps([version, value], sort_keys=True).encode()).hexdigest()
+    """A key of the given format."""
+    return digest([version, value])
 
 
 # --- small checks ------------------------------------------------------------------------------------------------

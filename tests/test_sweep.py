@@ -1,5 +1,6 @@
 """The sweep engine: the same numbers as single runs, nothing computed twice, nothing stale, nothing lost or corrupt."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from pandas.testing import assert_frame_equal
 import steerlab as sl
 from steerlab import jobs, metrics, sweep
 from steerlab.completions import completion_call
+from steerlab.kept import compute_missing
 from steerlab.sweep import Setting
 
 PROMPT = "I went up to my friend and said"
@@ -92,29 +94,27 @@ def test_next_tokens_equal_single_passes(lm: sl.SteerableModel, settings: list[S
     assert frame["kl"].max() > 1e-3
 
 
-def test_nothing_below_the_lowest_layer_is_run_again(lm: sl.SteerableModel) -> None:
+def test_nothing_below_the_lowest_layer_is_run_for_each_setting(lm: sl.SteerableModel) -> None:
     vectors = [sl.actadd(lm, " weddings", " ", layer=layer) for layer in (1, 2)]
-    settings = [Setting({}, PROMPT, c * vector) for vector in vectors for c in range(5)]
-    rows: dict[int, int] = dict.fromkeys(range(3), 0)
+    settings = [Setting({}, prompt, c * v) for v in vectors for c in range(5) for prompt in (PROMPT, "The ship sailed")]
+    rows = dict.fromkeys(range(3), 0)
 
-    def count(layer: int, args: tuple[torch.Tensor, ...]) -> None:
-        rows[layer] += len(args[0])
+    def count(layer: int, hidden: torch.Tensor) -> None:
+        rows[layer] += len(hidden)
 
-    blocks = lm.hf.model.layers
     hooks = [
         block.self_attn.register_forward_pre_hook(
-            lambda module, args, kwargs, i=i: count(i, (kwargs["hidden_states"],)), with_kwargs=True
+            lambda module, args, kwargs, i=i: count(i, kwargs["hidden_states"]), with_kwargs=True
         )
-        for i, block in enumerate(blocks)
+        for i, block in enumerate(lm.hf.model.layers)
     ]
     try:
         sweep.next_tokens(lm, settings, progress=False)
     finally:
         for hook in hooks:
             hook.remove()
-    # The unsteered prompt runs once to the end and once up to the last layer that is steered; each layer's batch has
-    # five rows, and only from that layer on.
-    assert rows == {0: 2, 1: 2 + 5, 2: 1 + 5 + 5}
+    assert rows[0] < len(settings) / 2 < rows[1] < rows[2]
+    assert rows[2] >= len(settings)
 
 
 def test_a_method_that_steers_one_row_at_a_time(lm: sl.SteerableModel) -> None:
@@ -126,13 +126,6 @@ def test_a_method_that_steers_one_row_at_a_time(lm: sl.SteerableModel) -> None:
         sweep.next_tokens(lm, settings, rows=2, progress=False)
     with pytest.raises(ValueError, match="one prompt at a time"):
         complete(lm, [*[Setting({}, PROMPT)] * 4, settings[2]])
-
-
-def test_logits_from_refuses_what_lies_below(lm: sl.SteerableModel) -> None:
-    vector = sl.actadd(lm, " weddings", " ", layer=1)
-    entering = torch.zeros(8, lm.d_model)
-    with pytest.raises(ValueError, match=r"resid_pre.1 is edited, but the blocks below 2"):
-        lm.logits_from(2, entering, PROMPT, [vector])
 
 
 def test_next_tokens_without_wanted_tokens_has_a_row_per_setting(
@@ -291,36 +284,43 @@ def work(file: Path, log: Path, delay: float) -> None:
             out.writelines(f"{job}\n" for job in jobs)
         return [{"value": job, "by": os.getpid()} for job in jobs]
 
-    sweep._run(KEYS, [range(60)], 4, compute, file, progress=False)
+    compute_missing(KEYS, [range(60)], 4, compute, file)
 
 
-def start(file: Path, log: Path, delay: float) -> multiprocessing.Process:
+def start(file: Path, log: Path, delay: float) -> multiprocessing.process.BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=work, args=(file, log, delay))
     process.start()
     return process
 
 
-def kept(file: Path) -> list[str]:
+def kept(file: Path) -> dict[str, str]:
+    """What stands in the file, by key."""
     if not file.exists():
-        return []
+        return {}
     try:
         with sqlite3.connect(file) as store:
-            return [key for (key,) in store.execute("SELECT key FROM results WHERE key LIKE 'key%' ORDER BY key")]
+            return dict(store.execute("SELECT key, result FROM results WHERE key LIKE 'key%' ORDER BY key").fetchall())
     except sqlite3.OperationalError:  # the table is not there yet
-        return []
+        return {}
+
+
+def wait_for(file: Path, count: int, process: multiprocessing.process.BaseProcess) -> None:
+    """Until so many results are kept."""
+    while len(kept(file)) < count:
+        assert process.is_alive(), "the process ended before it had kept enough"
+        time.sleep(0.005)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_and_started_again(tmp_path: Path) -> None:
     file, log = tmp_path / "sweep.sqlite", tmp_path / "log"
     process = start(file, log, 0.02)
-    while len(kept(file)) < 12:
-        time.sleep(0.005)
+    wait_for(file, 12, process)
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     assert 12 <= len(kept(file)) < 60 and len(kept(file)) % 4 == 0  # whole chunks only
     work(file, log, 0)
-    assert kept(file) == KEYS
+    assert list(kept(file)) == KEYS
     assert len(log.read_text().split()) <= 60 + 4  # at most one chunk twice
 
 
@@ -331,11 +331,12 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    assert kept(file) == KEYS
+    assert list(kept(file)) == KEYS
     with sqlite3.connect(file) as store:
         assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    found = sweep._read(sweep._open(file), KEYS)
-    assert [found[key]["value"] for key in KEYS] == list(range(60))
+    work(file, log, 0)  # which computes nothing any more
+    assert len(log.read_text().split()) <= 2 * 60
+    assert [json.loads(result)["value"] for result in kept(file).values()] == list(range(60))
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ def test_refusals(lm: sl.SteerableModel, settings: list[Setting], tmp_path: Path
         sweep.next_tokens(lm, settings, [" weddingses"])
     text = tmp_path / "notes.txt"
     text.write_text("these are notes, not results" * 100)
-    with pytest.raises(ValueError, match=r"notes\.txt is no file of sweep results"):
+    with pytest.raises(ValueError, match=r"notes\.txt is no file of kept results"):
         sweep.next_tokens(lm, settings, file=text)
     assert text.read_text().startswith("these are notes")
     far = sl.Intervention({sl.Site("resid_pre", 9): sl.Edit(shift=torch.ones(1, 16))})
