@@ -109,10 +109,10 @@ class SteerableModel(Jobs):
         place = {"device": "meta", "revision": asked} if hf.device.type == "meta" else {}
         self._traced = TransformersModel(hf, tokenizer=_twin(tokenizer), **place)
         self._blocks = _follow(self._traced, layout.blocks)
-        output = hf.get_output_embeddings()  # type: ignore[no-untyped-call]
-        head = next(name for name, module in hf.named_modules() if module is output)
+        top = (hf.get_decoder(), hf.get_output_embeddings())  # type: ignore[no-untyped-call]
+        decoder, head = (next(name for name, module in hf.named_modules() if module is part) for part in top)
         cap = getattr(hf.config.get_text_config(), "final_logit_softcapping", None)
-        self.top = (_follow(self._traced, hf.base_model_prefix), _follow(self._traced, head), cap)
+        self.top = (_follow(self._traced, decoder), _follow(self._traced, head), cap)
 
     def __repr__(self) -> str:
         """Name, size, device and dtype in one line."""
