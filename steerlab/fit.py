@@ -19,7 +19,7 @@ from .intervention import Intervention, read_intervention
 from .loop import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
 from .methods.learned import Learned, locations
 from .metrics import kl, mean
-from .model import SteerableModel
+from .model import SteerableModel, finite
 from .objective import Objective, difference, effectiveness, faithfulness, flips, minimality
 from .passes import Call, Tap, like, logits
 from .prompts import Plain
@@ -283,7 +283,7 @@ def score(
         _judged_call(lm, [prompts[row] for row in rows], intervention, correct[rows], wrong[rows], margin)
         for rows in torch.split(torch.arange(len(prompts)), batch_size)
     )
-    parts = [part.cpu() for part in lm.run(calls)]
+    parts = [finite(part.cpu()) for part in lm.run(calls)]
     names = ["bare", "plus", "minus", "effectiveness", "faithfulness", "kl", "flips"]
     return pd.DataFrame(torch.cat(parts).numpy(), columns=names, index=frame.index).astype({"flips": bool})
 

@@ -31,7 +31,7 @@ from .intervention import Edit, Intervention, Stack, Steer, per_row, stack_rows
 from .jobs import Jobs, Local, Runner
 from .layout import Layout, find_entrance
 from .passes import Call, Tap, like
-from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
+from .prompts import Batch, Prompt, Prompts, as_list, as_one, chat_text, encode, is_chat, leading, special_prefix
 from .sampling import NOT_FINITE, check_options
 from .sharing import portable_name
 from .site import Site
@@ -189,16 +189,18 @@ class SteerableModel(Jobs):
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt as the model reads it; see `batch`."""
-        return encode(self.tokenizer, prompt, self.prefix)
+        return encode(self.tokenizer, as_one(prompt), self.prefix)
 
     def text(self, prompt: Prompt) -> str:
         """A prompt as text: a chat as its template writes it."""
-        return prompt if isinstance(prompt, str) else str(self.tokenizer.decode(self.ids(prompt)))
+        only = as_one(prompt)
+        if is_chat(only):
+            return chat_text(self.tokenizer, only)
+        return only if isinstance(only, str) else str(self.tokenizer.decode(self.ids(only)))
 
     def tokens(self, prompt: Prompt) -> list[str]:
         """The tokens of a prompt as text, BOS included: what the positions of an edit count."""
-        (only,) = as_list(prompt)
-        return [str(self.tokenizer.decode([token])) for token in self.ids(only)]
+        return [str(self.tokenizer.decode([token])) for token in self.ids(prompt)]
 
     def batch(self, prompts: Prompts, new: int = 1) -> Batch:
         """Prompts as left-padded ids.
@@ -294,7 +296,7 @@ class SteerableModel(Jobs):
             raise ValueError(f"{min(stacks)} is edited, but the blocks below {layer} are not run: start at its layer")
         below = [(self._blocks[i], entering.expand(len(steer), -1, -1)) for i in range(layer)]
         (logits,) = self.run([self.logits_call(batch, stacks, "last", below)])
-        return logits[:, -1].float()  # type: ignore[no-any-return]
+        return finite(logits[:, -1].float())
 
     def forward(
         self, batch: Batch, stacks: Mapping[Site, list[Stack]], position: Literal["last", "all"]
@@ -500,9 +502,9 @@ class SteerableModel(Jobs):
         return [Site(site.place, site.layer % count) for site in listed]
 
     def _continue(self, prefix: list[int], text: Prompt) -> Int[Tensor, " pos"]:
-        """Ids of a text after a prefix, or on its own."""
-        own = self.encode(text) if prefix and isinstance(text, str) else self.ids(text)
-        return torch.tensor(prefix + own)
+        """Ids of a text after a prefix, and then without a BOS of its own, or on its own."""
+        own = self.ids(text)
+        return torch.tensor(prefix + (own[leading(own, self.prefix) :] or own) if prefix else own)
 
     def logits_call(
         self,

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from .completions import Sampling, completed, completion_call
 from .intervention import Intervention
 from .metrics import entropy, kl
-from .model import SteerableModel
+from .model import SteerableModel, finite
 from .passes import Call, Tap, like, logits
 from .prompts import Plain, Prompt
 from .site import Site
@@ -216,7 +216,7 @@ class Comparison:
                 self.lm.logits_call(batch, self.lm.check(steer, batch), "last"),
             ]
             plain, steered = (found[:, -1].float() for found in self.lm.run(calls))
-            return steered, plain[[once[prompt] for prompt in prompts]]
+            return finite(steered), plain[[once[prompt] for prompt in prompts]]
         text = torch.tensor(prompts[0])
         if self.prompt != prompts[0]:
             self.prompt = prompts[0]
@@ -256,6 +256,7 @@ def measured(steered: Tensor, plain: Tensor, ids: list[int]) -> dict[str, Tensor
 
 def _rows(lm: SteerableModel, found: Mapping[str, Tensor]) -> list[Result]:
     """What was measured, a result for each row."""
+    finite(found["entropy"])
     tops = [lm.tokenizer.decode([token]) for token in found["top"].tolist()]
     measures = zip(*(found[name].tolist() for name in ("kl", "entropy", "logprobs")), tops, strict=True)
     return [{"kl": far, "entropy": spread, "top": top, "logprobs": own} for far, spread, own, top in measures]
