@@ -1,7 +1,7 @@
 """What a batch of completions asks of the model: how to sample, and the call that `generate` and the sweeps make."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,7 @@ def ends(lm: "SteerableModel", sampling: Sampling) -> list[int]:
     """Ids that end a completion: those asked for, else those of the checkpoint and of the tokenizer."""
     own = [lm.hf.generation_config.eos_token_id, lm.tokenizer.eos_token_id]
     listed = [sampling.options["eos_token_id"]] if "eos_token_id" in sampling.options else own
-    flat = [end for some in listed for end in (some if isinstance(some, list) else [some])]
+    flat = [end for some in listed for end in (some if isinstance(some, Iterable) else [some])]
     return sorted({int(end) for end in flat if end is not None})
 
 

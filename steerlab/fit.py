@@ -23,6 +23,7 @@ from .model import SteerableModel
 from .objective import Objective, difference, effectiveness, faithfulness, flips, minimality
 from .passes import Call, Tap, like, logits
 from .prompts import Plain
+from .sampling import finite
 from .sweep import identity
 from .tasks import COLUMNS, answer_tokens
 
@@ -283,7 +284,7 @@ def score(
         _judged_call(lm, [prompts[row] for row in rows], intervention, correct[rows], wrong[rows], margin)
         for rows in torch.split(torch.arange(len(prompts)), batch_size)
     )
-    parts = [part.cpu() for part in lm.run(calls)]
+    parts = [finite(part.cpu()) for part in lm.run(calls)]
     names = ["bare", "plus", "minus", "effectiveness", "faithfulness", "kl", "flips"]
     return pd.DataFrame(torch.cat(parts).numpy(), columns=names, index=frame.index).astype({"flips": bool})
 

@@ -31,7 +31,7 @@ from .intervention import Edit, Stack, Steer, per_row, stack_rows
 from .jobs import Jobs, Local, Runner
 from .layout import Layout, find_entrance
 from .passes import Call, Tap, like
-from .prompts import Batch, Prompt, Prompts, as_list, encode, special_prefix
+from .prompts import Batch, Prompt, Prompts, as_list, as_one, chat_text, encode, is_chat, special_prefix
 from .sampling import check_options, finite
 from .sharing import portable_name
 from .site import Site
@@ -183,16 +183,18 @@ class SteerableModel(Jobs):
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt as the model reads it; see `batch`."""
-        return encode(self.tokenizer, prompt, self.prefix)
+        return encode(self.tokenizer, as_one(prompt), self.prefix)
 
     def text(self, prompt: Prompt) -> str:
         """A prompt as text: a chat as its template writes it."""
-        return prompt if isinstance(prompt, str) else str(self.tokenizer.decode(self.ids(prompt)))
+        only = as_one(prompt)
+        if is_chat(only):
+            return chat_text(self.tokenizer, only)
+        return only if isinstance(only, str) else str(self.tokenizer.decode(self.ids(only)))
 
     def tokens(self, prompt: Prompt) -> list[str]:
         """The tokens of a prompt as text, BOS included: what the positions of an edit count."""
-        (only,) = as_list(prompt)
-        return [str(self.tokenizer.decode([token])) for token in self.ids(only)]
+        return [str(self.tokenizer.decode([token])) for token in self.ids(prompt)]
 
     def batch(self, prompts: Prompts, new: int = 1) -> Batch:
         """Prompts as left-padded ids.

@@ -70,10 +70,14 @@ class Batch:
         """The real tokens, less the special ones (`prefix`, BOS as a rule) where a row begins with them."""
         real = self.mask.bool().clone()
         for row, ids in enumerate(self.rows):
-            if prefix and ids[: len(prefix)] == list(prefix):
-                first = real.shape[1] - len(ids)
-                real[row, first : first + len(prefix)] = False
+            first = real.shape[1] - len(ids)
+            real[row, first : first + leading(ids, prefix)] = False
         return real
+
+
+def leading(ids: Sequence[int], prefix: Sequence[int]) -> int:
+    """How many special tokens (`prefix`) a row of ids begins with: all of them or none."""
+    return len(prefix) if list(ids[: len(prefix)]) == list(prefix) else 0
 
 
 def special_prefix(tokenizer: PreTrainedTokenizerBase, bos: bool | None = None) -> list[int]:
@@ -106,27 +110,28 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, prefix: Sequence[
     if isinstance(prompt, str):
         ids = list(tokenizer.encode(prompt, add_special_tokens=False))
         return ids if prefix and ids[:1] == list(prefix[:1]) else [*prefix, *ids]
-    if is_chat(prompt):
-        return chat_ids(tokenizer, prompt)
+    if is_chat(prompt):  # the template writes the special tokens itself
+        return list(tokenizer.encode(chat_text(tokenizer, prompt), add_special_tokens=False))
     return [int(token) for token in prompt]  # type: ignore[arg-type]  # no messages, which are a chat
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a chat by the tokenizer's template, with the opening of the answer (the generation prompt).
+def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+    """A chat as the tokenizer's template writes it, with the opening of the answer (the generation prompt).
 
     Raises:
-        ValueError: the tokenizer has no chat template, or the template refuses the messages.
+        ValueError: the tokenizer has no chat template, the template refuses the messages, or they hold more than text.
     """
+    parts = (part for turn in messages if isinstance(turn["content"], list | tuple) for part in turn["content"])
+    if odd := next((part for part in parts if not isinstance(part, Mapping) or part.get("type") != "text"), None):
+        raise ValueError(f"the chat holds {_shown(odd)}: text alone is read here, without images or sound")
     if not tokenizer.chat_template:
         raise ValueError("the prompt is a chat, but the tokenizer has no chat template: give text, or a chat model")
     try:
-        text = tokenizer.apply_chat_template(
-            [dict(turn) for turn in messages], add_generation_prompt=True, tokenize=False
-        )
+        turns = [dict(turn) for turn in messages]
+        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
     except Exception as error:  # whatever a template raises
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ValueError(f"the chat template refuses these messages ({reason})") from None
-    return list(tokenizer.encode(str(text), add_special_tokens=False))  # the template writes the special tokens itself
 
 
 def is_chat(prompt: Any) -> TypeGuard[Sequence[Message]]:
@@ -147,7 +152,7 @@ def as_list(prompts: Prompts) -> list[Prompt]:
 
     Raises:
         TypeError: a value that is no prompt.
-        ValueError: an encoding with images, or whose mask has holes.
+        ValueError: an encoding with more than text, or whose mask is no padding at the ends.
     """
     if isinstance(prompts, pd.DataFrame):
         raise TypeError(f"a table is no prompt: give one of its columns ({', '.join(map(str, prompts.columns))})")
@@ -157,23 +162,42 @@ def as_list(prompts: Prompts) -> list[Prompt]:
         return [_checked(prompts, None)]
     if isinstance(prompts, Tensor | np.ndarray) and prompts.ndim not in (1, 2):
         raise TypeError(f"ids of {prompts.ndim} dimensions are no prompts: give [pos] for one or [batch, pos]")
-    if isinstance(prompts, bytes | set | frozenset) or not isinstance(prompts, Iterable):
+    if isinstance(prompts, Iterator):
+        raise TypeError(f"{_shown(prompts)} can be read only once: give a list of it")
+    if isinstance(prompts, BYTES | set | frozenset) or not isinstance(prompts, Iterable):
         raise TypeError(f"{_shown(prompts)} is no prompt: {ALLOWED}")
     return [_checked(prompt, i) for i, prompt in enumerate(prompts)]  # a two-dimensional tensor is a list of rows
 
 
+def as_one(prompt: Prompts) -> Prompt:
+    """A single prompt, which may also come as a list of one, such as a tokenizer's encoding.
+
+    Raises:
+        TypeError: a value that is no prompt.
+        ValueError: several prompts, or none.
+    """
+    listed = as_list(prompt)
+    if len(listed) != 1:
+        raise ValueError(f"{len(listed)} prompts where one is needed")
+    return listed[0]
+
+
 ALLOWED = "give text, token ids (a 1-d tensor or array of integers), chat messages, or a list of these"
+BYTES = bytes | bytearray | memoryview
+BEYOND_TEXT = ("pixel", "image", "video", "audio", "features", "embeds")
 
 
 def _checked(prompt: Any, row: int | None) -> Prompt:
     """One prompt of a list."""
-    if isinstance(prompt, str) or is_chat(prompt):
+    if isinstance(prompt, str):
+        return str(prompt)
+    if is_chat(prompt):
         return prompt
     if isinstance(prompt, Mapping) and len(rows := list(_encoded(prompt))) == 1:  # the encoding of one text
         return rows[0]
     if _is_ids(prompt):
         return torch.as_tensor(prompt)
-    if isinstance(prompt, Sequence) and all(_is_integer(token) for token in prompt):
+    if isinstance(prompt, Sequence) and not isinstance(prompt, BYTES) and all(map(_is_integer, prompt)):
         return torch.tensor([int(token) for token in prompt], dtype=torch.long)
     place = "" if row is None else f"prompt {row} is "
     raise TypeError(f"{place}{_shown(prompt)}{'' if place else ' is no prompt'}: {ALLOWED}")
@@ -183,29 +207,42 @@ def _encoded(encoding: Mapping[str, Any]) -> Iterator[Tensor]:
     """The rows of a tokenizer's encoding, without their padding."""
     if "input_ids" not in encoding:
         keys = ", ".join(map(repr, list(encoding)[:4]))
-        raise TypeError(f"a mapping with the keys {keys} is no prompt: {ALLOWED}, or an encoding with 'input_ids'")
-    if odd := sorted(key for key in encoding if "pixel" in str(key) or "image" in str(key) or "audio" in str(key)):
+        message = "; a message stands in a list" if "content" in encoding else ""
+        raise TypeError(
+            f"a mapping with the keys {keys} is no prompt: {ALLOWED}, or an encoding with 'input_ids'{message}"
+        )
+    if odd := sorted(str(key) for key in encoding if any(part in str(key) for part in BEYOND_TEXT)):
         raise ValueError(f"the encoding has {odd[0]!r}: text alone is read here, without images or sound")
-    ids, mask = encoding["input_ids"], encoding.get("attention_mask")
-    nested = ids.ndim == 2 if isinstance(ids, Tensor | np.ndarray) else bool(len(ids)) and not _is_integer(ids[0])
-    rows = list(ids) if nested else [ids]
-    masks = [None] * len(rows) if mask is None else list(mask) if nested else [mask]
-    for row, hidden in zip(rows, masks, strict=True):
-        tokens = _checked(row if isinstance(row, Tensor | np.ndarray) else list(row), None)
-        real = torch.ones(len(tokens)) if hidden is None else torch.as_tensor(hidden)
-        seen = real.nonzero().flatten()
-        if len(real) != len(tokens) or (len(seen) and int(seen[-1] - seen[0]) + 1 != len(seen)):
+    rows, mask = _rows(encoding["input_ids"]), encoding.get("attention_mask")
+    masks = [[1] * len(row) for row in rows] if mask is None else _rows(mask)
+    if list(map(len, masks)) != list(map(len, rows)) or any(seen not in (0, 1) for row in masks for seen in row):
+        raise ValueError("the encoding's attention_mask is not a 0 or 1 for each of its input_ids")
+    for row, seen in zip(rows, masks, strict=True):
+        real = [position for position, shown in enumerate(seen) if shown]
+        if real and real[-1] - real[0] + 1 != len(real):
             raise ValueError(
                 "the encoding's attention_mask hides tokens between real ones: padding at the ends alone is dropped"
             )
-        yield torch.as_tensor(tokens)[seen]
+        yield torch.as_tensor(_checked(row, None))[real]
+
+
+def _rows(values: Any) -> list[list[Any]]:
+    """A field of an encoding as rows, also where it has one without a batch."""
+    if not isinstance(values, Tensor | np.ndarray | pd.Series | list | tuple):
+        raise TypeError(f"an encoding's field is {_shown(values)}: a tensor, an array or a list is needed")
+    rows = [row.tolist() if isinstance(row, Tensor | np.ndarray) else row for row in values]
+    flat = not rows or not isinstance(rows[0], list | tuple)
+    return [rows] if flat else rows
 
 
 def _is_ids(value: Any) -> bool:
     """Whether a value is a tensor or an array of one row of token ids."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy() if value.dtype != torch.bfloat16 else value.float().numpy()
+        return value.ndim == 1 and value.dtype in INTEGERS
     return isinstance(value, np.ndarray) and value.ndim == 1 and np.issubdtype(value.dtype, np.integer)
+
+
+INTEGERS = (torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def _is_integer(value: Any) -> bool:
@@ -213,7 +250,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value that is refused, as the message names it."""
+    """A value that is refused, as the message names it: in one line."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {value.ndim}-d {type(value).__name__} of {value.dtype}"
-    return f"{value!r:.60} ({type(value).__name__})"
+    return f"{' '.join(repr(value).split()):.60} ({type(value).__name__})"

@@ -215,13 +215,13 @@ class Draw(LogitsProcessor):
 
 SHIFTING = {"bad_words_ids", "begin_suppress_tokens", "min_length", "min_new_tokens", "no_repeat_ngram_size"} | {
     *("repetition_penalty", "sequence_bias", "suppress_tokens", "exponential_decay_length_penalty"),
-    *("forced_bos_token_id", "forced_eos_token_id"),
+    *("forced_eos_token_id"),
 }
 """Options of `transformers.generate` that shift logits before a token is drawn."""
 
 ALLOWED = SHIFTING | {
     *("eos_token_id", "stop_strings", "tokenizer", "stopping_criteria", "max_time", "streamer"),
-    *("cache_implementation", "cache_config", "max_cache_len", "compile_config", "disable_compile", "synced_gpus"),
+    *("cache_implementation", "cache_config", "max_cache_len", "compile_config", "disable_compile"),
 }
 """Options of `transformers.generate` that leave a pass a pass and a row a row: they shift logits, or end a row."""
 

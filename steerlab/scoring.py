@@ -10,7 +10,7 @@ from torch import Tensor
 from . import passes
 from .intervention import Intervention, Steer, per_row
 from .passes import Call, like
-from .prompts import Batch, Prompt, Prompts, as_list
+from .prompts import Batch, Prompt, Prompts, as_list, leading
 from .sampling import check_options, finite
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def logprobs(
 
 
 def _continued(lm: "SteerableModel", prefix: list[int], text: Prompt) -> list[int]:
-    """Ids of a text after a prefix, or on its own."""
-    return prefix + (lm.encode(text) if prefix and isinstance(text, str) else lm.ids(text))
+    """Ids of a text after a prefix, and then without a BOS of its own, or on its own."""
+    own = lm.ids(text)
+    return prefix + (own[leading(own, lm.prefix) :] or own) if prefix else own
 
 
 def _call(

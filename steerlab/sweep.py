@@ -22,6 +22,7 @@ from .metrics import entropy, kl
 from .model import SteerableModel
 from .passes import Call, Tap, activations, like, logits, pick
 from .prompts import Plain, Prompt
+from .sampling import finite
 from .site import Site
 
 FORMAT = 2  # part of every key: raise it when the same setting comes to mean another result
@@ -226,6 +227,7 @@ def measured(steered: Tensor, plain: Tensor, ids: list[int]) -> dict[str, Tensor
 
 def _rows(lm: SteerableModel, measures: Mapping[str, Tensor]) -> list[Result]:
     """What was measured, a result for each row."""
+    finite(measures["entropy"])
     rows = zip(*(measure.tolist() for measure in measures.values()), strict=True)
     results = [dict(zip(measures, row, strict=True)) for row in rows]
     return [result | {"top": lm.tokenizer.decode([result["top"]])} for result in results]

@@ -79,7 +79,7 @@ WRONG_VALUES: list[tuple[str, Call]] = [
     ("batch_size=-1 is out of range: it counts from 1", lambda lm: lm.logprobs(TEXT, batch_size=-1)),
     # generating
     (f"and {CONTEXT} new ones: GPT2LMHeadModel has a cont", lambda lm: lm.generate(TEXT, max_new_tokens=CONTEXT)),
-    ("temperature -0.5 is negative: 0 is greedy", lambda lm: lm.generate(TEXT, temperature=-0.5)),
+    ("temperature -0.5 is out of range: 0 is greedy", lambda lm: lm.generate(TEXT, temperature=-0.5)),
     ("temperature nan is", lambda lm: lm.generate(TEXT, temperature=float("nan"))),
     ("top_p 0 is out of range: it is a share, above 0 and at most 1", lambda lm: lm.generate(TEXT, top_p=0)),
     ("top_p 1.2 is out of range: it is a share, above 0 and at most 1", lambda lm: lm.generate(TEXT, top_p=1.2)),
@@ -92,7 +92,8 @@ WRONG_VALUES: list[tuple[str, Call]] = [
     (TAKEN.format("num_return_sequences=2"), lambda lm: lm.generate(TEXT, num_return_sequences=2)),
     (TAKEN.format("do_sample=True"), lambda lm: lm.generate(TEXT, do_sample=True)),
     (TAKEN.format("use_cache=False"), lambda lm: lm.generate(TEXT, use_cache=False)),
-    ("['frequency']", lambda lm: lm.generate(TEXT, SHIFT, frequency=1)),  # transformers' own line
+    ("frequency=1 is not open here", lambda lm: lm.generate(TEXT, SHIFT, frequency=1)),
+    ("did you mean frequency_penalty?", lambda lm: lm.generate(TEXT, SHIFT, frequency=1)),
     # steering vectors
     ("both steering prompts are ' a': their difference is zero", lambda lm: sl.actadd(lm, " a", " a", layer=1)),
     (HIGH, lambda lm: sl.actadd(lm, " a", " b", layer=N_LAYERS)),

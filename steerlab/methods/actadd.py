@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..intervention import Anchor, Edit, Intervention, When
 from ..model import SteerableModel
-from ..prompts import Prompts, as_list
+from ..prompts import Prompts, as_list, leading
+from ..sampling import finite
 from ..site import Place, Site, sites_at
 
 ROWS = 32
@@ -76,7 +77,7 @@ def actadd(
     template = Edit(shift=torch.zeros(1, lm.d_model), anchor=anchor, when=when or "prompt")  # refuses a wrong `when`
     differences = _by_position(lm, pairs, sites) if vector == "positions" else _single(lm, pairs, sites, vector)
     edits = {site: replace(template, shift=coefficient * mean) for site, mean in differences.items()}
-    texts = [[lm.text(prompt) for prompt in side] for side in (as_list(plus), as_list(minus))]
+    texts = [[lm.text(prompt) for prompt in as_list(side)] for side in (plus, minus)]
     named = {name: side[0] if len(side) == 1 else side for name, side in zip(("plus", "minus"), texts, strict=True)}
     prompts = named | {"coefficient": coefficient}
     return Intervention(edits, lm.info(method="actadd", prompts=prompts, site=", ".join(map(str, sites))))
@@ -121,14 +122,17 @@ def _single(
 ) -> dict[Site, Float[Tensor, "1 d_model"]]:
     """Mean difference in float32 of the prompts' means, or of their last tokens."""
     rows = [side for pair in pairs for side in pair]
-    first = len(lm.prefix)
-    if short := next((row for row in rows if len(row) <= first), None):
+    firsts = [leading(row, lm.prefix) for row in rows]
+    if short := next((row for row, first in zip(rows, firsts, strict=True) if len(row) <= first), None):
         raise ValueError(f"{lm.tokenizer.decode(short)!r} has no token of its own: vector={vector!r} needs one")
     read = _activations(lm, rows, sites)
-    vectors = {site: [h[first:].mean(0) if vector == "mean" else h[-1] for h in own] for site, own in read.items()}
-    return {
-        site: (torch.stack(own[::2]).mean(0) - torch.stack(own[1::2]).mean(0))[None] for site, own in vectors.items()
+    vectors = {
+        site: torch.stack(
+            [h[-1] if vector == "last" else h[first:].mean(0) for h, first in zip(own, firsts, strict=True)]
+        )
+        for site, own in read.items()
     }
+    return {site: (own[::2].mean(0) - own[1::2].mean(0))[None] for site, own in vectors.items()}
 
 
 def _activations(
@@ -140,7 +144,7 @@ def _activations(
         part = rows[start : start + ROWS]
         found = lm.activations([torch.tensor(row) for row in part], sites)
         for site in sites:
-            read[site] += [found.row(i, site).float() for i in range(len(part))]
+            read[site] += [finite(found.row(i, site).float()) for i in range(len(part))]
     return read
 
 
@@ -158,14 +162,12 @@ def make_room(lm: SteerableModel, prompts: Prompts, spaces: int | Intervention) 
     Raises:
         ValueError: the tokenizer has no single token for a space, the number is negative, or a prompt is empty.
     """
-    first = len(lm.prefix)
     if isinstance(spaces, Intervention):
-        spaces = max(edit.start + edit.length for _, edit in spaces.edits) - first
+        spaces = max(edit.start + edit.length for _, edit in spaces.edits) - len(lm.prefix)
     if spaces < 0:
         raise ValueError(f"{spaces} spaces cannot be put in: 0 or more can")
-    batch = lm.batch(prompts)
-    rows = [ids[mask.bool()].tolist() for ids, mask in zip(batch.ids, batch.mask, strict=True)]
-    return [torch.tensor(row[:first] + [_space(lm)] * spaces + row[first:]) for row in rows]
+    rows = [(row, leading(row, lm.prefix)) for row in lm.batch(prompts).rows]
+    return [torch.tensor(row[:first] + [_space(lm)] * spaces + row[first:]) for row, first in rows]
 
 
 def random_like(intervention: Intervention, seed: int = 0) -> Intervention:

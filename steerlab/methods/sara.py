@@ -18,7 +18,8 @@ from ..edit import contrast
 from ..intervention import Edit, Intervention, When
 from ..model import SteerableModel
 from ..passes import Call, Tap, activations, like
-from ..prompts import Prompt, Prompts, as_list, is_single
+from ..prompts import Prompt, Prompts, as_list, as_one, is_single
+from ..sampling import finite, require_finite
 from ..site import Place, Site, sites_at
 
 Variant = Literal["anchored", "released"]
@@ -118,16 +119,16 @@ def sara(
         ValueError: a prompt is empty, a layer out of range, `components` above the smallest token count, the variant
             unknown, the coefficient not finite, or several prompts with `released`.
     """
-    single = is_single(prompts)
+    single, listed = is_single(prompts), as_list(prompts)
     if variant not in ("anchored", "released"):
         raise ValueError(f"variant={variant!r} is unknown: choose anchored or released")
     if variant == "released" and not single:
-        raise ValueError(f"the released variant takes one prompt, not a list of {len(prompts)}: call it for each")
+        raise ValueError(f"the released variant takes one prompt, not a list of {len(listed)}: call it for each")
     if not math.isfinite(coefficient):
         raise ValueError(f"coefficient {coefficient} is not a finite number")
     template = Edit(gain=torch.full((1, 1), float(coefficient)), when=when)  # refuses a wrong `when`
     sites = sorted(set(lm.check_layers(sites_at(place, layer))))
-    given: dict[str, Prompts] = {"prompt": prompts, "attract": attract, "repel": repel}
+    given: dict[str, Prompts] = {"prompt": listed, "attract": as_one(attract), "repel": as_one(repel)}
     counted = {name: _counted(lm, name, each, variant == "anchored" and skip_bos) for name, each in given.items()}
     _check_components(components, {name: int(mask.sum(1).min()) for name, mask in counted.items()})
     if variant == "released":
@@ -141,7 +142,7 @@ def sara(
     own: dict[str, Any] = {"variant": variant, "place": place, "layers": [site.layer for site in sites]}
     own |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
     made = []
-    for edits, prompt in zip(rows, as_list(prompts), strict=True):
+    for edits, prompt in zip(rows, listed, strict=True):
         texts = {"prompt": lm.text(prompt), "attract": lm.text(attract), "repel": lm.text(repel)}
         made.append(Intervention(edits, lm.info(method="sara", **own, prompts=texts)))
     return made[0] if single else made
@@ -216,7 +217,7 @@ def _released(
     read = lm.together([lambda lm: lm.activations(near_prompt, sites), lambda lm: lm.activations(far_prompt, sites)])
     edits = []
     for site in sites:
-        near, far = (leading_components(one.row(0, site))[:components] for one in read)
+        near, far = (leading_components(finite(one.row(0, site)))[:components] for one in read)
         edits.append((site, replace(template, attract=near, repel=far)))
     return tuple(edits)
 
@@ -242,6 +243,8 @@ def gains_beside(model: Any, read: dict[str, Any], taps: Sequence[Tap], componen
     found = {name: activations(model, batch, taps, False) for name, (batch, _) in read.items()}
     gains = []
     for i in range(len(taps)):
+        for name in found:
+            require_finite(found[name][i])
         a = {name: found[name][i].cpu().double() * counts[..., None] for name, (_, counts) in read.items()}
         gains.append(sara_gain(a["prompt"], a["attract"], a["repel"], components=components))
     return gains

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..model import SteerableModel
+from ..prompts import is_chat
 
 COLUMNS = ("prompt", "correct", "wrong")
 
@@ -21,7 +22,8 @@ class Task:
 
     Args:
         name: of the task.
-        train: one row per prompt: `prompt`, `correct`, `wrong`, and whatever else the task knows of it.
+        train: one row per prompt: `prompt` (text, or the messages of a chat), `correct`, `wrong`, and whatever else the
+            task knows of it.
         test: the same, of other prompts.
     """
 
@@ -51,10 +53,11 @@ def answer_tokens(lm: SteerableModel, frame: pd.DataFrame) -> tuple[Int[Tensor, 
     if frame.empty:
         raise ValueError("the frame has no rows")
     for column in COLUMNS:
-        bad = frame.index[[not isinstance(text, str) or not text for text in frame[column]]]
-        if len(bad):
-            raise ValueError(f"row {bad[0]}: {column} is {frame.loc[bad[0], column]!r}, not a text")
-    repeated = frame["prompt"][frame["prompt"].duplicated()]
+        for row, text in zip(frame.index, frame[column], strict=True):
+            if not (isinstance(text, str) and text) and not (column == "prompt" and is_chat(text)):
+                raise ValueError(f"row {row}: {column} is {text!r}, not a text{' or a chat' * (column == 'prompt')}")
+    texts = pd.Series([lm.text(prompt) for prompt in frame["prompt"]])
+    repeated = texts[texts.duplicated()]
     if len(repeated):
         raise ValueError(f"{len(repeated)} prompts stand there more than once, the first is {repeated.iloc[0]!r}")
     correct, wrong = ([_single(lm, text) for text in frame[column]] for column in COLUMNS[1:])
