@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from .identity import identity
 from .intervention import Intervention, read_intervention
 from .loop import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
 from .methods.learned import Learned, locations
@@ -24,7 +25,6 @@ from .objective import Objective, difference, effectiveness, faithfulness, flips
 from .passes import Call, Tap, like, logits
 from .prompts import Plain
 from .sampling import finite
-from .sweep import identity
 from .tasks import COLUMNS, answer_tokens
 
 

@@ -5,8 +5,6 @@ prompts, interventions and tensors, never blocks, and one lock per model makes t
 """
 
 import copy
-import hashlib
-import json
 import logging
 import math
 import threading
@@ -25,7 +23,7 @@ from nnsight import TransformersModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import passes, scoring
+from . import identity, passes, scoring
 from .completions import Sampling, completed, completion_call
 from .intervention import Edit, Stack, Steer, per_row, stack_rows
 from .jobs import Jobs, Local, Runner
@@ -150,26 +148,13 @@ class SteerableModel(Jobs):
 
     @cached_property
     def tokenizer_hash(self) -> str:
-        """Sixteen hex digits of the vocabulary's SHA-256."""
-        vocabulary = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
-        return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
+        """A hash of the vocabulary."""
+        return identity.tokenizer_hash(self.tokenizer)
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Sixteen hex digits that tell these weights from others; None where the weights are elsewhere.
-
-        Of each tensor it takes the shape and about 256 values, rounded to bfloat16. So it does not depend on device or
-        name, nor on whether the model was loaded in float32 or bfloat16. (float16 rounds otherwise.)
-        """
-        tensors = [parameter.detach() for parameter in self.hf.parameters()]
-        if any(tensor.is_meta for tensor in tensors):
-            return None
-        sample = hashlib.sha256()
-        for tensor in tensors:
-            values = tensor.reshape(-1)[:: max(1, tensor.numel() // 256)]
-            values = values.to(torch.bfloat16).view(torch.int16) if values.is_floating_point() else values
-            sample.update(f"{list(tensor.shape)}{values.tolist()}".encode())
-        return sample.hexdigest()[:16]
+        """A hash of the weights; None where they are elsewhere."""
+        return identity.fingerprint(self.hf)
 
     def info(self, **more: Any) -> Mapping[str, Any]:
         """What an intervention made with this model carries: what tells the model from others, versions, and `more`."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .completions import Sampling, completed, completion_call
+from .identity import identity
 from .intervention import Intervention
 from .kept import compute_missing, digest
 from .metrics import entropy, kl
@@ -269,27 +270,6 @@ def batch_rows(lm: SteerableModel, tokens: int) -> int:
 # --- keys --------------------------------------------------------------------------------------------------------
 
 
-def identity(lm: SteerableModel) -> str:
-    """Sixteen hex digits that tell one model from another: name, revision, tokenizer, dtype and weights.
-
-    Of each weight tensor it takes its shape, the sum of its bits read as integers (which any order of summing gives
-    alike), and some of its values, so that a change of a single number is seen. It is the same whatever `FORMAT`: kept
-    tables know their model by it.
-    """
-    weights = [(name, list(tensor.shape), _bits(tensor)) for name, tensor in lm.hf.named_parameters()]
-    return _hash([lm.name, lm.revision, lm.tokenizer_hash, str(lm.dtype), weights], version=1)[:16]
-
-
-def _bits(tensor: Tensor) -> list[int]:
-    """A sum and a sample of a tensor's bits; nothing for one whose values are elsewhere."""
-    if tensor.is_meta or not tensor.numel():
-        return []
-    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    flat = tensor.detach().contiguous().flatten().view(integer)
-    sample = flat[:: max(1, len(flat) // 16)]
-    return [int(flat.sum(dtype=torch.int64)), *sample.tolist()]
-
-
 def _content(lm: SteerableModel, setting: Setting) -> list[Any]:
     """What a setting's result depends on: the prompt's tokens, and all fields of all edits."""
     edits = [] if setting.steer is None else setting.steer.edits
@@ -308,9 +288,9 @@ def _plain(value: Any) -> Any:
     return [list(tensor.shape), str(tensor.dtype), content]
 
 
-def _hash(value: Any, version: int = FORMAT) -> str:
-    """A key of the given format."""
-    return digest([version, value])
+def _hash(value: Any) -> str:
+    """A key of this format."""
+    return digest([FORMAT, value])
 
 
 # --- small checks ------------------------------------------------------------------------------------------------

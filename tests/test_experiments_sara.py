@@ -23,9 +23,9 @@ from steerlab.experiments import foundations as mfq
 from steerlab.experiments import results
 from steerlab.experiments import sara as study
 from steerlab.experiments.sara import __main__ as command
+from steerlab.identity import identity
 from steerlab.judges import GROUPS, preference
 from steerlab.site import Site
-from steerlab.sweep import identity
 
 matplotlib.use("Agg")
 

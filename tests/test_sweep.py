@@ -18,6 +18,7 @@ from pandas.testing import assert_frame_equal
 import steerlab as sl
 from steerlab import jobs, metrics, sweep
 from steerlab.completions import completion_call
+from steerlab.identity import identity
 from steerlab.kept import compute_missing
 from steerlab.sweep import Setting
 
@@ -235,14 +236,14 @@ def test_another_model_reads_nothing_old(
 
 def test_identity_sees_dtype_and_name(tiny: Callable[..., sl.SteerableModel]) -> None:
     lm = tiny()
-    found = sweep.identity(lm)
-    assert found == sweep.identity(tiny())
-    assert found != sweep.identity(tiny(seed=1))
+    found = identity(lm)
+    assert found == identity(tiny())
+    assert found != identity(tiny(seed=1))
     lm.name = "another"
-    assert found != sweep.identity(lm)
+    assert found != identity(lm)
     lm = tiny()
     lm.hf.to(torch.bfloat16)
-    assert found != sweep.identity(lm)
+    assert found != identity(lm)
 
 
 def test_too_little_memory_halves_the_batch(

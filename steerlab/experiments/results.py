@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..identity import identity
 from ..loading import load
 from ..model import SteerableModel
-from ..sweep import identity
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "results"
 """Where the notebooks look; there is none where the package is installed without its notebooks."""
