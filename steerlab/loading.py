@@ -65,6 +65,7 @@ def load(
     """
     runner = _runner(remote)
     if runner is not None and not runner.weights:
+        model = gguf.COURSE_MODELS[model].hub if isinstance(model, str) and model in gguf.COURSE_MODELS else model
         served = _served_dtype(runner, model)
         dtype = dtype or served
     wanted = checkpoint.Wanted(device, dtype, device_map, revision, weights=runner is None or runner.weights)

@@ -26,6 +26,7 @@ from trials import trial
 
 import steerlab as sl
 import steerlab.layout as layout_module
+from steerlab import checkpoint
 from steerlab.layout import LAYOUTS, find_layout
 
 UNEVEN = ["The wedding was very fine", "I went up to my friend and said that it had all been a mistake", "He said no"]
@@ -280,9 +281,9 @@ def test_without_weights_the_language_model_of_one_that_reads_images_is_found(na
     model = WRAPPERS[name][0]()
     model.save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
-    lm = sl.load(tmp_path, remote="http://127.0.0.1:1")
-    assert lm.layout == sl.load(model, tokenizer=tokenizer()).layout
-    assert (lm.n_layers, lm.d_model) == (N_LAYERS, D_MODEL)
+    shapes, _ = checkpoint.read(str(tmp_path), None, checkpoint.Wanted(weights=False))
+    assert shapes.device.type == "meta"
+    assert find_layout(shapes) == sl.load(model, tokenizer=tokenizer()).layout
 
 
 # --- models that read images too --------------------------------------------------------------------------------------
