@@ -160,10 +160,11 @@ def test_no_redirect_is_followed_and_the_key_stays(
 @pytest.mark.parametrize("how", ["silent", "dripping"])
 @pytest.mark.parametrize("route", ["request", "response", "result"])
 def test_the_deadline_holds_whatever_the_server_does(how: str, route: str, hostile: Hostile) -> None:
+    lm = distant("llama", Remote(f"{hostile.url}/{how}%20{route}", timeout=1.5, progress=False))
     began = time.monotonic()
     with pytest.raises(RemoteError, match="in time"):
-        ask(hostile, f"{how} {route}", timeout=1.5)
-    assert time.monotonic() - began < 4
+        lm.logits(PROMPTS)
+    assert time.monotonic() - began < 10  # on a busy computer; the server takes a minute, or for ever
 
 
 OTHERWISE: dict[str, str] = {

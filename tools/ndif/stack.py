@@ -2,7 +2,7 @@
 
     python tools/ndif/stack.py FOLDER --env SERVER_ENVIRONMENT [--dtype bfloat16]
 
-FOLDER gets the tiny models of the tests, and all logs; SERVER_ENVIRONMENT is a virtual
+FOLDER gets the tiny models of the tests, a cache of the Hub for clients (its `client`), and all logs; SERVER_ENVIRONMENT is a virtual
 environment with requirements.txt and requirements-stack.txt. Runs until it is interrupted. The API is then at
 http://127.0.0.1:18001, with the keys of keys.sql, and serves tiny/gpt2, tiny/llama, tiny/gpt_neox, tiny/gemma2 and
 tiny/qwen3.
@@ -35,13 +35,15 @@ while True:
 
 
 def models(folder: Path) -> None:
-    """Tiny models with random weights, a folder each."""
-    sys.path[:0] = [str(TESTS)]
+    """Tiny models with random weights, and for clients a cache of the Hub in which they lie."""
+    sys.path[:0] = [str(TESTS), str(TESTS / "ndif")]
+    from double import hub_cache
     from families import fresh, tokenizer
 
     for family in FAMILIES:
-        fresh(family).save_pretrained(folder / family)
-        tokenizer().save_pretrained(folder / family)
+        fresh(family).save_pretrained(folder / "models" / family)
+        tokenizer().save_pretrained(folder / "models" / family)
+    hub_cache(folder / "client", {f"tiny/{family}": folder / "models" / family for family in FAMILIES})
 
 
 def environment(folder: Path, env: Path, dtype: str) -> dict[str, str]:
@@ -102,7 +104,7 @@ def main() -> None:
     folder = told.folder.resolve()
     folder.mkdir(parents=True)
     os.chmod(folder, 0o755)
-    models(folder / "models")
+    models(folder)
     env = environment(folder, told.env.resolve(), told.dtype)
     processes: list[subprocess.Popen[bytes]] = []
 
