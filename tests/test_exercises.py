@@ -4,6 +4,7 @@ import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pandas as pd
@@ -74,6 +75,22 @@ def test_the_solutions_of_01_are_right(lm: sl.SteerableModel, tmp_path: Path, pr
 def test_the_solution_of_02_is_right(tmp_path: Path, printed: Printed) -> None:
     exercises.check_add_at_front(solutions("02_actadd", tmp_path)["add_at_front"])
     assert printed().startswith("✓ right")
+
+
+def test_the_solution_of_08_is_right_and_its_stub_is_not(
+    lm: sl.SteerableModel, tmp_path: Path, printed: Printed
+) -> None:
+    names = solutions("08_remote", tmp_path) | {"sl": sl, "PROMPT": "He said", "SEED": 0}
+    solved = FunctionType(names["every_layer"].__code__, names)
+    exercises.check_requests(solved, lm, most=2)
+    assert printed() == "✓ right: 2 requests for the whole study, instead of two for every layer\n"
+
+    def stub(lm: sl.SteerableModel) -> None:
+        for layer in range(lm.n_layers):
+            lm.generate("He said", sl.actadd(lm, " a", " b", layer=layer), max_new_tokens=1)
+
+    exercises.check_requests(stub, lm, most=2)
+    assert printed().startswith(f"not yet: it takes {2 * lm.n_layers} requests, and 2 are enough")
 
 
 def read(place: sl.Place, batch: bool = False) -> Callable[[sl.SteerableModel], Callable[[str, int], Tensor]]:

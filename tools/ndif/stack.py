@@ -2,8 +2,8 @@
 
     python tools/ndif/stack.py FOLDER --env SERVER_ENVIRONMENT [--dtype bfloat16]
 
-FOLDER gets the tiny models of the tests, a cache of the Hub for clients (its `client`), and all logs; SERVER_ENVIRONMENT is a virtual
-environment with requirements.txt and requirements-stack.txt. Runs until it is interrupted. The API is then at
+FOLDER gets the tiny models of the tests, a cache of the Hub for clients (`client`), and all logs. SERVER_ENVIRONMENT is
+a virtual environment with requirements.txt and requirements-stack.txt. Runs until it is interrupted. The API is then at
 http://127.0.0.1:18001, with the keys of keys.sql, and serves tiny/gpt2, tiny/llama, tiny/gpt_neox, tiny/gemma2 and
 tiny/qwen3.
 """
