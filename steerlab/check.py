@@ -1,7 +1,11 @@
+<<<<<<< HEAD
 """Does this installation work? `python -m steerlab.check` says so in ten lines, with and without a network.
 
 `python -m steerlab.check https://host` asks that server in place of NDIF, and lists its models.
 """
+=======
+"""Does this installation work? `python -m steerlab.check` says so, a line each, with and without a network."""
+>>>>>>> 70ac140 (Say in the check how many threads a model takes, and what to set beside others)
 
 import os
 import platform
@@ -44,9 +48,19 @@ def nnsight() -> str:
 def device() -> str:
     """Where models are put by default."""
     if not torch.cuda.is_available():
-        return f"CPU, {torch.get_num_threads()} threads"
+        return "CPU"
     card = torch.cuda.get_device_properties(0)
     return f"CUDA, {card.name}, {card.total_memory / GIB:.0f} GiB"
+
+
+def threads() -> str:
+    """How many threads a pass takes, and of what: models that each take all cores slow each other manyfold."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    taken, setting = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS", "not set")
+    line = f"{taken} for {cores} cores (OMP_NUM_THREADS: {setting})"
+    if taken > cores:
+        return f"{line}; more threads than cores are slow: start with OMP_NUM_THREADS={cores}"
+    return line if taken == 1 else f"{line}; beside other models start each with OMP_NUM_THREADS=1"
 
 
 def memory() -> str:
@@ -130,6 +144,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "transformers": lambda: version("transformers"),
     "nnsight": nnsight,
     "device": device,
+    "threads": threads,
     "memory": memory,
     "bundled model": bundled,
     "steering": steering,

@@ -1,6 +1,9 @@
-"""Ten lines about an installation, whatever is missing, and no secret among them."""
+"""A line for each part of an installation, whatever is missing, and no secret among them."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,6 +12,7 @@ from typing import ClassVar
 
 import nnsight
 import pytest
+import torch
 
 from steerlab import check, loading, passes
 
@@ -51,7 +55,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
     """Mark and text of each printed line, by name."""
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == len(check.CHECKS) == 10
+    assert len(printed) == len(check.CHECKS)
     return {
         name: (line[:4].strip(), line[18:])
         for name, line in zip(check.CHECKS, printed, strict=True)
@@ -66,7 +70,7 @@ def test_without_a_network_all_that_is_needed_is_well(capsys: pytest.CaptureFixt
     assert found["NDIF"][0] == "--"
     assert found["NDIF"][1].startswith("only remote models need it: cannot reach http://127.0.0.1:1 (")
     needed = found.keys() - {"NDIF", "notebooks", "memory"}
-    assert len(needed) == 7
+    assert len(needed) == 8
     assert {found[name][0] for name in needed} == {"ok"}
     assert "parameters" in found["bundled model"][1]
 
@@ -81,7 +85,7 @@ def test_a_key_is_not_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_broken_model_is_one_bad_line_among_ten(
+def test_a_broken_model_is_one_bad_line_among_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(loading, "BUNDLED", tmp_path)
@@ -96,6 +100,25 @@ def test_an_edit_that_does_nothing_is_seen(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(passes, "edit", lambda h, *rest: h)
     assert check.main() == 1
     assert lines(capsys)["steering"][0] == "BAD"
+
+
+@pytest.mark.parametrize(
+    ("taken", "advice"), [(1, None), (2, "beside other models"), (64, "more threads than cores are slow")]
+)
+def test_threads_that_crowd_the_cores_are_advised_against(
+    monkeypatch: pytest.MonkeyPatch, taken: int, advice: str | None
+) -> None:
+    monkeypatch.setattr(check.os, "sched_getaffinity", lambda process: range(4), raising=False)
+    monkeypatch.setattr(check.torch, "get_num_threads", lambda: taken)
+    line = check.threads()
+    assert line.startswith(f"{taken} for 4 cores") and (advice or "") in line
+    assert ("OMP_NUM_THREADS=" in line) == bool(advice)
+
+
+def test_what_tests_start_takes_the_threads_of_the_tests() -> None:
+    program = "import torch; print(torch.get_num_threads())"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(run.stdout) == torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])
 
 
 def test_another_nnsight_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
