@@ -1,11 +1,7 @@
-<<<<<<< HEAD
-"""Does this installation work? `python -m steerlab.check` says so in ten lines, with and without a network.
+"""Does this installation work? `python -m steerlab.check` says so, a line each, with and without a network.
 
 `python -m steerlab.check https://host` asks that server in place of NDIF, and lists its models.
 """
-=======
-"""Does this installation work? `python -m steerlab.check` says so, a line each, with and without a network."""
->>>>>>> 70ac140 (Say in the check how many threads a model takes, and what to set beside others)
 
 import os
 import platform
