@@ -10,6 +10,7 @@ from .edit import edit
 from .intervention import Intervention, stack_rows
 from .model import SteerableModel
 from .prompts import Prompts
+from .sampling import finite
 from .site import Site
 from .sweep import compared_call
 
@@ -142,4 +143,4 @@ def _mean_kl(
 ) -> NDArray[np.float64]:
     steer = [strength * intervention for strength in strengths]
     measures = lm.run(compared_call(lm, [prompt] * len(steer), steer, []) for prompt in prompts)
-    return torch.stack([measure["kl"] for measure in measures]).double().mean(0).cpu().numpy()
+    return torch.stack([finite(measure["kl"]) for measure in measures]).double().mean(0).cpu().numpy()

@@ -157,7 +157,8 @@ def test_a_host_of_ones_own_lists_its_models(service: type[Status], capsys: pyte
     host, CONFIG.HOST = CONFIG.HOST, "http://127.0.0.1:1"
     assert check.main(host) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[9].startswith("ok  NDIF") and lines[11].split()[:4] == ["org/one", "HOT", "RUNNING", "bfloat16"]
+    first = next(i for i, line in enumerate(lines) if line.startswith("ok  NDIF"))
+    assert lines[first + 2].split()[:4] == ["org/one", "HOT", "RUNNING", "bfloat16"]
 
 
 @pytest.mark.parametrize("answer", [b"<html>log in to this network</html>", b"[1, 2]", b"["])

@@ -341,7 +341,7 @@ def test_a_loss_that_is_no_number_ends_a_setting_alone(lm: sl.SteerableModel, ta
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gradient": "forward"}, "gradient='forward' is unknown: choose exact or spsa"),
+        ({"gradient": "forward"}, "gradient='forward' is unknown: choose auto, exact or spsa"),
         ({"steps": 0}, "steps=0 is out of range"),
         ({"lr": -1.0}, "lr=-1.0 is out of range"),
         ({"lr": float("nan")}, "lr=nan is out of range"),

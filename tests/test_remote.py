@@ -158,9 +158,11 @@ def test_a_call_gives_there_what_it_gives_here(family: str, name: str, server: D
 
 
 @pytest.mark.parametrize("name", ["all logits", "samples", "sara", "fit", "next tokens"])
-def test_the_servers_own_precision_gives_what_it_gives_here(name: str, server: Double) -> None:
+def test_the_servers_own_precision_gives_what_it_gives_here(
+    name: str, server: Double, folders: dict[str, Path]
+) -> None:
     server.switch(dtype="bfloat16")
-    expected = CALLS[name][1](sl.load(fresh("llama", torch.bfloat16), tokenizer=tokenizer()))
+    expected = CALLS[name][1](sl.load(folders["llama"], dtype=torch.bfloat16))  # as a server loads it
     assert_same(CALLS[name][1](distant("llama", server.url, torch.bfloat16)), expected)
 
 
@@ -416,7 +418,7 @@ def test_a_model_is_loaded_in_the_precision_that_is_served_and_knows_its_commit(
     assert lm.revision == "0" * 40 and lm.info()["revision"] == "0" * 40
     assert lm.logits(PROMPTS).shape == (2, len(tokenizer()))
     (seen,) = server.seen()
-    assert '"revision\\\\": null' in json.dumps(seen["data"])  # not another deployment than that of NDIF
+    assert re.search(r'revision\\+": null', json.dumps(seen["data"]))  # not another deployment than that of NDIF
 
 
 def test_other_versions_on_the_server_are_said(hub: Path, server: Double) -> None:

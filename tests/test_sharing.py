@@ -14,6 +14,7 @@ from families import D_MODEL, fresh, steerable, tokenizer
 from safetensors import safe_open
 from safetensors.torch import save_file
 from test_intervention import PLACES, effect, same, some
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trials import edit, random, tensors
 
 import steerlab as sl
@@ -125,7 +126,10 @@ def test_a_model_is_known_by_weights_and_tokenizer_whatever_it_is_called(
 
 
 def test_where_weights_are_elsewhere_name_and_revision_tell(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
-    there = sl.load(BUNDLED, remote="http://127.0.0.1:9")
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(BUNDLED))
+    empty.config._name_or_path = str(BUNDLED)
+    there = sl.load(empty, tokenizer=AutoTokenizer.from_pretrained(BUNDLED))
     assert there.fingerprint is None
     here = sl.load(BUNDLED, device="cpu")
     made = sl.Intervention({PLACES[0]: sl.Edit(shift=torch.ones(1, here.d_model))}, there.info(method="own"))

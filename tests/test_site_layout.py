@@ -127,7 +127,7 @@ def test_a_family_generates_as_with_a_hook(name: str, when: Any) -> None:
     assert greedy(lm, steer, **length) == tokenizer().batch_decode(expected, skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize("name", [name for name in MORE if "moe" not in name])  # experts round by who is beside whom
 def test_samples_that_share_a_prompt_are_those_drawn_alone(name: str) -> None:
     lm, steer = steerable(name), trial("resid_post", 1, "shift", when="all")[0]
     together, alone = (lm.generate(UNEVEN[:2], steer, n=2, max_new_tokens=4, batch_size=size) for size in (64, 1))
