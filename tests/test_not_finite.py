@@ -33,7 +33,7 @@ CALLS: dict[str, Callable[[sl.SteerableModel], Any]] = {
     "sweep": lambda lm: sweep.next_tokens(lm, [sweep.Setting({}, TEXT, HUGE)], progress=False),
     "completions": lambda lm: sweep.completions(lm, [sweep.Setting({}, TEXT, HUGE)], progress=False, max_new_tokens=3),
     "KL": lambda lm: mean_kl(lm, HUGE, [1.0, 2.0], TEXT),
-    "strength for a KL": lambda lm: strength_for_kl(lm, HUGE, 0.1, TEXT, bracket=(1e-4, 2)),
+    "strength for a KL": lambda lm: strength_for_kl(lm, HUGE, 0.1, TEXT, bracket=(1e-9, 2)),
     "score": lambda lm: sl.score(lm, FRAME, HUGE),
     "evaluate": lambda lm: sl.evaluate(lm, FRAME, HUGE),
 }
