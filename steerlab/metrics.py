@@ -175,7 +175,7 @@ def means(
         if name not in frame:
             raise ValueError(f"the frame has no column {name!r}: it has {', '.join(map(str, frame.columns))}")
     keys = list(by)
-    kept = frame.dropna(subset=[column, *keys] if dropna else [column])
+    kept = frame.dropna(subset=[column, *keys] if dropna else [column]).reset_index(drop=True)  # labels may repeat
     told = [name for name in ([over] if isinstance(over, str) else over) if name in frame and name not in by]
     units = kept.groupby(told, sort=False, dropna=False).ngroup() if told else pd.Series(0, kept.index)
     cells = kept.groupby(keys, sort=False, dropna=dropna, observed=True)
