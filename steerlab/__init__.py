@@ -1,7 +1,13 @@
-"""Steer language models by their activations: one equation, five ways to choose its tensors, one call to run it."""
+"""Steer language models by their activations: one equation, five ways to choose its tensors, one call to run it.
+
+Importing it sets one option of pandas, `display.html.use_mathjax`, to False: completions hold dollar signs, and Jupyter
+would set what stands between two of them as mathematics.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from . import tasks
 from .fit import Fit, evaluate, fit, fit_grid, score
@@ -17,6 +23,8 @@ from .model import Activations, SteerableModel
 from .objective import Objective
 from .prompts import Batch
 from .site import PLACES, Place, Site
+
+pd.set_option("display.html.use_mathjax", False)
 
 if TYPE_CHECKING:
     from .remote import Remote, RemoteError

@@ -300,8 +300,13 @@ class SteerableModel(Jobs):
     ) -> pd.DataFrame:
         """Completions, by `transformers.generate`.
 
-        The noise of a row depends on the seed and the number of its sample alone. So a row is the same in any batch,
-        and samples that differ only in `steer` are drawn with the same noise, which makes them comparable.
+        The noise of a row depends on the seed, the ids of its prompt and the number of its sample alone. So a row is
+        the same in any batch (in float32: lower precision rounds otherwise in other batches), prompts are drawn
+        independently, and samples that differ only in `steer` share their noise, which makes them comparable.
+
+        Of the checkpoint's own generation config the tokens that end a completion hold, and the tokenizer's beside
+        them; all else of it (temperature, penalties, forced or suppressed tokens, lengths, beams, the cache) does not.
+        Padding is masked and never ends a completion, whatever token it is.
 
         Args:
             prompts: one or more.
@@ -313,13 +318,15 @@ class SteerableModel(Jobs):
             frequency_penalty: subtracted from a token's logit for each time it stands in prompt or completion.
             seed: of the sampling.
             batch_size: rows of one run.
-            options: others of `transformers.generate` that neither sample nor search, such as `repetition_penalty`.
+            options: others of `transformers.generate` that shift logits or end a completion, such as
+                `repetition_penalty`; see `steerlab.sampling.ALLOWED`.
 
         Returns:
             One row per completion: `row` (of its prompt), `prompt`, `sample`, `completion`, `n_tokens`, `seed`.
 
         Raises:
-            ValueError: what `batch` and `check` refuse, or an option outside its range.
+            ValueError: what `batch` and `check` refuse, an option outside its range or not open, or logits that are
+                not finite.
         """
         check_options({}, n=n, batch_size=batch_size)
         sampling = Sampling(max_new_tokens, temperature, top_p, frequency_penalty, seed, options)

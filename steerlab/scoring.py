@@ -36,6 +36,10 @@ def logprobs(
     lm.check_prompts(listed, rows)
     lm.check_steer(steer, rows)
     firsts = [max(1, len(prefix)) for prefix in prefixes]  # nothing says how likely the first token of all is
+    if short := [i for i, row in enumerate(rows) if len(row) <= firsts[i]]:
+        raise ValueError(
+            f"text {short[0]} is a single token with nothing before it to say how likely it is: give a prompt (given=)"
+        )
     each = per_row(steer, len(rows))
     chunks = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     calls = (

@@ -2,6 +2,8 @@
 
 import gc
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -398,3 +400,41 @@ def test_four_hundred_fits_leave_memory_flat(lm: sl.SteerableModel, task: sl.tas
     tensors_after, peak_after = used()
     assert tensors_after <= tensors_before
     assert peak_after - peak_before < 20_000  # kilobytes (bytes on macOS, where 20 kB would be the stricter)
+
+
+# --- gradients of the caller ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """`set_grad_enabled(False)` as a statement."""
+    torch.set_grad_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(True)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, switched_off])
+def test_a_fit_where_gradients_are_off(lm: sl.SteerableModel, task: sl.tasks.Task, off: Any) -> None:
+    expected = sl.fit(lm, task.train, ActivScalar(), **QUICK)
+    with off():
+        found = sl.fit(lm, task.train, ActivScalar(), **QUICK)
+        (grid,) = sl.fit_grid(lm, task.train, ActivScalar(), [Objective()], **QUICK)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(tensors(found), tensors(expected)) and torch.equal(tensors(grid), tensors(expected))
+
+
+def test_a_fit_in_inference_mode_is_one_line(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"^nothing can be learned in torch.inference_mode"):
+        sl.fit(lm, task.train, ActivScalar(), **QUICK)
+
+
+def test_a_fit_leaves_the_callers_flags_and_gradients(task: sl.tasks.Task) -> None:
+    hf = fresh("llama")
+    frozen = hf.get_parameter("model.norm.weight").requires_grad_(False)
+    lm = sl.load(hf, tokenizer=tokenizer())
+    sl.fit(lm, task.train, DynScalar(), **QUICK)
+    for parameter in hf.parameters():
+        assert parameter.requires_grad == (parameter is not frozen) and parameter.grad is None
+    assert all(parameter.grad is None for parameter in lm.hf.parameters())

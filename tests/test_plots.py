@@ -1,5 +1,7 @@
 """Plots show the numbers they are given; HTML is escaped; nothing global changes."""
 
+import re
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -135,6 +137,14 @@ def test_completions_are_escaped_and_marked() -> None:
     assert "1 of 2 with a topic word" in page
     assert page.count("<tr>") == 3  # the head and two rows
     assert page.count("<td") == 4  # two columns of two cells, one of them empty
+
+
+def test_dollars_are_shown_as_written() -> None:
+    text = "it costs $5 a pound and $6 a yard"
+    page = plots.completions_html(pd.DataFrame({"condition": ["a $b$"], "completion": [text]}), ["pound"]).data
+    assert not re.search(r"(?<!<span>)\$", page)
+    assert page.count("<span>$</span>") == 4
+    assert "mathjax_ignore" in pd.DataFrame({"completion": [text]}).to_html()  # by the option that the package sets
 
 
 def test_completions_need_their_columns() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import families
 import numpy as np
@@ -254,6 +255,18 @@ def test_gain_is_held_while_decoding() -> None:
     assert found == written[0, ids.shape[1] :].tolist()[: len(found)]
     prompt_only = sl.sara(lm, PROMPT, attract=DUTY, repel=RESULTS, layer=1, coefficient=4, when="prompt")
     assert found != complete(lm, PROMPT, prompt_only, samples=[0], max_new_tokens=12, temperature=0)[0]
+
+
+def test_several_samples_of_the_released_variant_are_the_rows_alone() -> None:
+    lm = families.steerable("llama")
+    steer = sl.sara(lm, PROMPT, attract=DUTY, repel=RESULTS, layer=1, coefficient=3, variant="released")
+    options: dict[str, Any] = {"max_new_tokens": 4, "seed": 2}
+    whole = lm.generate(PROMPT, steer, n=3, **options)
+    new = [complete(lm, PROMPT, steer, samples=[sample], **options)[0] for sample in range(3)]
+    assert whole.completion.tolist() == [lm.tokenizer.decode(ids, skip_special_tokens=True) for ids in new]
+    assert whole.completion.nunique() == 3
+    both = lm.generate([PROMPT, SHORT], [steer, None], n=2, **options)
+    assert both.completion.tolist()[:2] == whole.completion.tolist()[:2]
 
 
 @pytest.mark.parametrize("variant", ["anchored", "released"])
