@@ -158,9 +158,11 @@ def test_a_call_gives_there_what_it_gives_here(family: str, name: str, server: D
 
 
 @pytest.mark.parametrize("name", ["all logits", "samples", "sara", "fit", "next tokens"])
-def test_the_servers_own_precision_gives_what_it_gives_here(name: str, server: Double) -> None:
+def test_the_servers_own_precision_gives_what_it_gives_here(
+    name: str, server: Double, folders: dict[str, Path]
+) -> None:
     server.switch(dtype="bfloat16")
-    expected = CALLS[name][1](sl.load(fresh("llama", torch.bfloat16), tokenizer=tokenizer()))
+    expected = CALLS[name][1](sl.load(folders["llama"], dtype=torch.bfloat16))
     assert_same(CALLS[name][1](distant("llama", server.url, torch.bfloat16)), expected)
 
 
