@@ -58,17 +58,17 @@ def main() -> None:
     warnings.simplefilter("ignore")
     folder = Path(tempfile.mkdtemp())
     os.environ["STEERLAB_CACHE"] = str(folder / "cache")
+    for family in families:
+        fresh(family).save_pretrained(folder / family)
+        tokenizer().save_pretrained(folder / family)
     double = None
     if told.host is None:
-        for family in families:
-            fresh(family).save_pretrained(folder / family)
-            tokenizer().save_pretrained(folder / family)
         double = Double(folder, {f"tiny/{family}": folder / family for family in families})
         double.switch(dtype=told.dtype)
     remote = sl.Remote(told.host or (double.url if double else None), timeout=300, progress=False)
     try:
         for family in families:
-            here = sl.load(fresh(family, dtype), tokenizer=tokenizer())
+            here = sl.load(folder / family, dtype=dtype)  # as a server does: rotary angles stay in float32
             for kind in told.keys.split(","):
                 os.environ["NDIF_API_KEY"] = KEYS[kind]
                 there, equal, names = distant(family, remote, dtype), 0, told.calls.split(",")
