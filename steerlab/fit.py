@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .identity import identity
 from .intervention import Intervention, read_intervention
-from .loop import LOG, THRESHOLD, FitOptions, Learnt, Problem, Setting, capacity
+from .loop import LOG, THRESHOLD, FitOptions, Learnt, Problem, Seeded, capacity
 from .methods.learned import Learned, locations
 from .metrics import kl, mean
 from .model import SteerableModel
@@ -177,7 +177,7 @@ def fit_grid(
     return [found[i] for i in range(len(settings))]
 
 
-def _settings(objectives: Sequence[Objective], seeds: Sequence[int]) -> list[Setting]:
+def _settings(objectives: Sequence[Objective], seeds: Sequence[int]) -> list[Seeded]:
     """Each objective with each seed."""
     settings = [(objective, seed) for objective in objectives for seed in seeds]
     if not settings:
@@ -189,7 +189,7 @@ def _settings(objectives: Sequence[Objective], seeds: Sequence[int]) -> list[Set
 
 def _fit_missing(
     problem: Problem,
-    settings: Sequence[Setting],
+    settings: Sequence[Seeded],
     found: dict[int, Fit],
     files: Sequence[Path | None],
     options: FitOptions,
@@ -216,7 +216,7 @@ def _fit_missing(
                 keep(dict(enumerate(ended)))
 
 
-def _result(problem: Problem, setting: Setting, found: Learnt, options: FitOptions) -> Fit:
+def _result(problem: Problem, setting: Seeded, found: Learnt, options: FitOptions) -> Fit:
     """The mean of the last window as an intervention, with where it comes from."""
     (objective, seed), (tensors, log, seconds), count = setting, found, len(problem.plain["batch"][0])
     history = pd.DataFrame(log.tolist(), columns=list(LOG))
@@ -236,7 +236,7 @@ def _identity(problem: Problem, frame: pd.DataFrame, options: FitOptions) -> lis
     return [identity(problem.lm), frame[list(COLUMNS)].to_numpy().tolist(), repr(problem.method), asdict(options)]
 
 
-def _file(folder: str | Path, common: list[Any], setting: Setting) -> Path:
+def _file(folder: str | Path, common: list[Any], setting: Seeded) -> Path:
     """Where a setting is kept."""
     name = hashlib.sha256(json.dumps([*common, repr(setting)]).encode()).hexdigest()[:20]
     return Path(folder) / f"{name}.safetensors"

@@ -40,7 +40,8 @@ NOISE = 0.05
 
 LOG = ("loss", "effectiveness", "faithfulness", "minimality", "kl", "flip_rate", "locations")
 
-Setting = tuple[Objective, int]
+Seeded = tuple[Objective, int]
+"""What a fit minimises, and the seed of everything random in it."""
 
 Learnt = tuple[Float[Tensor, "site pos width"], Float[Tensor, "step number"], Float[Tensor, ""]]
 """Tensors, log and seconds of a setting."""
@@ -155,7 +156,7 @@ class Problem:
         }
         return cls(lm, method, shape, plain)
 
-    def call(self, settings: Sequence[Setting], options: FitOptions, side_by_side: int, tick: Tick | None) -> Call:
+    def call(self, settings: Sequence[Seeded], options: FitOptions, side_by_side: int, tick: Tick | None) -> Call:
         """Fit all settings; gives what was learnt of each, in their order."""
         numbers = math.prod(self.shape)
         if (cosine := options.cosine(numbers)) < NOISE:
@@ -320,7 +321,7 @@ def step(model: Any, problem: dict[str, Any], runs: list[dict[str, Any]], option
         run["adam"].zero_grad()
 
 
-Estimate = tuple[Float[Tensor, ""], Float[Tensor, " run"], Float[Tensor, "run term"]]
+Surrogate = tuple[Float[Tensor, ""], Float[Tensor, " run"], Float[Tensor, "run term"]]
 """Something whose gradient in theta is the loss's, minimality left out; the loss of each run; its terms."""
 
 
@@ -331,7 +332,7 @@ def exact(
     theta: Tensor,
     index: Tensor,
     options: dict[str, Any],
-) -> Estimate:
+) -> Surrogate:
     """The losses themselves."""
     loss, terms = losses(model, problem, theta * problem["units"], index, [run["objective"] for run in runs])
     return loss.sum(), loss.detach(), terms
@@ -344,7 +345,7 @@ def spsa(
     theta: Tensor,
     index: Tensor,
     options: dict[str, Any],
-) -> Estimate:
+) -> Surrogate:
     """The mean over directions of slope · δ, slope = (L(θ + cδ) - L(θ - cδ)) / 2c, entries of δ = ±1 (Spall 1992).
 
     Minimality needs no model, so its gradient stays exact.

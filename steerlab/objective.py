@@ -110,11 +110,6 @@ class Objective:
             if not value >= 0 or (name != "margin" and math.isinf(value)):
                 raise ValueError(f"{name}={value} is out of range: it is 0 or larger, and finite but for the margin")
 
-    @property
-    def weights(self) -> tuple[float, float, float]:
-        """Of effectiveness, faithfulness and minimality."""
-        return (1.0, self.faithfulness, self.minimality)
-
     @classmethod
     def grid(
         cls,

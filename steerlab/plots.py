@@ -14,11 +14,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from IPython.display import HTML
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import probplot
 from torch import Tensor
@@ -163,7 +163,7 @@ def bars(
     groups = _groups(frame, by)
     ax = _axes(ax, (6.5, 0.3 * len(names) * max(1, len(groups) / 2) + 1.2))
     for i, (name, rows) in enumerate(groups):
-        at = [names.index(one) + (i - (len(groups) - 1) / 2) * 0.6 / len(groups) for one in rows[x]]
+        at = [names.index(row) + (i - (len(groups) - 1) / 2) * 0.6 / len(groups) for row in rows[x]]
         _points(ax, rows, y, at, name, i)
     if level is not None:
         ax.axvline(level, color=_GREY, linewidth=0.8)
@@ -185,15 +185,13 @@ def heat_map(
     grid = frame.pivot_table(value, y, x)
     rows, columns = grid.shape
     ax = _axes(ax, (1.8 + 0.5 * columns, 1.2 + 0.3 * rows))
-    image = _mesh(ax, grid, label or value, cmap="viridis")
-    if grid.size <= 150:
-        for (i, j), number in np.ndenumerate(grid.to_numpy(dtype=float)):
-            if np.isfinite(number):
-                colour = letters_on(list(image.to_rgba(number)[:3]))
-                ax.text(j + 0.5, i + 0.5, f"{number:.2g}", ha="center", va="center", color=colour, fontsize=8)
-    for axis, names in ((ax.xaxis, grid.columns), (ax.yaxis, grid.index)):
-        shown = [plain(f"{name:g}" if isinstance(name, float) else name) for name in names]
-        axis.set_ticks(np.arange(len(names)) + 0.5, shown)
+    across, up = (
+        [plain(f"{name:g}" if isinstance(name, float) else name) for name in names]
+        for names in (grid.columns, grid.index)
+    )
+    numbers = {"annot": grid.size <= 150, "fmt": ".2g", "annot_kws": {"fontsize": 8}}
+    _cells(ax, grid, label or value, cmap="viridis", xticklabels=across, yticklabels=up, **numbers)
+    ax.tick_params(labelrotation=0)
     ax.set(xlabel=x, ylabel=y)
     return ax
 
@@ -286,7 +284,7 @@ def scalar_map(
     at = [Site(place, int(layer)) for place, layer in zip(frame["place"], frame["layer"], strict=True)]
     sites = sorted(set(at))
     names = sorted(frame[x].unique()) if x == "position" else list(dict.fromkeys(frame[x]))
-    cells = frame.assign(site=[sites.index(one) for one in at], column=[names.index(name) for name in frame[x]])
+    cells = frame.assign(site=[sites.index(site) for site in at], column=[names.index(name) for name in frame[x]])
     if frame[value].isna().all():
         raise ValueError(f"the column {value!r} holds no number: only scalars have a map of their own")
     grid = cells.pivot_table(value, "site", "column", dropna=False).reindex(
@@ -294,7 +292,7 @@ def scalar_map(
     )
     top = limit or max(float(grid.abs().max().max()), 1e-12)
     ax = _axes(ax, (1.6 + 0.42 * len(names), 1.4 + min(0.27 * len(sites), 9)))
-    _mesh(ax, grid, label, cmap="RdBu", vmin=-top, vmax=top)
+    _cells(ax, grid, label, cmap="RdBu", vmin=-top, vmax=top, xticklabels=False, yticklabels=False)
     if "on" in frame:
         off = cells[~cells["on"].astype(bool)]
         ax.plot(off["column"] + 0.5, off["site"] + 0.5, "x", color="black", markersize=5)
@@ -458,7 +456,7 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
 
 def _clean(ax: Axes, legend: bool = False) -> Axes:
     """Without the frame's upper and right line."""
-    ax.spines[["top", "right"]].set_visible(False)
+    sns.despine(ax=ax)
     if legend:
         ax.legend(frameon=False)
     return ax
@@ -469,14 +467,12 @@ def _groups(frame: pd.DataFrame, by: str | None) -> list[tuple[str | None, pd.Da
     return [(str(name), rows) for name, rows in frame.groupby(by, sort=False)] if by else [(None, frame)]
 
 
-def _mesh(ax: Axes, grid: pd.DataFrame, label: str, **colours: Any) -> QuadMesh:
-    """The cells of a grid in colours, grey where there is no number, and their scale."""
+def _cells(ax: Axes, grid: pd.DataFrame, label: str, **options: Any) -> None:
+    """The cells of a grid in colours, the first row at the bottom, grey where there is no number; and their scale."""
     ax.set_facecolor("#cccccc")
-    image = ax.pcolormesh(grid.to_numpy(dtype=float), **colours)
-    figure = ax.get_figure()
-    assert figure is not None
-    figure.colorbar(image, ax=ax, label=label)
-    return image
+    sns.heatmap(grid.astype(float), ax=ax, cbar_kws={"label": label}, **options)
+    ax.invert_yaxis()
+    ax.tick_params(left=True, bottom=True)
 
 
 def letters_on(rgb: Sequence[float]) -> str:

@@ -16,7 +16,7 @@ import steerlab as sl
 from steerlab import jobs
 from steerlab.remote import Remote
 from steerlab.widgets import playground
-from steerlab.widgets.panel import Runner
+from steerlab.widgets.panel import Guard
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_dragging_runs_only_the_last_request() -> None:
     ran: list[int] = []
 
     async def drag() -> None:
-        runner = Runner([])
+        runner = Guard([])
         for position in range(50):
             runner.request(lambda position=position: ran.append(position))  # type: ignore[misc]
         await asyncio.sleep(0.1)
@@ -50,7 +50,7 @@ def test_moves_during_a_run_make_one_more_run() -> None:
     ran: list[int] = []
 
     async def drag() -> None:
-        runner = Runner([])
+        runner = Guard([])
 
         def slow(position: int) -> None:
             ran.append(position)
@@ -70,7 +70,7 @@ def test_a_second_press_that_waited_is_dropped() -> None:
     ran: list[str] = []
 
     async def press_twice() -> None:
-        runner = Runner([])
+        runner = Guard([])
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: runner.now(lambda: (time.sleep(0.02), ran.append("first"))))  # type: ignore[arg-type]
         loop.call_soon(lambda: runner.now(lambda: ran.append("second")))
@@ -101,7 +101,7 @@ def test_controls_are_off_while_the_button_runs_and_a_spinner_turns(lm: sl.Steer
 
 @pytest.mark.parametrize("error", [ValueError("first line\nsecond"), KeyboardInterrupt()])
 def test_an_error_is_one_escaped_line_and_the_controls_come_back(error: BaseException) -> None:
-    runner = Runner([])
+    runner = Guard([])
 
     def fail() -> None:
         raise error

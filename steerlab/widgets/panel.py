@@ -27,7 +27,7 @@ WIDE, PART = "1 1 100%", "1 1 240px"  # of a row of controls: the whole, or as m
 ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # readable on light and dark pages
 
 
-class Runner:
+class Guard:
     """Runs a panel's work, so that the panel lives on whatever happens.
 
     While work runs, a spinner turns, and with `now` the controls are disabled. An error becomes one line in the panel.
@@ -133,7 +133,7 @@ class Panel(ABC, Generic[S]):
         self.button.layout.width = "auto"  # as wide as its text
         self.button.tooltip = f"{self.button.description}: runs the model"
         self.button.add_class("steerlab-run")
-        self.runner = Runner([*controls.values(), self.button], self.log if self.remote else None)
+        self.runner = Guard([*controls.values(), self.button], self.log if self.remote else None)
         self.picture = w.Image(format="png", layout=w.Layout(width=f"{self.size[0] * 100:.0f}px", max_width="100%"))
         self.numbers, self.completions = w.HTML(), w.HTML(layout=w.Layout(width="98%"))
         self.copy = make(w.Textarea, "copy as code", WIDE)
