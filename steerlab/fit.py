@@ -117,8 +117,8 @@ def fit(
         def tick(ended: dict[int, Learnt]) -> None:
             bar.update()
 
-        ((found,),) = lm.run([problem.call([setting], chosen, 1, None if lm.runner.at_once else tick)])
-    return _result(problem, setting, found, chosen)
+        ((learnt,),) = lm.run([problem.call([setting], chosen, 1, None if lm.runner.at_once else tick)])
+    return _result(problem, setting, learnt, chosen)
 
 
 def fit_grid(
@@ -172,9 +172,9 @@ def fit_grid(
     problem = Problem.of(lm, frame, method)
     common = _identity(problem, frame, chosen)
     files = [None if folder is None else _file(folder, common, setting) for setting in settings]
-    found = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
-    _fit_missing(problem, settings, found, files, chosen, memory, progress)
-    return [found[i] for i in range(len(settings))]
+    fits = {i: _read(file, method, *settings[i]) for i, file in enumerate(files) if file and file.exists()}
+    _fit_missing(problem, settings, fits, files, chosen, memory, progress)
+    return [fits[i] for i in range(len(settings))]
 
 
 def _settings(objectives: Sequence[Objective], seeds: Sequence[int]) -> list[Seeded]:
@@ -190,24 +190,24 @@ def _settings(objectives: Sequence[Objective], seeds: Sequence[int]) -> list[See
 def _fit_missing(
     problem: Problem,
     settings: Sequence[Seeded],
-    found: dict[int, Fit],
+    fits: dict[int, Fit],
     files: Sequence[Path | None],
     options: FitOptions,
     memory: float,
     progress: bool,
 ) -> None:
-    """Fit the settings that are not found yet, and keep each as it ends."""
+    """Fit the settings that are not fitted yet, and keep each as it ends."""
     lm = problem.lm
-    missing = [i for i in range(len(settings)) if i not in found]
+    missing = [i for i in range(len(settings)) if i not in fits]
 
     def keep(ended: dict[int, Learnt]) -> None:
         for turn, learned in ended.items():
-            found[missing[turn]] = _result(problem, settings[missing[turn]], learned, options)
-            _write(None if lm.runner.made_up else files[missing[turn]], found[missing[turn]])
+            fits[missing[turn]] = _result(problem, settings[missing[turn]], learned, options)
+            _write(None if lm.runner.made_up else files[missing[turn]], fits[missing[turn]])
             bar.update()
 
     with tqdm(
-        total=len(settings), initial=len(found), desc=problem.method.name, disable=not progress, leave=False
+        total=len(settings), initial=len(fits), desc=problem.method.name, disable=not progress, leave=False
     ) as bar:
         if missing:
             wanted, at_once = [settings[i] for i in missing], capacity(problem, options, memory)
@@ -216,17 +216,17 @@ def _fit_missing(
                 keep(dict(enumerate(ended)))
 
 
-def _result(problem: Problem, setting: Seeded, found: Learnt, options: FitOptions) -> Fit:
+def _result(problem: Problem, setting: Seeded, learnt: Learnt, options: FitOptions) -> Fit:
     """The mean of the last window as an intervention, with where it comes from."""
-    (objective, seed), (tensors, log, seconds), count = setting, found, len(problem.plain["batch"][0])
+    (objective, seed), (tensors, log, seconds), count = setting, learnt, len(problem.plain["batch"][0])
     history = pd.DataFrame(log.tolist(), columns=list(LOG))
     history.insert(0, "step", range(len(history)))
     history["forwards"] = (history["step"] + 1) * 2 * options.members * min(options.batch_size, count)
     if not math.isfinite(last := history["loss"].iloc[-1]):
         warnings.warn(f"the loss became {last} ({objective}): use a smaller lr", stacklevel=3)
-    told = {"method": problem.method.name, "objective": asdict(objective), "seed": seed}
+    origin = {"method": problem.method.name, "objective": asdict(objective), "seed": seed}
     length = {"length": problem.plain["batch"][0].shape[1]} if problem.method.tied else {}
-    info = problem.lm.info(**told, **length, options=asdict(options), prompts=count, seconds=float(seconds))
+    info = problem.lm.info(**origin, **length, options=asdict(options), prompts=count, seconds=float(seconds))
     learned = problem.method.intervention(problem.method.sites(problem.lm), tensors, info)
     return Fit(learned, history, problem.method, objective, seed)
 
@@ -304,7 +304,7 @@ def judged(
     """The columns of `score`, from passes without and with either sign; travels, as `passes.py` says."""
     base, up, down = (logits(model, batch, taps, True, False)[:, -1].float() for taps in signs)
     answers = (correct.to(base.device), wrong.to(base.device))
-    bare, plus, minus = (difference(each, *answers) for each in (base, up, down))
+    bare, plus, minus = (difference(scores, *answers) for scores in (base, up, down))
     moved = (faithfulness(up, base, *answers) + faithfulness(down, base, *answers)) / 2
     total = (kl(base, up) + kl(base, down)) / 2
     columns = [bare, plus, minus, effectiveness(plus, minus, margin), moved, total, flips(plus, minus)]
@@ -340,9 +340,9 @@ def evaluate(
         "flip_rate": rows["flips"],
         "correct": rows["bare"] > 0,
     }
-    found = [(name, *mean(values)) for name, values in measures.items()]
-    found += [(name, value, float("nan"), float("nan"), 1) for name, value in sizes(intervention).items()]
-    return pd.DataFrame(found, columns=["metric", "value", "low", "high", "n"])
+    metrics = [(name, *mean(values)) for name, values in measures.items()]
+    metrics += [(name, value, float("nan"), float("nan"), 1) for name, value in sizes(intervention).items()]
+    return pd.DataFrame(metrics, columns=["metric", "value", "low", "high", "n"])
 
 
 def sizes(intervention: Intervention) -> dict[str, float]:

@@ -107,8 +107,8 @@ class WordJudge:
         groups = list(self.weights.columns)
         rows = []
         for answer in answers:
-            found = [self._table[word] for word in WORD.findall(answer.lower()) if word in self._table]
-            scores = np.sum(found, axis=0) if found else np.zeros(len(groups))
+            known = [self._table[word] for word in WORD.findall(answer.lower()) if word in self._table]
+            scores = np.sum(known, axis=0) if known else np.zeros(len(groups))
             shares = np.exp(scores - scores.max())
             best = int(scores.argmax())
             rows.append((groups[best], groups[best], float(shares[best] / shares.sum())))
@@ -158,8 +158,8 @@ def validate(judge: Judge, labelled: pd.DataFrame) -> Validation:
         texts with the judge's columns.
     """
     questions = labelled["question"] if "question" in labelled else [""] * len(labelled)
-    found = judge(list(labelled["text"]), list(questions)).rename(columns={"group": "judged"})
-    judged = pd.concat([labelled.reset_index(drop=True), found], axis=1)
+    verdicts = judge(list(labelled["text"]), list(questions)).rename(columns={"group": "judged"})
+    judged = pd.concat([labelled.reset_index(drop=True), verdicts], axis=1)
     confusion = pd.crosstab(judged["group"], judged["judged"])
     return Validation(share(judged["group"] == judged["judged"]), confusion, judged)
 
@@ -181,10 +181,10 @@ def preference(lm: SteerableModel, dilemmas: pd.DataFrame, steer: Steer = None) 
     if len(steers) != len(dilemmas):
         raise ValueError(f"{len(steers)} interventions for {len(dilemmas)} dilemmas: give one, or one per dilemma")
     rows = [
-        {"id": one.id, "group": group, "prompt": one.prompt, "text": " " + text, "steer": own}
-        for one, own in zip(dilemmas.itertuples(), steers, strict=True)
+        {"id": dilemma.id, "group": group, "prompt": dilemma.prompt, "text": " " + text, "steer": edit}
+        for dilemma, edit in zip(dilemmas.itertuples(), steers, strict=True)
         for group in ("duty", "consequence")
-        for text in getattr(one, group)
+        for text in getattr(dilemma, group)
     ]
     texts, prompts, edits = ([row[column] for row in rows] for column in ("text", "prompt", "steer"))
     scores = lm.logprobs(texts, edits, given=prompts, batch_size=32)
@@ -234,11 +234,11 @@ class ZeroShotJudge:
         phrases = list(self.phrases)
 
         def ask(answer: str) -> str:
-            found = self._classify(answer, candidate_labels=phrases, hypothesis_template=self.template)
-            return json.dumps([found["labels"][0], found["scores"][0]])
+            reply = self._classify(answer, candidate_labels=phrases, hypothesis_template=self.template)
+            return json.dumps([reply["labels"][0], reply["scores"][0]])
 
-        told = {"judge": self.name, "phrases": phrases, "template": self.template}
-        requests = [told | {"answer": answer} for answer in answers]
+        asked = {"judge": self.name, "phrases": phrases, "template": self.template}
+        requests = [asked | {"answer": answer} for answer in answers]
         replies = [json.loads(reply) for reply in _kept(self.file, requests, lambda request: ask(request["answer"]))]
         rows = [(label, self.phrases[label], score) for label, score in replies]
         return pd.DataFrame(rows, columns=["label", "group", "confidence"])
@@ -275,9 +275,9 @@ class ChatJudge:
 
     def __call__(self, answers: Sequence[str], questions: Sequence[str]) -> pd.DataFrame:
         """Judge each answer with its question; a reply that names no school is "unclear", and counts as neither."""
-        told, rules = {"model": self.model, "temperature": 0}, {"role": "system", "content": self.instruction}
+        asked, rules = {"model": self.model, "temperature": 0}, {"role": "system", "content": self.instruction}
         requests: list[dict[str, Any]] = [
-            told | {"messages": [rules, {"role": "user", "content": f"Question: {question}\n\nAnswer: {answer}"}]}
+            asked | {"messages": [rules, {"role": "user", "content": f"Question: {question}\n\nAnswer: {answer}"}]}
             for answer, question in zip(answers, questions, strict=True)
         ]
         labels = [read_school(reply) for reply in _kept(self.file, requests, self._ask, salt=self.url)]

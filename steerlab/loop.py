@@ -166,10 +166,10 @@ class Problem:
                 stacklevel=3,
             )
         listed = [(i, asdict(objective), seed) for i, (objective, seed) in enumerate(settings)]
-        told = asdict(options) | {"members": options.members}
+        chosen = asdict(options) | {"members": options.members}
         log = like(options.steps, len(LOG), dtype=torch.float64, shorter=0)
         gives = [(like(*self.shape), log, like(dtype=torch.float64))] * len(listed)
-        return Call(learn, (self.plain, listed, told, side_by_side, tick), gives)
+        return Call(learn, (self.plain, listed, chosen, side_by_side, tick), gives)
 
 
 # --- beside the model ----------------------------------------------------------------------------------------------
@@ -185,14 +185,14 @@ def learn(
 ) -> list[Learnt]:
     """Fit all settings, `side_by_side` at a time, and tell `tick` after every step."""
     problem = prepared(model, problem)
-    found = {}
+    results = {}
     with torch.enable_grad():  # whatever the caller has switched off
         for stopped in search(model, problem, list(settings), options, side_by_side):
             ended = {run["number"]: learnt(run, problem["units"]) for run in stopped}
-            found.update(ended)
+            results.update(ended)
             if tick is not None:
                 tick(ended)
-    return [found[number] for number, _, _ in settings]
+    return [results[number] for number, _, _ in settings]
 
 
 def learnt(run: dict[str, Any], units: Tensor) -> Learnt:
@@ -216,8 +216,8 @@ def prepared(model: Any, problem: dict[str, Any]) -> dict[str, Any]:
     units = [problem["unit"](None, real) for real in seen]
     moved = {name: problem[name].to(base.device) for name in ("correct", "wrong")}
     placed = tuple(None if part is None else part.to(base.device) for part in batch)
-    found = {"batch": placed, "base": base, "units": torch.tensor(units, device=base.device)[:, None, None]}
-    return {**problem, **moved, **found}
+    once = {"batch": placed, "base": base, "units": torch.tensor(units, device=base.device)[:, None, None]}
+    return {**problem, **moved, **once}
 
 
 def losses(
@@ -239,10 +239,10 @@ def losses(
         stack = {**problem["stack"], problem["tensor"]: rows}
         taps.append((envoy, is_input, [stack], False))
     wanted = torch.is_grad_enabled() and theta.requires_grad
-    found = logits(model, pick(problem["batch"], index[:, None].expand(shape).flatten()), taps, True, wanted)
-    if wanted and found.grad_fn is None:  # a copy from another process says that it requires one, but has no graph
+    scores = logits(model, pick(problem["batch"], index[:, None].expand(shape).flatten()), taps, True, wanted)
+    if wanted and scores.grad_fn is None:  # a copy from another process says that it requires one, but has no graph
         raise RuntimeError("no gradient comes back from the model here")
-    steered = found[:, -1].float().view(*shape, -1)
+    steered = scores[:, -1].float().view(*shape, -1)
     base = problem["base"][index][:, None].expand_as(steered)
     correct, wrong = (problem[name][index][:, None].expand(shape) for name in ("correct", "wrong"))
     plus, minus = difference(steered, correct, wrong).unbind(1)
@@ -265,8 +265,8 @@ def start(number: int, objective: dict[str, Any], seed: int, problem: dict[str, 
     drawn = problem["init"] * torch.randn(problem["shape"], generator=generator)
     theta = (drawn.to(problem["units"]) / problem["units"]).requires_grad_()
     means = {"total": torch.zeros_like(theta), "mean": theta.detach().clone()}
-    own = {"number": number, "objective": objective, "generator": generator, "theta": theta, "log": []}
-    return {**own, **means, "adam": torch.optim.Adam([theta], lr=lr), "began": time.perf_counter()}
+    run = {"number": number, "objective": objective, "generator": generator, "theta": theta, "log": []}
+    return {**run, **means, "adam": torch.optim.Adam([theta], lr=lr), "began": time.perf_counter()}
 
 
 def stops(run: dict[str, Any], options: dict[str, Any]) -> bool:
@@ -312,9 +312,9 @@ def step(model: Any, problem: dict[str, Any], runs: list[dict[str, Any]], option
     size = real.abs().sum((1, 2, 3))
     penalty = torch.tensor([run["objective"]["minimality"] for run in runs], device=theta.device) * size
     torch.autograd.backward(target + penalty.sum(), inputs=[run["theta"] for run in runs])  # the weights have none
-    found = real.detach().norm(dim=-1).gt(THRESHOLD).sum((1, 2))
+    places = real.detach().norm(dim=-1).gt(THRESHOLD).sum((1, 2))
     effect, moved, total, flipped = terms.unbind(1)
-    log = torch.stack([loss + penalty.detach(), effect, moved, size.detach(), total, flipped, found], 1).tolist()
+    log = torch.stack([loss + penalty.detach(), effect, moved, size.detach(), total, flipped, places], 1).tolist()
     for run, entry in zip(runs, log, strict=True):
         run["log"].append(entry)
         run["adam"].step()
@@ -357,8 +357,8 @@ def spsa(
         pairs = torch.stack([theta[:, None] + c * delta, theta[:, None] - c * delta], 2)
         objectives = [run["objective"] for run in runs for _ in range(2 * n)]
         members = pairs.flatten(0, 2) * problem["units"]
-        found = losses(model, problem, members, index.repeat_interleave(2 * n, 0), objectives)
-        loss, terms = (each.view(len(runs), n, 2, *each.shape[1:]) for each in found)
+        both = losses(model, problem, members, index.repeat_interleave(2 * n, 0), objectives)
+        loss, terms = (part.view(len(runs), n, 2, *part.shape[1:]) for part in both)
         slope = (loss[:, :, 0] - loss[:, :, 1]) / (2 * c)
         gradient = (slope[..., None, None, None] * delta).mean(1)
     return (gradient * theta).sum(), loss.mean((1, 2)), terms.mean((1, 2))

@@ -217,8 +217,8 @@ def qq(values: Sequence[float], *, ax: Axes | None = None, label: str = "shift i
     ActAdd's figure of per-token shifts: a straight bulk, and a tail of the topic's words.
     """
     ax = _axes(ax, (5, 4))
-    (theory, found), (slope, intercept, _) = probplot(np.asarray(values, dtype=float))
-    ax.plot(theory, found, "o", markersize=3, color=PALETTE[0])
+    (theory, observed), (slope, intercept, _) = probplot(np.asarray(values, dtype=float))
+    ax.plot(theory, observed, "o", markersize=3, color=PALETTE[0])
     ax.plot(theory, intercept + slope * theory, color=PALETTE[1], label="normal")
     ax.set(xlabel="quantile of a normal distribution", ylabel=label)
     return _clean(ax, legend=True)
@@ -302,7 +302,7 @@ def scalar_map(
     step = max(1, len(sites) // 32)
     several = frame["place"].nunique() > 1
     ax.set_yticks(np.arange(0, len(sites), step) + 0.5, [str(s) if several else str(s.layer) for s in sites[::step]])
-    ax.set(ylabel="site" if several else f"layer, {sites[0].place}")
+    ax.set(xlabel="", ylabel="site" if several else f"layer, {sites[0].place}")
     return ax
 
 
@@ -339,8 +339,8 @@ def crossings(frame: pd.DataFrame) -> list[float]:
     rows = frame.sort_values("beta")
     gap, beta = (rows["p_correct"] - rows["p_wrong"]).to_numpy(), rows["beta"].to_numpy()
     at = np.flatnonzero(gap[:-1] * gap[1:] < 0)
-    found: list[float] = (beta[at] - gap[at] * (beta[at + 1] - beta[at]) / (gap[at + 1] - gap[at])).tolist()
-    return found
+    strengths: list[float] = (beta[at] - gap[at] * (beta[at + 1] - beta[at]) / (gap[at + 1] - gap[at])).tolist()
+    return strengths
 
 
 def gain_histogram(gain: Sequence[float], *, ax: Axes | None = None) -> Axes:
@@ -399,10 +399,10 @@ def _cell(row: Mapping[Hashable, str], wanted: set[str], twin: str | None) -> st
 
 def mark_words(text: str, words: Iterable[str], twin: str | None = None) -> str:
     """A text as HTML, escaped, with `words` in `<mark>`; words that align with none of a `twin` text are underlined."""
-    wanted, found = {word.lower() for word in words}, list(WORD.finditer(text))
-    changed = set() if twin is None else _changed(WORD.findall(twin), [word[0] for word in found])
+    wanted, written = {word.lower() for word in words}, list(WORD.finditer(text))
+    changed = set() if twin is None else _changed(WORD.findall(twin), [word[0] for word in written])
     parts, end = [], 0
-    for i, word in enumerate(found):
+    for i, word in enumerate(written):
         tag = "mark" if word[0].lower() in wanted else "span" if i in changed else None
         if tag:
             style = ";".join([_MARK] * (tag == "mark") + [_CHANGED] * (i in changed))

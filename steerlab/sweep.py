@@ -91,7 +91,7 @@ def completions(
     hashes = [_hash(_content(lm, setting)) for setting in settings]
     drawn = {**sampling.settings, "max_new_tokens": max_new_tokens, "seed": seed}
     base = _hash({"what": "completion", "model": identity(lm), **drawn})
-    keys = [_hash([base, own, sample]) for own in hashes for sample in range(n)]
+    keys = [_hash([base, content, sample]) for content in hashes for sample in range(n)]
     ids = {id(setting): lm.batch(setting.prompt, max_new_tokens).rows[0] for setting in settings}
 
     def call(picked: list[int]) -> Call:
