@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 import steerlab as sl
-from steerlab.completions import Sampling, completion_call
+from steerlab.completions import Sampling, complete
 from steerlab.experiments.sara import dilemma_study, load_dilemmas, validation_texts
 from steerlab.judges import preference
 from steerlab.site import Site
@@ -53,12 +53,11 @@ def study(lm: sl.SteerableModel, dilemma: pd.DataFrame, new: int) -> pd.DataFram
 
 def unsteered(lm: sl.SteerableModel, dilemma: pd.DataFrame, steps: list[int]) -> None:
     """As many answers, in batches that go on as long as the study's: steered answers end later, or earlier."""
-    variants = 1 + 2 * len(METHODS)
-    rows = lm.batch(dilemma["prompt"][0]).rows * (variants * REPEATS)
-    samples = list(range(REPEATS)) * variants
+    rows = 1 + 2 * len(METHODS)
+    prompts, samples = [dilemma["prompt"][0]] * (rows * REPEATS), list(range(REPEATS)) * rows
     for layer, new in enumerate(steps):
         sampling = Sampling(new, 0.8, 0.3, seed=layer, options={"min_new_tokens": new})
-        lm.run([completion_call(lm, rows, [None] * len(rows), samples, sampling)])
+        complete(lm, prompts, None, samples, sampling)
 
 
 def cost(lm: sl.SteerableModel, rounds: int, new: int) -> None:

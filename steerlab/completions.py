@@ -11,9 +11,9 @@ from torch import Tensor
 
 from . import passes
 from .edit import applies
-from .intervention import Intervention
+from .intervention import Intervention, Steer, per_row
 from .passes import Call, like
-from .prompts import Batch
+from .prompts import Batch, Prompts
 from .sampling import SHIFTING, check_options, neutral_options, row_keys
 
 if TYPE_CHECKING:
@@ -113,6 +113,19 @@ def completed(lm: "SteerableModel", ids: Tensor, sampling: Sampling) -> list[lis
     stop = set(ends(lm, sampling))
     cut = (next((i for i, token in enumerate(row) if token in stop), len(row)) for row in ids.tolist())
     return [row[:length] for row, length in zip(ids.tolist(), cut, strict=True)]
+
+
+def complete(
+    lm: "SteerableModel", prompts: Prompts, steer: Steer, samples: Sequence[int], sampling: Sampling
+) -> list[list[int]]:
+    """New token ids of one completion for each prompt, in one batch; `lm.generate` gives them as text.
+
+    Raises:
+        ValueError: what `lm.batch` and `lm.check` refuse.
+    """
+    rows = lm.batch(prompts, sampling.max_new_tokens).rows
+    (ids,) = lm.run([completion_call(lm, rows, per_row(steer, len(rows)), samples, sampling)])
+    return completed(lm, ids, sampling)
 
 
 def _scaled(lm: "SteerableModel", draw: Mapping[str, Any]) -> dict[str, Any]:

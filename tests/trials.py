@@ -10,8 +10,8 @@ from reference import Change
 from torch import Tensor
 
 import steerlab as sl
-from steerlab.completions import Sampling, completed, completion_call
-from steerlab.intervention import per_row
+from steerlab import completions
+from steerlab.completions import Sampling
 
 KINDS = ("shift", "gain", "probe", "all three")
 
@@ -73,7 +73,4 @@ def complete(
     own = {field.name for field in fields(Sampling)}
     named = {name: value for name, value in options.items() if name in own}
     rest = {name: value for name, value in options.items() if name not in own}
-    sampling = Sampling(**named, options=rest)
-    rows = lm.batch(prompts, sampling.max_new_tokens).rows
-    (ids,) = lm.run([completion_call(lm, rows, per_row(steer, len(rows)), samples, sampling)])
-    return completed(lm, ids, sampling)
+    return completions.complete(lm, prompts, steer, samples, Sampling(**named, options=rest))
