@@ -217,7 +217,8 @@ def compared(
     streams = activations(model, bare, below[-1:], False, stop) if below else []
     skipped = [(envoy, streams[0][index]) for envoy, *_ in below]
     scores = logits(model, pick(bare, index), taps, True, False, skipped)[:, -1].float()
-    return measured(scores[:count], scores[count:][index[:count]], ids)
+    plain = scores[count:]
+    return measured(scores[:count], plain if len(plain) == 1 else plain[index[:count]], ids)
 
 
 def measured(steered: Tensor, plain: Tensor, ids: list[int]) -> dict[str, Tensor]:
