@@ -29,6 +29,7 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -36,7 +37,7 @@ from transformers.utils import logging
 
 import steerlab as sl
 from steerlab.loading import BUNDLED
-from steerlab.sampling import logits_processors, row_seeds
+from steerlab.sampling import Draw, row_keys
 
 CONFIGS = {
     "gpt2-small": GPT2Config(),
@@ -145,10 +146,10 @@ def generate_variants(bench: Bench, prompt_length: int = 16) -> dict[str, Callab
     batch = lm.batch(prompt.expand(SAMPLES, -1))
 
     def bare() -> list[str]:
-        seeds = row_seeds(0, range(SAMPLES))
-        chain = logits_processors(None, seeds, **SAMPLING)
+        keys = row_keys(0, prompt.expand(SAMPLES, -1).tolist(), range(SAMPLES)).to(lm.device)
+        chain = LogitsProcessorList([Draw(keys, None, prompt_length, SAMPLING)])
         options = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
-        ids = bench.bare.generate(batch.ids, attention_mask=batch.mask, **options, **chain)
+        ids = bench.bare.generate(batch.ids, attention_mask=batch.mask, **options, logits_processor=chain)
         return lm.tokenizer.batch_decode(ids[:, prompt_length:], skip_special_tokens=True)
 
     def with_hook() -> list[str]:
@@ -217,7 +218,7 @@ def report(title: str, table: pd.DataFrame) -> None:
     print(f"\n{title}\n{table.to_string(float_format=lambda value: f'{value:.3f}')}")
     for name, target in TARGETS.items():
         if title.startswith(name):
-            ratio = table.loc["steerlab, steered", "ratio"]
+            ratio = float(table["ratio"]["steerlab, steered"])
             print(f"steered / hooked: {ratio:.3f}; at most {target} is wanted: {'yes' if ratio <= target else 'NO'}")
 
 

@@ -108,8 +108,8 @@ def test_an_edit_that_does_nothing_is_seen(monkeypatch: pytest.MonkeyPatch, caps
 def test_threads_that_crowd_the_cores_are_advised_against(
     monkeypatch: pytest.MonkeyPatch, taken: int, advice: str | None
 ) -> None:
-    monkeypatch.setattr(check.os, "sched_getaffinity", lambda process: range(4), raising=False)
-    monkeypatch.setattr(check.torch, "get_num_threads", lambda: taken)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(4), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: taken)
     line = check.threads()
     assert line.startswith(f"{taken} for 4 cores") and (advice or "") in line
     assert ("OMP_NUM_THREADS=" in line) == bool(advice)

@@ -110,7 +110,7 @@ def read(place: sl.Place, batch: bool = False) -> Callable[[sl.SteerableModel], 
     [
         (lambda lm: lambda prompt, layer: None, "nothing is returned"),
         (lambda lm: lambda prompt, layer: [1.0], "a tensor is wanted, not list"),
-        (lambda lm: lambda prompt, layer: missing, "NameError"),  # what a trace that saves nothing does
+        (lambda lm: lambda prompt, layer: missing, "NameError"),  # type: ignore[name-defined]  # what a trace that saves nothing does
         (read("attn_out"), "this is attn_out; mlp_out is wanted"),
         (read("resid_post"), "this is resid_post"),
         (read("mlp_out", batch=True), "the shape is"),

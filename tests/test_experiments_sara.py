@@ -18,6 +18,7 @@ from trials import complete
 
 import steerlab as sl
 from steerlab import metrics, sweep
+from steerlab.completions import completion_call
 from steerlab.edit import components, contrast
 from steerlab.experiments import foundations as mfq
 from steerlab.experiments import results
@@ -122,13 +123,13 @@ def test_a_stopped_study_goes_on_where_it_was(
 ) -> None:
     options: dict[str, Any] = {"layers": [0, 1, 2], "repeats": 1, "methods": ("sara",), **SHORT}
     whole = study.dilemma_study(lm, DILEMMAS, Spy(), **options)
-    real, calls = sweep.completion_call, []
+    calls: list[int] = []
 
     def stopping(*given: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(*given, **named)
+        return completion_call(*given, **named)
 
     monkeypatch.setattr(sweep, "completion_call", stopping)
     with pytest.raises(KeyboardInterrupt):

@@ -190,7 +190,7 @@ def test_what_cannot_be_is_refused_in_a_line(kind: type[Exception], says: str, c
 def test_sums_and_parts() -> None:
     v, w = sl.add(2 * torch.ones(4), layer=1), sl.add(torch.ones(4), layer=1)
     site = v.sites[0]
-    assert (sum([v, w, w]) / 4).norm() == {site: 2.0}
+    assert (sum([v, w, w]) / 4).norm() == {site: 2.0}  # type: ignore[attr-defined]
     assert (v + 0).norm() == (0 + v).norm() == (v - 0).norm() == (0 - v).norm() == {site: 4.0}
     assert (np.float64(0) + v).norm() == {site: 4.0}
     assert (v / np.float32(2)).norm() == (v / torch.tensor(2.0)).norm() == (v * torch.tensor([0.5])).norm() == w.norm()

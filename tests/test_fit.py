@@ -19,7 +19,7 @@ import steerlab as sl
 from steerlab import ActivScalar, DynScalar, Objective, SteerVec, loop
 from steerlab.loop import FitOptions, Problem, prepared, start, stops
 from steerlab.methods.learned import Learned
-from steerlab.passes import Call
+from steerlab.passes import Call, logits
 
 METHODS = (ActivScalar(), SteerVec(), DynScalar())
 QUICK: dict[str, Any] = {"steps": 12, "patience": 4, "batch_size": 3, "lr": 0.05, "progress": False}
@@ -249,7 +249,6 @@ def test_forward_passes_alone_can_fit(
         assert not grad
         return logits(model, batch, taps, last, grad)
 
-    logits = loop.logits
     monkeypatch.setattr(loop, "logits", refused)
     options = QUICK | {"steps": 40, "patience": 20, "batch_size": 4, "directions": 4}
     objective = Objective(margin=5, faithfulness=0.1, minimality=0.001)
@@ -380,7 +379,7 @@ def test_bad_input_fails_before_the_model_runs(
     with pytest.raises(ValueError, match="point one way"):
         sl.fit_grid(lm, task.train, ActivScalar(), [Objective(), Objective(reverse=True)])
     with pytest.raises(TypeError, match="'step'"):
-        sl.fit(lm, task.train, ActivScalar(), step=3)
+        sl.fit(lm, task.train, ActivScalar(), step=3)  # type: ignore[call-arg]
 
 
 @pytest.mark.slow

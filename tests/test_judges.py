@@ -4,6 +4,7 @@ import json
 import math
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -227,7 +228,7 @@ def test_a_busy_chat_model_is_asked_again_and_a_refusal_is_one_line(
     endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "secret-key")
-    monkeypatch.setattr(judges.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     judge = ChatJudge("judge-1", endpoint.url, key="MY_KEY", file=tmp_path / "replies.db", tries=3)
     endpoint.replies = [503, 429, "1"]
     assert list(judge(["a"], ["b"])["label"]) == ["rule utilitarianism"]
@@ -259,7 +260,7 @@ def test_the_instruction_lists_the_schools_in_the_papers_order() -> None:
 def test_a_zero_shot_classifier_judges_and_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     labels = {0: "contradiction", 1: "neutral", 2: "entailment"}
-    config = transformers.GPT2Config(
+    config = transformers.GPT2Config(  # type: ignore[call-arg]
         vocab_size=len(families.tokenizer()), n_embd=16, n_layer=1, n_head=2, n_positions=64, initializer_range=1.0,
         num_labels=3, id2label=labels, label2id={name: i for i, name in labels.items()}, pad_token_id=0,
     )  # fmt: skip

@@ -250,13 +250,13 @@ def test_too_little_memory_halves_the_batch(
     lm: sl.SteerableModel, settings: list[Setting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = complete(lm, settings)
-    original, sizes = sweep.completion_call, []
+    sizes: list[int] = []
 
     def small(lm: sl.SteerableModel, rows: Sequence[list[int]], *args: Any) -> object:
         sizes.append(len(rows))
         if len(rows) > 3:
             raise torch.OutOfMemoryError
-        return original(lm, rows, *args)
+        return completion_call(lm, rows, *args)
 
     monkeypatch.setattr(sweep, "completion_call", small)
     assert_frame_equal(complete(lm, settings, rows=12), whole)

@@ -257,8 +257,8 @@ def test_sara_histogram_is_the_gain_times_the_coefficient(lm: sl.SteerableModel)
     assert gain is not None
     counts, edges = np.histogram((-2 * gain[0]).numpy(), bins=40)
     bars = panel.figure().axes[0].patches
-    assert [bar.get_height() for bar in bars] == counts.tolist()
-    assert bars[0].get_x() == pytest.approx(edges[0])
+    assert [bar.get_height() for bar in bars] == counts.tolist()  # type: ignore[attr-defined]
+    assert bars[0].get_x() == pytest.approx(edges[0])  # type: ignore[attr-defined]
 
 
 def test_sara_answers_stand_side_by_side_with_the_judges_shares(lm: sl.SteerableModel) -> None:
