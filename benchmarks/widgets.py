@@ -7,7 +7,7 @@ For each panel: seconds to open it; from a slider's move to the new picture, the
 moves, no two of them alike in a row; resident memory before and after them. In this process, so without the way to the
 browser and back. Wanted: under 2 s to open, under 300 ms a move, flat memory.
 
-Memory is counted from the 50th move on. Until then that of playground and scalar_map grows, and then no more, however
+Memory is counted from the 50th move on. Until then that of playground and scalar_panel grows, and then no more, however
 many follow (`--moves 600` shows it): a move leaves objects that refer to each other until the garbage collector comes,
 and the room that they took is kept for the next ones.
 """
@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 
 import steerlab as sl
-from steerlab.widgets import Panel, compare, playground, sara_panel, scalar_map, sweep_browser
+from steerlab.widgets import Panel, compare, playground, sara_panel, scalar_panel, sweep_browser
 from steerlab.widgets.comparison import TARGETS
 
 WARM_UP = 50  # moves
@@ -54,8 +54,12 @@ def panels(lm: sl.SteerableModel) -> dict[str, Opened]:
     return {
         "playground": (lambda: playground(lm), "strength", strengths),
         "sweep_browser": (lambda: sweep_browser(cells), "at_x", [float(layer) for layer in range(8)]),
-        "scalar_map": (lambda: scalar_map(lm, scalars, frame), "beta", betas),
-        "scalar_map, threshold": (lambda: scalar_map(lm, scalars, frame), "threshold", [i / 100 for i in range(100)]),
+        "scalar_panel": (lambda: scalar_panel(lm, scalars, frame), "beta", betas),
+        "scalar_panel, threshold": (
+            lambda: scalar_panel(lm, scalars, frame),
+            "threshold",
+            [i / 100 for i in range(100)],
+        ),
         "sara_panel": (lambda: sara_panel(lm), "coefficient", coefficients),
         "compare": (lambda: compare(lm, three), "target", targets),
     }

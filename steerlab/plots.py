@@ -54,7 +54,7 @@ def token_table(lm: SteerableModel, logits: Mapping[str, Float[Tensor, " vocab"]
     return pd.DataFrame({"token": tokens} | dict(zip(logits, shares[:, best].numpy(), strict=True)))
 
 
-def next_tokens(
+def next_token_bars(
     source: SteerableModel | pd.DataFrame,
     prompt: Prompt | None = None,
     steer: Intervention | None = None,
@@ -77,7 +77,7 @@ def next_tokens(
     if isinstance(source, pd.DataFrame):
         frame = source
     elif prompt is None:
-        raise ValueError("a model alone says nothing: next_tokens(lm, prompt, steer)")
+        raise ValueError("a model alone says nothing: next_token_bars(lm, prompt, steer)")
     else:
         before, after = source.logits([prompt, prompt], [None, steer])
         frame = token_table(source, {"before": before, "after": after}, k=k)
@@ -97,7 +97,7 @@ def next_tokens(
     return _clean(ax)
 
 
-def layer_sweep(shares: pd.DataFrame, *, ax: Axes | None = None, title: str | None = None) -> Axes:
+def shares_by_layer(shares: pd.DataFrame, *, ax: Axes | None = None, title: str | None = None) -> Axes:
     """Share of completions with a topic word against the layer: a line per strength, controls as dashed lines.
 
     A control that was measured at every layer and strength (the random vectors) is a dashed line of the mean over
@@ -267,7 +267,7 @@ def scalar_map(
     Blue is above 0, red below, white 0. A cell that the frame lacks is grey; one whose `on` is False is crossed out.
 
     Args:
-        source: a frame with `layer`, `place`, and the columns `x` and `value`, such as `experiments.scaling.scalar_map`
+        source: a frame with `layer`, `place`, and the columns `x` and `value`, such as `experiments.scaling.scalars_by_token`
             gives with `token`, or `by_role`; or a fit or intervention of ActivScalar, of which the positions are shown.
         x: the column of the horizontal axis: "position", labelled by `token` where the frame has it, or "role".
         value: the column that is drawn.
@@ -358,7 +358,7 @@ def gain_histogram(gain: Sequence[float], *, ax: Axes | None = None) -> Axes:
     return _clean(ax)
 
 
-def pareto(frame: pd.DataFrame, cost: str = "faithfulness", *, seed: int | None = None, ax: Axes | None = None) -> Axes:
+def fronts(frame: pd.DataFrame, cost: str = "faithfulness", *, seed: int | None = None, ax: Axes | None = None) -> Axes:
     """Effectiveness against what it costs, a point per setting, and each method's front (activation scaling, Figure 2).
 
     The test side of all seeds as points and a line along the front of one, the first by default; the training side as

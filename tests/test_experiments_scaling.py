@@ -66,13 +66,13 @@ def test_pareto_measures_every_setting_on_both_sides(
 
 def test_the_map_has_a_scalar_for_every_token(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
     row = task.test.iloc[0]
-    frame = scaling.scalar_map(lm, scalars(lm), row)
+    frame = scaling.scalars_by_token(lm, scalars(lm), row)
     assert frame["token"].tolist() == lm.tokens(row["prompt"]) * 3
     assert frame["role"].tolist() == list(row["roles"]) * 3
     assert frame["value"].iloc[0] == pytest.approx(float(scalars(lm).edits[0][1].gain[0]))  # type: ignore[index]
     vectors = sl.SteerVec(("resid_post",))
     with pytest.raises(ValueError, match="only scalars have a map"):
-        scaling.scalar_map(lm, vectors.intervention(vectors.sites(lm), torch.ones(3, 15, 32), {}), row)
+        scaling.scalars_by_token(lm, vectors.intervention(vectors.sites(lm), torch.ones(3, 15, 32), {}), row)
 
 
 def test_the_dynamic_map_is_the_change_it_makes(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
@@ -82,7 +82,7 @@ def test_the_dynamic_map_is_the_change_it_makes(lm: sl.SteerableModel, task: sl.
     row = task.test.iloc[0]
     before, after = (lm.activations(row["prompt"], site, s)[site][0] for s in (None, steer))
     ratio = ((after - before) * before).sum(-1) / before.square().sum(-1)
-    found = scaling.scalar_map(lm, steer, row)["value"]
+    found = scaling.scalars_by_token(lm, steer, row)["value"]
     np.testing.assert_allclose(found[1:], ratio[1:], rtol=1e-3, atol=1e-5)  # BOS is a vector of zeros in this model
 
 

@@ -32,8 +32,8 @@ def shares() -> pd.DataFrame:
     return frame.assign(low=frame["share"] - 0.01, high=frame["share"] + 0.01)
 
 
-def test_layer_sweep_has_a_line_per_strength_and_dashed_controls() -> None:
-    lines = {line.get_label(): line for line in plots.layer_sweep(shares()).get_lines()}
+def test_shares_by_layer_has_a_line_per_strength_and_dashed_controls() -> None:
+    lines = {line.get_label(): line for line in plots.shares_by_layer(shares()).get_lines()}
     assert set(lines) == {"steered, c = 1", "steered, c = 2", "random, mean over c", "zero", "prompt"}
     assert lines["steered, c = 2"].get_ydata() == pytest.approx([0.1, 0.2, 0.3])
     assert lines["random, mean over c"].get_ydata() == pytest.approx([0, 0.03, 0.06])
@@ -44,8 +44,8 @@ def test_layer_sweep_has_a_line_per_strength_and_dashed_controls() -> None:
     assert len(colours) == 2 and colours <= set(plots.PALETTE)
 
 
-def test_layer_sweep_draws_the_intervals() -> None:
-    ax = plots.layer_sweep(shares())
+def test_shares_by_layer_draws_the_intervals() -> None:
+    ax = plots.shares_by_layer(shares())
     low = min(path.vertices[:, 1].min() for band in ax.collections for path in band.get_paths())
     assert low == pytest.approx(-0.01)  # of the random vectors at layer 0
     assert len(ax.collections) == 3  # two strengths and the random control; zero and prompt are spans
@@ -54,16 +54,16 @@ def test_layer_sweep_draws_the_intervals() -> None:
 
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match=r"no column 'share'"):
-        plots.layer_sweep(shares().drop(columns="share"))
+        plots.shares_by_layer(shares().drop(columns="share"))
 
 
 def test_given_axes_are_drawn_on() -> None:
     _, ax = plt.subplots()
-    assert plots.layer_sweep(shares(), ax=ax) is ax
+    assert plots.shares_by_layer(shares(), ax=ax) is ax
     assert plots.lines(shares().query("condition == 'zero'"), "layer", "share", ax=ax) is ax
 
 
-def test_next_tokens_of_a_model_are_its_probabilities() -> None:
+def test_next_token_bars_of_a_model_are_its_probabilities() -> None:
     lm = sl.load()
     prompt, site = "I went up to", sl.Site("resid_post", lm.n_layers - 1)
     push = sl.Intervention({site: sl.Edit(shift=torch.randn(1, lm.d_model, generator=torch.manual_seed(0)))})
@@ -71,21 +71,21 @@ def test_next_tokens_of_a_model_are_its_probabilities() -> None:
     table, (before, after) = plots.token_table(lm, logits, k=6), (each.softmax(-1) for each in logits.values())
     assert table["before"].max() == pytest.approx(before.max().item(), rel=1e-4)
     assert table["after"].max() == pytest.approx(after.max().item(), rel=1e-4)
-    ax = plots.next_tokens(lm, prompt, push, k=6)
+    ax = plots.next_token_bars(lm, prompt, push, k=6)
     widths = [bar.get_width() for bars in ax.containers for bar in bars]
     assert widths == pytest.approx([*table["before"], *table["after"]], rel=1e-4)
 
 
 def test_tokens_are_visible_and_no_mathematics() -> None:
     frame = pd.DataFrame({"token": [" a", "\n", "$x$"], "before": [0.5, 0.3, 0.1], "after": [0.1, 0.2, 0.3]})
-    ax = plots.next_tokens(frame)
+    ax = plots.next_token_bars(frame)
     ax.figure.canvas.draw()
     assert [label.get_text() for label in ax.get_yticklabels()] == ["␣a", "⏎", r"\$x\$"]
 
 
 def test_a_model_needs_a_prompt() -> None:
-    with pytest.raises(ValueError, match="next_tokens"):
-        plots.next_tokens(object())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="next_token_bars"):
+        plots.next_token_bars(object())  # type: ignore[arg-type]
 
 
 def test_lines_groups_and_levels() -> None:
@@ -196,7 +196,7 @@ def test_pareto_draws_the_front_of_one_seed_and_the_points_of_all() -> None:
         for e, c in ((1, 4), (2, 2), (5, 5))
     ]
     frame = pd.DataFrame(rows, columns=["seed", "split", "effectiveness", "faithfulness", "front_faithfulness"])
-    ax = plots.pareto(frame.assign(method="SteerVec"))
+    ax = plots.fronts(frame.assign(method="SteerVec"))
     [front] = ax.get_lines()
     assert (front.get_xdata().tolist(), front.get_ydata().tolist()) == ([2, 4], [2, 1])
     assert [len(points.get_offsets()) for points in ax.collections] == [6, 6]

@@ -13,7 +13,7 @@ from steerlab import metrics, plots
 from steerlab.experiments import scaling
 from steerlab.judges import word_judge
 from steerlab.metrics import kl
-from steerlab.widgets import compare, sara_panel, scalar_map, sweep_browser
+from steerlab.widgets import compare, sara_panel, scalar_panel, sweep_browser
 from steerlab.widgets.scalars import BETAS
 
 
@@ -149,7 +149,7 @@ def verdicts(panel: object) -> str:
 
 def test_the_map_shows_every_scalar(lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention]) -> None:
     frame, steer = scalars
-    panel = scalar_map(lm, steer, frame)
+    panel = scalar_panel(lm, steer, frame)
     assert panel.message.value == ""
     layers, length = lm.n_layers, len(lm.tokens(frame["prompt"][0]))
     assert len(panel.grid.buttons) == layers * length
@@ -162,7 +162,7 @@ def test_the_map_shows_every_scalar(lm: sl.SteerableModel, scalars: tuple[pd.Dat
 
 def test_curves_are_those_of_the_model(lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention]) -> None:
     frame, steer = scalars
-    panel = scalar_map(lm, steer, frame, prompt=1)
+    panel = scalar_panel(lm, steer, frame, prompt=1)
     expected = scaling.beta_sweep(lm, frame.iloc[[1]], steer, BETAS)
     for column in ("p_correct", "p_wrong", "difference"):
         np.testing.assert_allclose(panel.curves()[0][column], expected[column], rtol=1e-3, atol=1e-5)
@@ -172,7 +172,7 @@ def test_beta_moves_the_cursor_without_a_run(
     lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame, steer = scalars
-    panel = scalar_map(lm, steer, frame)
+    panel = scalar_panel(lm, steer, frame)
     picture = panel.picture.value
     monkeypatch.setattr(lm, "logits", lambda *a, **k: pytest.fail("the model ran"))
     panel.controls["beta"].value = -0.5
@@ -183,7 +183,7 @@ def test_threshold_and_presses_switch_locations_off(
     lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention]
 ) -> None:
     frame, steer = scalars
-    panel = scalar_map(lm, steer, frame)
+    panel = scalar_panel(lm, steer, frame)
     assert "that are on" not in verdicts(panel)
     panel.controls["threshold"].value = 0.5
     assert int(panel.on().sum()) == 2 and "that are on (2 of" in verdicts(panel)
@@ -199,7 +199,7 @@ def test_threshold_and_presses_switch_locations_off(
 
 def test_nothing_left_is_the_bare_model(lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention]) -> None:
     frame, steer = scalars
-    panel = scalar_map(lm, steer, frame, threshold=1.0, toggled=())
+    panel = scalar_panel(lm, steer, frame, threshold=1.0, toggled=())
     last = int(panel.on()[panel.on()].index[0])
     panel.controls["toggled"].value = (last,)
     gaps = panel.curves()[0]["difference"]
@@ -210,7 +210,7 @@ def test_code_of_a_map_gives_the_panels_logits(
     lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention]
 ) -> None:
     frame, steer = scalars
-    panel = scalar_map(lm, steer, frame, beta=0.5, threshold=0.2, toggled=(1, 7))
+    panel = scalar_panel(lm, steer, frame, beta=0.5, threshold=0.2, toggled=(1, 7))
     names = {"sl": sl, "lm": lm, "frame": frame, "intervention": steer}
     *lines, last = panel.code().splitlines()
     exec("\n".join(lines), names)
@@ -223,7 +223,7 @@ def test_dynamic_scalars_are_switched_off_by_position(
     frame, _ = scalars
     method = sl.DynScalar(("resid_post",), layers=(1, 4))
     probes = 0.01 * torch.randn(2, 1, lm.d_model, generator=torch.manual_seed(1))
-    panel = scalar_map(lm, method.intervention(method.sites(lm), probes, {}), frame)
+    panel = scalar_panel(lm, method.intervention(method.sites(lm), probes, {}), frame)
     everything = panel.curves()[0]["difference"]
     bare = everything[list(BETAS).index(0.0)]
     assert abs(everything - bare).max() > 1e-3
@@ -239,12 +239,12 @@ def test_scalar_map_refuses_what_it_cannot_show(
 ) -> None:
     frame, steer = scalars
     with pytest.raises(ValueError, match="no scalars"):
-        scalar_map(lm, sl.actadd(lm, " weddings", layer=1), frame)
+        scalar_panel(lm, sl.actadd(lm, " weddings", layer=1), frame)
     longer = frame.assign(prompt="So " + frame["prompt"])
     with pytest.raises(ValueError, match="was fitted at the positions of"):
-        scalar_map(lm, steer, longer)
+        scalar_panel(lm, steer, longer)
     with pytest.raises(ValueError, match="no prompts"):
-        scalar_map(lm, steer, frame.head(0))
+        scalar_panel(lm, steer, frame.head(0))
 
 
 # --- SARA --------------------------------------------------------------------------------------------------------

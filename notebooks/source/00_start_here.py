@@ -112,7 +112,7 @@ plots.completions_html(samples, words=data.topics()["weddings"])
 
 # %%
 NEXT = "I went to see the"
-plots.next_tokens(lm, NEXT, STRENGTH * wedding)
+plots.next_token_bars(lm, NEXT, STRENGTH * wedding)
 plt.show()
 
 # %% [markdown]
@@ -196,7 +196,7 @@ own["condition"] = own["row"].map({0: "unsteered", 1: f"{YOUR_PLUS!r} − {YOUR_
 plots.completions_html(own)
 
 # %%
-plots.next_tokens(lm, YOUR_PROMPT, yours)
+plots.next_token_bars(lm, YOUR_PROMPT, yours)
 plt.show()
 
 # %% [markdown]

@@ -155,7 +155,7 @@ plots.completions_html(samples, words=WEDDING)
 
 # %%
 NEXT = "I went to see the"
-plots.next_tokens(lm, NEXT, STRENGTH * wedding, k=8)
+plots.next_token_bars(lm, NEXT, STRENGTH * wedding, k=8)
 plt.show()
 
 # %% [markdown]
@@ -197,7 +197,7 @@ N = 200 if PROFILE == "paper" else 40
 COEFFICIENTS = (1, 2, 4, 8)
 sweep = experiments.layer_sweep(lm, coefficients=COEFFICIENTS, n=N, seed=SEED)
 shares = experiments.summarise(sweep)
-plots.layer_sweep(shares)
+plots.shares_by_layer(shares)
 plt.show()
 
 # %%
@@ -291,7 +291,7 @@ plt.show()
 
 # %%
 against_i = experiments.layer_sweep(lm, minus=" I", coefficients=(1, 2), n=N // 2, seed=SEED)
-plots.layer_sweep(experiments.summarise(against_i), title="' weddings' − ' I'")
+plots.shares_by_layer(experiments.summarise(against_i), title="' weddings' − ' I'")
 plt.show()
 
 # %% [markdown]

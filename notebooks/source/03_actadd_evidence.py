@@ -160,7 +160,7 @@ swept = [
 ]
 shares = full("layer_sweep", pd.concat(swept), ["condition", "layer", "coefficient", "position"])
 for position, own in shares.groupby("position"):
-    plots.layer_sweep(own, title=position)
+    plots.shares_by_layer(own, title=position)
     plt.show()
 
 # %% [markdown]

@@ -338,7 +338,7 @@ else:
 
 # %%
 stream = sl.fit(lm, task.train, sl.ActivScalar(("resid_post",)), OBJECTIVE, seed=SEED, **OPTIONS)
-where = scaling.scalar_map(lm, stream.intervention, row)
+where = scaling.scalars_by_token(lm, stream.intervention, row)
 sweep = scaling.beta_sweep(lm, task.test, stream.intervention)
 
 figure, (upper, lower) = plt.subplots(
@@ -417,9 +417,9 @@ if len(enough):
 # threshold: does the flip survive? The static picture comes first, the panel below it.
 
 # %%
-from steerlab.widgets import scalar_map
+from steerlab.widgets import scalar_panel
 
-panel = scalar_map(lm, fit, task.test)
+panel = scalar_panel(lm, fit, task.test)
 panel.figure()
 plt.show()
 
@@ -449,7 +449,7 @@ figure, axes = plt.subplots(
 )
 for name, pair_of_axes in zip(names, axes, strict=True):
     for cost, ax in zip(("faithfulness", "minimality"), pair_of_axes, strict=True):
-        plots.pareto(fronts[fronts["task"] == name], cost, ax=ax)
+        plots.fronts(fronts[fronts["task"] == name], cost, ax=ax)
         ax.set_title(name)
 plt.show()
 

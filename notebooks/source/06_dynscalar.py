@@ -214,7 +214,7 @@ for name, value in flips["unseen"]["value"].items():
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(12, 9), layout="constrained", facecolor="white")
-maps = [scaling.scalar_map(lm, fit.intervention, task.test.loc[i]) for i in (shortest, longest)]
+maps = [scaling.scalars_by_token(lm, fit.intervention, task.test.loc[i]) for i in (shortest, longest)]
 limit = max(float(one["value"].abs().quantile(0.995)) for one in maps)
 for ax, one in zip(axes, maps, strict=True):
     plots.scalar_map(one, limit=limit, ax=ax)
@@ -260,9 +260,9 @@ those of the training.
 # Play: choose a prompt, move $\beta$, switch locations off. The static picture comes first, the panel below it.
 
 # %%
-from steerlab.widgets import scalar_map
+from steerlab.widgets import scalar_panel
 
-panel = scalar_map(lm, fit, task.test)
+panel = scalar_panel(lm, fit, task.test)
 panel.figure()
 plt.show()
 

@@ -8,7 +8,7 @@ from .comparison import compare
 from .dilemma import sara_panel
 from .panel import Panel
 from .playground import playground
-from .scalars import scalar_map
+from .scalars import scalar_panel
 from .sweeps import sweep_browser
 
-__all__ = ["Panel", "compare", "playground", "sara_panel", "scalar_map", "sweep_browser"]
+__all__ = ["Panel", "compare", "playground", "sara_panel", "scalar_panel", "sweep_browser"]

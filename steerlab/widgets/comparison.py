@@ -78,7 +78,7 @@ class Compare(Panel[CompareState]):
         rows = self.lm.logits([s.asked] * len(steers), list(steers.values())).cpu()
         self.moved = dict(zip(steers, kl(rows, rows[:1]).tolist(), strict=True))
         table = plots.token_table(self.lm, dict(zip(steers, rows, strict=True)), k=7)
-        plots.next_tokens(table, ax=figure.subplots())
+        plots.next_token_bars(table, ax=figure.subplots())
 
     def notes(self) -> str:
         """Strength and KL of each, as a table."""

@@ -82,7 +82,7 @@ class SaraPanel(Panel[SaraState]):
         left.set_ylim(top=1.3 * left.get_ylim()[1])  # room for the legend
         left.locator_params(axis="x", nbins=5)
         table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=6)
-        plots.next_tokens(table, ax=right).set_title("next token", fontsize=10)
+        plots.next_token_bars(table, ax=right).set_title("next token", fontsize=10)
 
     def notes(self) -> str:
         """How far the next token's distribution has moved."""

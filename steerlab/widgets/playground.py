@@ -73,7 +73,7 @@ class Playground(Panel[PlaygroundState]):
         s = self.state
         self.before, self.after = self.lm.logits([s.asked] * 2, [None, self.steer()]).cpu()
         table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=8)
-        ax = plots.next_tokens(table, ax=figure.subplots())
+        ax = plots.next_token_bars(table, ax=figure.subplots())
         what = f"{s.plus!r} - {s.minus!r}, layer {s.layer}" if s.method == ACTADD else s.method
         ax.set_title(plots.plain(f"{what}, strength {s.strength:g}"), fontsize=10)
 

@@ -40,9 +40,9 @@ class ScalarState:
 
 
 class ScalarMap(Panel[ScalarState]):
-    """The panel of `scalar_map`."""
+    """The panel of `scalar_panel`."""
 
-    name = "scalar_map"
+    name = "scalar_panel"
     size = (7.2, 3.1)
     local = frozenset({"beta", "place"})
     margins: ClassVar = {"left": 0.11, "right": 0.97, "bottom": 0.16, "top": 0.91, "wspace": 0.45}
@@ -83,7 +83,7 @@ class ScalarMap(Panel[ScalarState]):
         at = int(np.abs(np.array(BETAS) - s.beta).argmin())
         steered = f"β = {s.beta:g}".replace("-", "−")
         table = plots.token_table(self.lm, {"β = 0": logits[BETAS.index(0)], steered: logits[at]}, k=5)
-        plots.next_tokens(table, ax=right)
+        plots.next_token_bars(table, ax=right)
         right.set_xlabel("")
         right.set_title("next token", fontsize=10)
 
@@ -115,7 +115,7 @@ class ScalarMap(Panel[ScalarState]):
         toggled = f"on ^= where.index.isin({list(s.toggled)})\n" if s.toggled else ""
         return (
             "from steerlab.experiments import scaling\n"
-            f"row = frame.iloc[{s.prompt}]\nwhere = scaling.scalar_map(lm, intervention, row)\n"
+            f"row = frame.iloc[{s.prompt}]\nwhere = scaling.scalars_by_token(lm, intervention, row)\n"
             f"size = where['value'].abs()\non = size >= {s.threshold:g} * size.max()\n{toggled}"
             f"lm.logits(row['prompt'], {s.beta:g} * sl.keep(intervention, where[on]))"
         )
@@ -138,7 +138,7 @@ class ScalarMap(Panel[ScalarState]):
         return str(self.controls["place"].value)
 
     def _find_map(self, prompt: int) -> pd.DataFrame:
-        return scaling.scalar_map(self.lm, self.intervention, self.frame.iloc[prompt])
+        return scaling.scalars_by_token(self.lm, self.intervention, self.frame.iloc[prompt])
 
     def _run(self, prompt: int, rows: tuple[int, ...]) -> tuple[pd.DataFrame, Any]:
         """All strengths in one batch."""
@@ -195,7 +195,7 @@ class ScalarMap(Panel[ScalarState]):
         self.controls["toggled"].value = ()
 
 
-def scalar_map(
+def scalar_panel(
     lm: SteerableModel, fit: Fit | Intervention, frame: pd.DataFrame, *, limit: int = 50, **state: Any
 ) -> ScalarMap:
     """A panel on learned scalars: where they act on a prompt, what β does, and which locations the flip needs.

@@ -34,7 +34,7 @@ SCALING = (
     "task = sl.tasks.ioi(lm, 200",
     "method = sl.ActivScalar((",
     "fit = sl.fit(",
-    "panel = scalar_map(",
+    "panel = scalar_panel(",
     "panel",
 )
 
@@ -121,7 +121,7 @@ def pages(
     return {
         "playground": actadd,
         "sara_panel": sara,
-        "scalar_map": scaling,
+        "scalar_panel": scaling,
         "sweep_browser": workbench,
         "compare": workbench,
     }
@@ -282,7 +282,7 @@ def test_sweep_browser_tells_of_a_bad_query(workbench: NotebookPage) -> None:
 
 
 def test_scalar_map_switches_a_location_off_and_on(scaling: NotebookPage) -> None:
-    panel = scaling.panel("scalar_map")
+    panel = scaling.panel("scalar_panel")
     panel.expect_another_picture()
     cell = panel.cells.first
     number = cell.inner_text()
@@ -296,7 +296,7 @@ def test_scalar_map_switches_a_location_off_and_on(scaling: NotebookPage) -> Non
 
 
 def test_scalar_map_follows_its_sliders(scaling: NotebookPage) -> None:
-    panel = scaling.panel("scalar_map")
+    panel = scaling.panel("scalar_panel")
     before = panel.source()
     panel.press("strength β", "Home")
     panel.expect_another_picture(before)

@@ -18,7 +18,7 @@ from .maps import map_agreement as map_agreement
 from .maps import mean_answers as mean_answers
 from .maps import patching as patching
 from .maps import run_agreement as run_agreement
-from .maps import scalar_map as scalar_map
+from .maps import scalars_by_token as scalars_by_token
 from .maps import vector_changes as vector_changes
 from .pareto import at_equal_effectiveness as at_equal_effectiveness
 from .pareto import pareto as pareto

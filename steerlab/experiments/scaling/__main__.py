@@ -26,7 +26,7 @@ from .maps import (
     mean_answers,
     patching,
     run_agreement,
-    scalar_map,
+    scalars_by_token,
     vector_changes,
 )
 from .pareto import pareto, pareto_of_tasks
@@ -74,7 +74,7 @@ def _maps(lm: SteerableModel, ask: Ask) -> Frames:
     first, some = scalars[0].intervention, task.test.head(20)
     maps = patching(lm, some)
     return {
-        "map": scalar_map(lm, first, task.test.iloc[0]),
+        "map": scalars_by_token(lm, first, task.test.iloc[0]),
         "examples": by_role(example_maps(lm, some, stream[0], **_options(ask))),
         "beta": mean_answers(beta_sweep(lm, task.test, first)),
         "vectors": pd.concat([vector_changes(lm, task.test, v.intervention).assign(seed=v.seed) for v in vectors]),

@@ -14,7 +14,7 @@ from ...objective import Objective
 from ...tasks import Task, ccc, ioi
 from ...tasks.ccc import PLAIN
 from ...tasks.ioi import OPENINGS, TEMPLATES
-from .maps import scalar_map
+from .maps import scalars_by_token
 from .settings import USUAL, Folder
 
 
@@ -69,11 +69,11 @@ def strongest(lm: SteerableModel, frame: pd.DataFrame, intervention: Interventio
     """Where the largest and the smallest scalar of each prompt stand, BOS left out: does the map find the answers?
 
     Returns:
-        Two rows per prompt: the columns of `scalar_map`, with `row` (of the frame) and `which` (largest, smallest).
+        Two rows per prompt: the columns of `scalars_by_token`, with `row` (of the frame) and `which` (largest, smallest).
     """
     found = []
     for number, (_, row) in enumerate(frame.iterrows()):
-        alphas = scalar_map(lm, intervention, row).query("role != 'BOS'")
+        alphas = scalars_by_token(lm, intervention, row).query("role != 'BOS'")
         ends = alphas.loc[[alphas["value"].idxmax(), alphas["value"].idxmin()]]
         found.append(ends.assign(row=number, which=["largest", "smallest"]))
     return pd.concat(found, ignore_index=True)

@@ -22,7 +22,7 @@ from ...tasks import answer_tokens
 from .settings import LOCATION, STREAM, USUAL, Folder
 
 
-def scalar_map(lm: SteerableModel, intervention: Intervention, row: "pd.Series[Any]") -> pd.DataFrame:
+def scalars_by_token(lm: SteerableModel, intervention: Intervention, row: "pd.Series[Any]") -> pd.DataFrame:
     """The scalars of one prompt, a row of a task's frame, by layer and token (Figures 3 and 5).
 
     α of ActivScalar as it was learned; α = ⟨w, h⟩ of DynScalar on the activations of the bare model.
@@ -62,14 +62,14 @@ def example_maps(
     """A fit for each prompt alone, and its map: what one example needs, to be averaged by role (Figure 3).
 
     Returns:
-        The rows of `scalar_map`, with `row` (of the frame) and `flips` (whether that fit flips its own prompt).
+        The rows of `scalars_by_token`, with `row` (of the frame) and `flips` (whether that fit flips its own prompt).
     """
     parts = []
     for row in tqdm(range(len(frame)), disable=not progress, leave=False):
         one = frame.iloc[[row]]
         [found] = fit_grid(lm, one, method, [objective], folder=folder, progress=False, **options)
         flipped = bool(score(lm, one, found.intervention)["flips"].iloc[0])
-        parts.append(scalar_map(lm, found.intervention, frame.iloc[row]).assign(row=row, flips=flipped))
+        parts.append(scalars_by_token(lm, found.intervention, frame.iloc[row]).assign(row=row, flips=flipped))
     return pd.concat(parts, ignore_index=True)
 
 
