@@ -51,7 +51,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import exercises, plots, sweep
+from steerlab import exercises, judges, plots, sweep
 from steerlab.experiments.sara import CONSEQUENCES, DUTY, METHODS, PARENT, dilemma_study, held_out_dilemmas
 from steerlab.remote import ndif_models
 
@@ -272,7 +272,8 @@ answers[["steered to", "completion"]]
 # every dilemma, every layer, both directions, and three controls. Look before you send:
 
 # %%
-dry = lm.dry_run(lambda lm: dilemma_study(lm, held_out_dilemmas(), repeats=1, progress=False))
+judge = judges.word_judge()  # of the bundled model's language, but a dry run has no texts to judge
+dry = lm.dry_run(lambda lm: dilemma_study(lm, held_out_dilemmas(), judge=judge, repeats=1, progress=False))
 rows = len(held_out_dilemmas()) * lm.n_layers * (1 + 2 * len(METHODS))
 print(f"{rows:,} answers in {len(dry)} requests; functions run beside the model in each: {list(dry['calls'])}")
 dry[["request", "payload_bytes", "result_bytes", "problem"]]
