@@ -267,8 +267,9 @@ def scalar_map(
     Blue is above 0, red below, white 0. A cell that the frame lacks is grey; one whose `on` is False is crossed out.
 
     Args:
-        source: a frame with `layer`, `place`, and the columns `x` and `value`, such as `experiments.scaling.scalars_by_token`
-            gives with `token`, or `by_role`; or a fit or intervention of ActivScalar, of which the positions are shown.
+        source: a frame with `layer`, `place`, and the columns `x` and `value`, such as that of
+            `experiments.scaling.scalars_by_token` with `token`, or of `by_role`; or a fit or intervention of
+            ActivScalar, of which the positions are shown.
         x: the column of the horizontal axis: "position", labelled by `token` where the frame has it, or "role".
         value: the column that is drawn.
         limit: value of the darkest colours, to compare maps; the largest by size by default.

@@ -69,7 +69,8 @@ def strongest(lm: SteerableModel, frame: pd.DataFrame, intervention: Interventio
     """Where the largest and the smallest scalar of each prompt stand, BOS left out: does the map find the answers?
 
     Returns:
-        Two rows per prompt: the columns of `scalars_by_token`, with `row` (of the frame) and `which` (largest, smallest).
+        Two rows per prompt: the columns of `scalars_by_token`, with `row` (of the frame) and `which` (largest,
+        smallest).
     """
     found = []
     for number, (_, row) in enumerate(frame.iterrows()):
