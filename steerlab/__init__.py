@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from . import tasks
+from .activations import Activations
 from .fit import Fit, evaluate, fit, fit_grid, score
 from .intervention import Edit, Intervention, read_intervention
 from .layout import Layout
@@ -19,7 +20,7 @@ from .methods.actadd import actadd, make_room, random_like
 from .methods.learned import ActivScalar, DynScalar, SteerVec, keep, locations
 from .methods.own import add, scale
 from .methods.sara import sara, sara_gain, shuffled
-from .model import Activations, SteerableModel
+from .model import SteerableModel
 from .objective import Objective
 from .prompts import Batch
 from .site import PLACES, Place, Site

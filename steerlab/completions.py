@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from . import passes
 from .edit import applies
 from .intervention import Intervention, Steer, per_row
 from .passes import Call, like
-from .prompts import Batch, Prompts
+from .prompts import Batch, Prompt, Prompts
 from .sampling import SHIFTING, check_options, neutral_options, row_keys
 
 if TYPE_CHECKING:
@@ -113,6 +114,26 @@ def completed(lm: "SteerableModel", ids: Tensor, sampling: Sampling) -> list[lis
     stop = set(ends(lm, sampling))
     cut = (next((i for i, token in enumerate(row) if token in stop), len(row)) for row in ids.tolist())
     return [row[:length] for row, length in zip(ids.tolist(), cut, strict=True)]
+
+
+def as_frame(
+    lm: "SteerableModel",
+    prompts: Sequence[Prompt],
+    samples: Sequence[tuple[int, int]],
+    new: Sequence[list[int]],
+    seed: int,
+) -> pd.DataFrame:
+    """New ids as a tidy frame, a row for each (prompt's row, sample)."""
+    return pd.DataFrame(
+        {
+            "row": [row for row, _ in samples],
+            "prompt": [lm.text(prompts[row]) for row, _ in samples],
+            "sample": [sample for _, sample in samples],
+            "completion": [lm.tokenizer.decode(ids, skip_special_tokens=True) for ids in new],
+            "n_tokens": [len(ids) for ids in new],
+            "seed": seed,
+        }
+    )
 
 
 def complete(

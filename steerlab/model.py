@@ -9,8 +9,7 @@ import logging
 import math
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, reduce
 from importlib.metadata import version
 from types import MappingProxyType
@@ -18,13 +17,14 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from nnsight import TransformersModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import identity, passes, scoring
-from .completions import Sampling, completed, completion_call
+from .activations import Activations
+from .completions import Sampling, as_frame, completed, completion_call
 from .intervention import Edit, Stack, Steer, per_row, stack_rows
 from .jobs import Jobs, Local, Runner
 from .layout import Layout, find_entrance
@@ -43,35 +43,6 @@ SHOWN = (
     *("logits", "logprobs", "n_layers", "n_vocab", "name", "remote", "submit", "together", "tokenizer", "tokens"),
 )
 """What `dir(lm)`, and so the Tab key, shows."""
-
-
-@dataclass(frozen=True, repr=False)
-class Activations(Mapping[Site, Tensor]):
-    """Activations by site, [batch, pos, d_model], left-padded as `mask` says."""
-
-    values_: dict[Site, Tensor]
-    mask: Int[Tensor, "batch pos"]
-
-    def __repr__(self) -> str:
-        """Sites and shape, not the numbers."""
-        shape = [*self.mask.shape, next(iter(self.values_.values())).shape[-1]]
-        return f"Activations({', '.join(map(str, self.values_))}: {shape} each)"
-
-    def __getitem__(self, site: Site) -> Float[Tensor, "batch pos d_model"]:
-        """All rows at a site."""
-        return self.values_[site]
-
-    def __iter__(self) -> Iterator[Site]:
-        """Sites in the order of the forward pass."""
-        return iter(self.values_)
-
-    def __len__(self) -> int:
-        """Number of sites."""
-        return len(self.values_)
-
-    def row(self, index: int, site: Site) -> Float[Tensor, "pos d_model"]:
-        """One row at a site, without its padding."""
-        return self.values_[site][index, self.mask[index].bool().to(self.values_[site].device)]
 
 
 class SteerableModel(Jobs):
@@ -349,7 +320,7 @@ class SteerableModel(Jobs):
             for chunk in (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
         )
         new = [tokens for batch in self.run(calls) for tokens in completed(self, batch, sampling)]
-        return self._completions(listed, rows, new, seed)
+        return as_frame(self, listed, rows, new, seed)
 
     def check(self, steer: Steer, batch: Batch, first: int = 0) -> dict[Site, list[Stack]]:
         """Everything that can be wrong with an intervention, said before the model runs; returns it stacked.
@@ -441,21 +412,6 @@ class SteerableModel(Jobs):
         last, width = position == "last", batch.ids.shape[1]
         gives = like(len(batch.ids), 1 if last else width, self.n_vocab, dtype=self.dtype)
         return Call(passes.logits, (batch.plain, self.taps(stacks), last, self._needs_grad(stacks)), gives)
-
-    def _completions(
-        self, prompts: list[Prompt], picked: list[tuple[int, int]], new: list[list[int]], seed: int
-    ) -> pd.DataFrame:
-        """Generated ids as a tidy frame."""
-        return pd.DataFrame(
-            {
-                "row": [row for row, _ in picked],
-                "prompt": [self.text(prompts[row]) for row, _ in picked],
-                "sample": [sample for _, sample in picked],
-                "completion": [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in new],
-                "n_tokens": [len(ids) for ids in new],
-                "seed": seed,
-            }
-        )
 
     def _needs_grad(self, stacks: Mapping[Site, list[Stack]]) -> bool:
         """Whether a tensor of the stacks is being learned here."""
