@@ -52,8 +52,8 @@ def relative(x: "torch.Tensor", stack: "dict[str, Any]") -> "torch.Tensor":
     """The relative change of activations x [R, P, D]: the gain as given, or times the contrast with the references."""
     gain = stack["gain"]
     if stack.get("attract") is not None:
-        found = contrast(x[0], stack["attract"][0], stack["repel"][0])  # one row: a larger batch has been refused
-        gain = gain.to(found) * found
+        contrasted = contrast(x[0], stack["attract"][0], stack["repel"][0])  # one row: a larger batch has been refused
+        gain = gain.to(contrasted) * contrasted
     return gain.to(x)  # type: ignore[no-any-return]
 
 

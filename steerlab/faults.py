@@ -77,10 +77,10 @@ def explain(error: BaseException, host: str, key: str | None, job: str | None = 
     line, detail = (text.replace(key or "***", "***") for text in (" ".join(line.split()), said[:DETAIL]))
     if isinstance(error, KeyboardInterrupt):
         return KeyboardInterrupt(line)
-    told = RemoteError(line, detail, job)
+    fault = RemoteError(line, detail, job)
     if "Traceback" in detail:
-        told.add_note(detail)
-    return told
+        fault.add_note(detail)
+    return fault
 
 
 def _line(error: BaseException, host: str, job: str | None) -> str | None:
@@ -128,23 +128,23 @@ def _job_line(said: str, host: str) -> str:
 def _refusal(error: RefusedError, host: str) -> str:
     """What an HTTP status means, and what to do."""
     said, status = str(error), error.status
-    told = f"{status}: {informative(said)[:200]}" if said.strip() else str(status)
+    line = f"{status}: {informative(said)[:200]}" if said.strip() else str(status)
     if 300 <= status < 400:
         return f"{host} sends the request elsewhere ({status}), where the key does not go: name that address instead"
     if status == 401:
-        return f"{host} wants a key ({told}): {KEY_HINT}"
+        return f"{host} wants a key ({line}): {KEY_HINT}"
     if status == 403:
-        return f"{host} refuses your key ({told}): see whether it is still valid, and meant for this host"
+        return f"{host} refuses your key ({line}): see whether it is still valid, and meant for this host"
     if status >= 500 or status == 429:
-        return f"{host} cannot take the job now ({told}): nothing was begun; try again in a few minutes"
+        return f"{host} cannot take the job now ({line}): nothing was begun; try again in a few minutes"
     if theirs := re.search(r"incompatible with the server version (\d+)\.(\d+)", said):
         age = "an older" if (int(theirs[1]), int(theirs[2])) < (0, 8) else "a newer"
-        return f"{host} speaks {age} NDIF protocol than nnsight 0.8 ({told}): ask its operator for an update, or us"
+        return f"{host} speaks {age} NDIF protocol than nnsight 0.8 ({line}): ask its operator for an update, or us"
     if status in (404, 405, 422):
-        return f"{host} has no API of NDIF 0.8 ({told}): is the address right, and the server neither older nor newer?"
+        return f"{host} has no API of NDIF 0.8 ({line}): is the address right, and the server neither older nor newer?"
     if "version" in said.lower():
-        return f"{host} refuses the request ({told}): python -m steerlab.check shows which packages differ there"
-    return f"{host} refuses the request ({told}){hint(said)}"
+        return f"{host} refuses the request ({line}): python -m steerlab.check shows which packages differ there"
+    return f"{host} refuses the request ({line}){hint(said)}"
 
 
 def hint(said: str) -> str:

@@ -133,14 +133,14 @@ def _course_model(course: CourseModel, wanted: checkpoint.Wanted) -> Located:
 
 def _parts(course: CourseModel) -> list[Path]:
     """The data files of the packages, which are found by their metadata and not imported; none if one is missing."""
-    found = []
+    parts: list[Path] = []
     for package in course.packages:
         try:
             files = distribution(package).files or []
         except PackageNotFoundError:
             return []
-        found += [Path(str(file.locate())) for file in files if file.parent.name == "data"]
-    return found
+        parts += [Path(str(file.locate())) for file in files if file.parent.name == "data"]
+    return parts
 
 
 def _join(parts: list[Path], file: Path, course: CourseModel) -> Path:

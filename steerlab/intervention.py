@@ -370,10 +370,10 @@ def stack_rows(steer: Steer, rows: int) -> dict[Site, list[Stack]]:
 
 def _by_site(stacks: Iterable[tuple[Site, Stack]]) -> dict[Site, list[Stack]]:
     """Stacks by site, in the order of the forward pass."""
-    found: dict[Site, list[Stack]] = {}
+    by_site: dict[Site, list[Stack]] = {}
     for site, stack in sorted(stacks, key=lambda pair: pair[0]):
-        found.setdefault(site, []).append(stack)
-    return found
+        by_site.setdefault(site, []).append(stack)
+    return by_site
 
 
 def _stack(edits: list[Edit], rows: Tensor | None) -> Stack:

@@ -58,8 +58,8 @@ def topic_density(text: str, words: Iterable[str]) -> float:
     empty text.
     """
     wanted = {word.lower() for word in words}
-    found = text.lower().split()
-    return sum(word in wanted for word in found) / max(1, len(found))
+    spoken = text.lower().split()
+    return sum(word in wanted for word in spoken) / max(1, len(spoken))
 
 
 # --- intervals ---------------------------------------------------------------------------------------------------
@@ -176,18 +176,18 @@ def means(
             raise ValueError(f"the frame has no column {name!r}: it has {', '.join(map(str, frame.columns))}")
     keys = list(by)
     kept = frame.dropna(subset=[column, *keys] if dropna else [column]).reset_index(drop=True)  # labels may repeat
-    told = [name for name in ([over] if isinstance(over, str) else over) if name in frame and name not in by]
-    units = kept.groupby(told, sort=False, dropna=False).ngroup() if told else pd.Series(0, kept.index)
+    named = [name for name in ([over] if isinstance(over, str) else over) if name in frame and name not in by]
+    units = kept.groupby(named, sort=False, dropna=False).ngroup() if named else pd.Series(0, kept.index)
     cells = kept.groupby(keys, sort=False, dropna=dropna, observed=True)
     ready = {"low", "high"} <= set(frame) and len(kept) == cells.ngroups
     if ready and kept[column].between(kept["low"], kept["high"]).all():
         given = kept.get("interval", "given")
-        found = kept[[*keys, "low", "high"]].assign(value=kept[column], n=1, units=1, interval=given)
-        return found[[*keys, *MEANS]].reset_index(drop=True)
+        given_intervals = kept[[*keys, "low", "high"]].assign(value=kept[column], n=1, units=1, interval=given)
+        return given_intervals[[*keys, *MEANS]].reset_index(drop=True)
     rows = []
     for values, cell in cells:
         own = units[cell.index].to_numpy()
-        rows.append((*values, *mean(cell[column].to_numpy(), own), *_units(own, cell[column], told)))
+        rows.append((*values, *mean(cell[column].to_numpy(), own), *_units(own, cell[column], named)))
     return pd.DataFrame(rows, columns=[*keys, *MEANS])
 
 
@@ -239,7 +239,7 @@ def bootstrap_interval(
         chosen = drawn if units is None else np.concatenate([rows[unit] for unit in drawn])
         return statistic(*(sample[chosen] for sample in samples))
 
-    found = scipy.stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         [np.arange(len(rows))],
         resampled,
         n_resamples=2000,
@@ -247,7 +247,7 @@ def bootstrap_interval(
         vectorized=False,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Estimate(value, float(found.low), float(found.high), len(rows))
+    return Estimate(value, float(interval.low), float(interval.high), len(rows))
 
 
 # --- the same items before and after -----------------------------------------------------------------------------
@@ -271,14 +271,14 @@ def gain(after: ArrayLike, before: ArrayLike, units: ArrayLike | None = None) ->
         ValueError: there are no items, or not as many before as after.
     """
     later, earlier = _paired(after, before)
-    found = mean(later.astype(float) - earlier.astype(float), units)
+    estimate = mean(later.astype(float) - earlier.astype(float), units)
     if later.dtype != bool:
-        return found
+        return estimate
     total = len(later) + 2
     won, lost = ((np.sum(later & ~earlier) + 1) / total, (np.sum(earlier & ~later) + 1) / total)
     middle, half = won - lost, 1.959964 * math.sqrt((won + lost - (won - lost) ** 2) / total)
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
-    return found._replace(low=float(np.fmin(found.low, low)), high=float(np.fmax(found.high, high)))
+    return estimate._replace(low=float(np.fmin(estimate.low, low)), high=float(np.fmax(estimate.high, high)))
 
 
 def mcnemar(after: ArrayLike, before: ArrayLike) -> float:
@@ -393,13 +393,13 @@ def disfluency(lm: SteerableModel, completions: Sequence[str], given: Prompts) -
     unsteered, which may be another than the one that wrote. Say which: values under different models do not compare.
     """
     prompts = [given] * len(completions) if isinstance(given, str) else list(given)
-    found = np.full(len(completions), np.nan)
+    values = np.full(len(completions), np.nan)
     written = [i for i, text in enumerate(completions) if text]
     if written:
         scores = lm.logprobs([completions[i] for i in written], given=[prompts[i] for i in written])
         means = scores.groupby("row")["logprob"].mean()
-        found[[written[row] for row in means.index]] = np.exp(-means)
-    return found
+        values[[written[row] for row in means.index]] = np.exp(-means)
+    return values
 
 
 # --- scorers of text ---------------------------------------------------------------------------------------------
@@ -439,7 +439,7 @@ def classifier_scorer(model: str, label: str) -> Scorer:
         raise ValueError(f"{model} has no label {label!r}: choose one of {', '.join(map(str, labels))}")
 
     def score(texts: Sequence[str]) -> list[float]:
-        found = classify(list(texts), batch_size=32)
-        return [next(float(each["score"]) for each in one if each["label"] == label) for one in found]
+        results = classify(list(texts), batch_size=32)
+        return [next(float(each["score"]) for each in labels if each["label"] == label) for labels in results]
 
     return score

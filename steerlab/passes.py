@@ -138,8 +138,8 @@ def logits(
         for block, output in below:
             block.skip(output)
         visit(taps, len(batch[0]), batch[2], 0, [])
-        found = model.output.logits
-    return found  # type: ignore[no-any-return]  # nnsight has no types
+        logits = model.output.logits
+    return logits  # type: ignore[no-any-return]  # nnsight has no types
 
 
 def logprobs(
@@ -202,15 +202,15 @@ def generate(
         if not every_step:
             with model.generate(ids, attention_mask=mask, **options) as tracer:
                 visit(taps, len(ids), pad, done, [])
-                found = tracer.result
+                whole = tracer.result
         else:
             with model.generate(**options) as tracer:
                 with tracer.invoke(ids, attention_mask=mask):
                     for step in tracer.iter[:]:
                         visit(taps, len(ids), pad, done + step, [])
                 with tracer.invoke():  # of its own, so that it is reached also when sequences end early
-                    found = tracer.result
-    return found[:, ids.shape[1] :]  # type: ignore[no-any-return]
+                    whole = tracer.result
+    return whole[:, ids.shape[1] :]  # type: ignore[no-any-return]
 
 
 def generate_beside(
@@ -243,8 +243,8 @@ def generate_beside(
                 head.output = forced
                 seen = torch.cat([seen, token], 1)
         with tracer.invoke():  # of its own, so that it is reached also when sequences end early
-            found = tracer.result
-    return found[:, ids.shape[1] :]  # type: ignore[no-any-return]
+            whole = tracer.result
+    return whole[:, ids.shape[1] :]  # type: ignore[no-any-return]
 
 
 def generate_shared(

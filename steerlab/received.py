@@ -87,7 +87,7 @@ def checked(saved: Any, calls: Sequence[Call]) -> list[Any]:
     Raises:
         DamagedError: they are not.
     """
-    results = saved.get("found") if isinstance(saved, dict) and len(saved) == 1 else None
+    results = saved.get("results") if isinstance(saved, dict) and len(saved) == 1 else None
     if not isinstance(results, list) or not fits([call.gives for call in calls], results):
         raise DamagedError("it is not what was asked for")
     return results

@@ -280,11 +280,11 @@ def _job_row(job: Job) -> dict[str, Any]:
     state = None
     with contextlib.suppress(httpx.HTTPError, DamagedError, OverdueError, RefusedError):
         state = Server(job.host).state(job.id, Limit(time.monotonic() + 10))
-    told = State("UNKNOWN") if state is None else state
-    memory = told.meta.get("max_memory_usage")
+    reported = State("UNKNOWN") if state is None else state
+    memory = reported.meta.get("max_memory_usage")
     return {
-        **{"id": job.id, "model": job.model, "what": job.what, "state": told.status, "place": told.place},
-        **{"age": time.time() - job.sent, "seconds": told.meta.get("runtime")},
+        **{"id": job.id, "model": job.model, "what": job.what, "state": reported.status, "place": reported.place},
+        **{"age": time.time() - job.sent, "seconds": reported.meta.get("runtime")},
         "gpu_gib": memory / 2**30 if isinstance(memory, int | float) else None,
     }
 
@@ -328,7 +328,7 @@ def send(model: Any, calls: Sequence[Call], backend: Any) -> None:
     """Give the calls to a backend, as one nnsight session."""
     work, own, sent = every, alone, [(call.work, shipped(call.args)) for call in calls]
     with model.session(backend=backend):
-        found = save(own(work(model, sent)))  # noqa: F841  # the backend keeps it
+        results = save(own(work(model, sent)))  # noqa: F841  # the backend keeps it
 
 
 def written(model: Any, calls: Sequence[Call]) -> bytes:
@@ -448,8 +448,8 @@ def introduced(remote: Runner, name: str) -> dict[str, Any]:
     except RemoteError:  # the first call says what is wrong, with all that there is to say of it
         return {}
     if differences:
-        told = ", ".join(f"{name} {here} here and {there} there" for name, (here, there) in differences.items())
-        warnings.warn(f"{remote.address()} runs other versions ({told}), and may build other modules", stacklevel=4)
+        listed = ", ".join(f"{name} {here} here and {there} there" for name, (here, there) in differences.items())
+        warnings.warn(f"{remote.address()} runs other versions ({listed}), and may build other modules", stacklevel=4)
     return next((entry for entry in served if entry["repo_id"].lower() == name.lower()), {})
 
 

@@ -169,12 +169,12 @@ class Server:
             DamagedError: there is no id in the answer.
             OverdueError, RefusedError, httpx.HTTPError: see `exchange`.
         """
-        told = {"ndif-timestamp": repr(time.time()), "python-version": sys.version}
-        told |= {"nnsight-version": version("nnsight")} | self._own()
+        headers = {"ndif-timestamp": repr(time.time()), "python-version": sys.version}
+        headers |= {"nnsight-version": version("nnsight")} | self._own()
         sent: dict[str, Any] = {"data": {"data": envelope}}
         sent["files"] = {"blob": ("request", blob, "application/octet-stream")}
         url = f"{self.address}/request"
-        answer = again(limit, lambda: exchange("POST", url, limit, headers=told, **sent), not_begun)
+        answer = again(limit, lambda: exchange("POST", url, limit, headers=headers, **sent), not_begun)
         job = _json(answer).get("id")
         if not isinstance(job, str) or not re.fullmatch(r"[\w.-]{1,100}", job):
             raise DamagedError("it names no job")
@@ -208,9 +208,9 @@ class Server:
         Raises:
             RemoteError: it cannot be reached, or gives no sensible answer.
         """
-        told = self._own() if path == "/whoami" else {}
+        headers = self._own() if path == "/whoami" else {}
         try:
-            return _json(exchange("GET", self.address + path, Limit(), seconds=seconds, headers=told))
+            return _json(exchange("GET", self.address + path, Limit(), seconds=seconds, headers=headers))
         except (httpx.HTTPError, httpx.InvalidURL, DamagedError, OverdueError, RefusedError) as error:
             problem = explain(error, self.address, self.key)
         raise problem  # outside of `except`, so that no frame with the key hangs on the error

@@ -243,8 +243,8 @@ def card(repo: str, summary: str, info: Mapping[str, Any]) -> str:
 
 def _rows(info: Mapping[str, Any], number: str) -> list[str]:
     """Rows of a Markdown table, one for each thing that is known."""
-    told = [(f"{key}{number}", value) for key, value in info.items() if value is not None]
-    return [f"| {key} | {_cell(value)} |" for key, value in told] or [f"| method{number} | made by hand |"]
+    fields = [(f"{key}{number}", value) for key, value in info.items() if value is not None]
+    return [f"| {key} | {_cell(value)} |" for key, value in fields] or [f"| method{number} | made by hand |"]
 
 
 def _cell(value: Any) -> str:

@@ -55,8 +55,8 @@ def _panel(
         if row % max(1, len(layers) // 8) == 0:
             parts.append(_text(indent - 4, top + 9, layer, "end"))
         for column, position in enumerate(columns):
-            told = f"{Site(place, layer)}, {'all positions' if position is None else f'position {position}'}"
-            parts.append(_cell(indent + WIDTH * column, top, values.get((layer, position)), largest, told))
+            title = f"{Site(place, layer)}, {'all positions' if position is None else f'position {position}'}"
+            parts.append(_cell(indent + WIDTH * column, top, values.get((layer, position)), largest, title))
     for column, position in enumerate(columns):
         if column % max(1, len(columns) // 8) == 0:
             middle = indent + WIDTH * column + WIDTH // 2
@@ -64,13 +64,13 @@ def _panel(
     return "".join(parts), indent + max(WIDTH * len(columns), 7 * len(place)) + 16
 
 
-def _cell(x: int, y: int, value: float | None, largest: float, told: str) -> str:
+def _cell(x: int, y: int, value: float | None, largest: float, title: str) -> str:
     """A rectangle, whose tooltip is its number."""
     frame = f'<rect x="{x}" y="{y}" width="{WIDTH - 1}" height="{HEIGHT - 1}"'
     if value is None:
         return f'{frame} fill="none" stroke="currentColor" stroke-opacity="0.15"/>'
     colour = f'fill="#3d8fe8" fill-opacity="{0.1 + 0.9 * value / largest:.2f}"'
-    return f"{frame} {colour}><title>{escape(told)}: {value:.3g}</title></rect>"
+    return f"{frame} {colour}><title>{escape(title)}: {value:.3g}</title></rect>"
 
 
 def _text(x: int, y: int, words: object, anchor: str = "start") -> str:

@@ -241,7 +241,7 @@ def test_a_result_is_data_and_never_code(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "sprung"),)
 
     with io.BytesIO() as file:
-        torch.save({"found": [Spring()]}, file)
+        torch.save({"results": [Spring()]}, file)
         content = zstandard.ZstdCompressor().compress(file.getvalue())
     with pytest.raises(DamagedError, match="UnpicklingError"):
         unpacked(content, 10_000)

@@ -75,13 +75,13 @@ def reviews(name: str | None = None, n: int = 100) -> dict[str, tuple[str, ...]]
         return {verdict: tuple(texts) for verdict, texts in _json("reviews.json").items()}
     if name != "yelp":
         raise ValueError(f"set {name!r} of reviews is unknown: choose yelp, or leave it out for our own")
-    found: dict[str, list[str]] = {"bad": [], "middling": [], "good": []}
+    reviews: dict[str, list[str]] = {"bad": [], "middling": [], "good": []}
     for row in _rows(name):
-        own = found[("bad", "bad", "middling", "good", "good")[int(row["label"])]]
+        own = reviews[("bad", "bad", "middling", "good", "good")[int(row["label"])]]
         own += [str(row["text"])] if len(own) < n else []
-        if all(len(texts) == n for texts in found.values()):
+        if all(len(texts) == n for texts in reviews.values()):
             break
-    return {verdict: tuple(texts) for verdict, texts in found.items()}
+    return {verdict: tuple(texts) for verdict, texts in reviews.items()}
 
 
 def facts(split: str | None = None) -> pd.DataFrame:
@@ -117,13 +117,13 @@ def documents(
     """
     _one_of(essays(), topic, "topic of essays")
     rng = np.random.default_rng(seed)
-    parts = {name: [one for text in texts for one in sentences(text)] for name, texts in essays().items()}
+    parts = {name: [sentence for text in texts for sentence in sentences(text)] for name, texts in essays().items()}
     on = parts.pop(topic)
-    off = [one for name, some in parts.items() if name not in leave_out for one in some]
+    off = [sentence for name, some in parts.items() if name not in leave_out for sentence in some]
     made = []
     for share in rng.integers(0, length + 1, n):
         chosen = [*rng.choice(on, share, replace=False), *rng.choice(off, length - share, replace=False)]
-        made.append(" ".join(str(one) for one in rng.permutation(chosen)))
+        made.append(" ".join(str(sentence) for sentence in rng.permutation(chosen)))
     return made
 
 
@@ -225,8 +225,8 @@ def _folder() -> Path | None:
 def _rows(name: str) -> Iterator[Any]:
     """The rows of a public set, each with its fields by name."""
     _, hub, config, split, _ = _SETS[name]
-    found = _own_files(name)
-    return _from_files(found) if found else _from_hub(name, hub, config, split)
+    files = _own_files(name)
+    return _from_files(files) if files else _from_hub(name, hub, config, split)
 
 
 def _own_files(name: str) -> list[Path]:

@@ -142,9 +142,9 @@ def _activations(
     read: dict[Site, list[Tensor]] = {site: [] for site in sites}
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS]
-        found = lm.activations([torch.tensor(row) for row in part], sites)
+        activations = lm.activations([torch.tensor(row) for row in part], sites)
         for site in sites:
-            read[site] += [finite(found.row(i, site).float()) for i in range(len(part))]
+            read[site] += [finite(activations.row(i, site).float()) for i in range(len(part))]
     return read
 
 

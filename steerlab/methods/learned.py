@@ -228,5 +228,7 @@ def keep(intervention: Intervention, where: pd.DataFrame) -> Intervention:
             raise ValueError(f"the probe at {site} is tied to positions already: keep works on gains and shifts there")
         first = -edit.length if edit.anchor == "back" else edit.start
         mask = torch.tensor([[float(first + i in some)] for i in range(edit.length)])
-        edits.append((site, edit.with_tensors({name: one * mask.to(one) for name, one in edit.tensors.items()})))
+        edits.append(
+            (site, edit.with_tensors({name: tensor * mask.to(tensor) for name, tensor in edit.tensors.items()}))
+        )
     return Intervention(tuple(edits), {**intervention.info, "kept": len(where)})

@@ -183,10 +183,10 @@ def shuffled(intervention: Intervention, seed: int = 0) -> Intervention:
     """
     generator = torch.Generator().manual_seed(seed)
     edits = []
-    for site, one in intervention.edits:
-        if one.gain is None or one.gain.shape[1] == 1 or len(one.tensors) > 1:
+    for site, edit in intervention.edits:
+        if edit.gain is None or edit.gain.shape[1] == 1 or len(edit.tensors) > 1:
             raise ValueError(f"the edit at {site} is no gain per neuron, so there is nothing to shuffle")
-        edits.append((site, replace(one, gain=one.gain[:, torch.randperm(one.gain.shape[1], generator=generator)])))
+        edits.append((site, replace(edit, gain=edit.gain[:, torch.randperm(edit.gain.shape[1], generator=generator)])))
     return Intervention(tuple(edits), {**intervention.info, "method": "shuffled", "seed": seed})
 
 
@@ -217,7 +217,7 @@ def _released(
     read = lm.together([lambda lm: lm.activations(near_prompt, sites), lambda lm: lm.activations(far_prompt, sites)])
     edits = []
     for site in sites:
-        near, far = (leading_components(finite(one.row(0, site)))[:components] for one in read)
+        near, far = (leading_components(finite(chosen.row(0, site)))[:components] for chosen in read)
         edits.append((site, replace(template, attract=near, repel=far)))
     return tuple(edits)
 
@@ -232,20 +232,20 @@ def _gains(
     """Anchored γ of every prompt, from unsteered activations in which the tokens that do not count are zeros."""
     read = {name: (lm.batch(each).plain, counted[name]) for name, each in given.items()}
     gives = [like(len(counted["prompt"]), lm.d_model, dtype=torch.float64)] * len(sites)
-    (found,) = lm.run([Call(gains_beside, (read, lm.taps({}, sites), components), gives)])
+    (gains,) = lm.run([Call(gains_beside, (read, lm.taps({}, sites), components), gives)])
     return {
-        site: gain.to(torch.promote_types(lm.dtype, torch.float32)) for site, gain in zip(sites, found, strict=True)
+        site: gain.to(torch.promote_types(lm.dtype, torch.float32)) for site, gain in zip(sites, gains, strict=True)
     }
 
 
 def gains_beside(model: Any, read: dict[str, Any], taps: Sequence[Tap], components: int | None) -> list[Tensor]:
-    """Anchored γ at each tap, found where the activations are; travels, as `passes.py` says."""
-    found = {name: activations(model, batch, taps, False) for name, (batch, _) in read.items()}
+    """Anchored γ at each tap, computed where the activations are; travels, as `passes.py` says."""
+    states = {name: activations(model, batch, taps, False) for name, (batch, _) in read.items()}
     gains = []
     for i in range(len(taps)):
-        for name in found:
-            require_finite(found[name][i])
-        a = {name: found[name][i].cpu().double() * counts[..., None] for name, (_, counts) in read.items()}
+        for name in states:
+            require_finite(states[name][i])
+        a = {name: states[name][i].cpu().double() * counts[..., None] for name, (_, counts) in read.items()}
         gains.append(sara_gain(a["prompt"], a["attract"], a["repel"], components=components))
     return gains
 

@@ -124,13 +124,13 @@ def single_tokens(lm: SteerableModel, words: pd.Series, least: int) -> list[str]
     Raises:
         ValueError: fewer than `least` are.
     """
-    found = [word for word in words if len(lm.encode(f" {word}")) == 1]
-    if len(found) < least:
+    single = [word for word in words if len(lm.encode(f" {word}")) == 1]
+    if len(single) < least:
         raise ValueError(
-            f"only {len(found)} of {len(words)} words of the column {words.name} are single tokens of {lm.name}, "
+            f"only {len(single)} of {len(words)} words of the column {words.name} are single tokens of {lm.name}, "
             f"{least} are needed: build the task with tasks.from_frame"
         )
-    return found
+    return single
 
 
 def fill(lm: SteerableModel, template: str, words: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:

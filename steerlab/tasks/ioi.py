@@ -119,5 +119,5 @@ def _row(
     people = (receiver, actor) if order == "ABBA" else (actor, receiver)
     counter = template.format(P=people[0], Q=people[1], S=receiver, place=place, object=thing)
     answers = {"correct": f" {receiver}", "wrong": f" {actor}", "counter": counter}
-    told = {"template": template, "order": order, "roles": roles, "place": place, "object": thing}
-    return {"prompt": prompt, **answers, **told}
+    settings = {"template": template, "order": order, "roles": roles, "place": place, "object": thing}
+    return {"prompt": prompt, **answers, **settings}

@@ -23,7 +23,7 @@ def packed(saved: Any) -> bytes:
 
 
 def logits(*shape: int, **options: Any) -> bytes:
-    return packed({"found": [torch.zeros(*shape, **options)]})
+    return packed({"results": [torch.zeros(*shape, **options)]})
 
 
 def scripted() -> bytes:
@@ -50,15 +50,15 @@ class Hostile:
         self.results = {
             "bomb": lambda: zstandard.ZstdCompressor().compress(b"\0" * 500_000_000),
             "inflating": lambda: inflating(500_000_000),
-            "junk": lambda: packed({"found": [torch.zeros(good)], "junk": [torch.randn(20_000_000)]}),
-            "small junk": lambda: packed({"found": [torch.zeros(good)], "junk": [torch.zeros(1)]}),
+            "junk": lambda: packed({"results": [torch.zeros(good)], "junk": [torch.randn(20_000_000)]}),
+            "small junk": lambda: packed({"results": [torch.zeros(good)], "junk": [torch.zeros(1)]}),
             "script": scripted,
             "few rows": lambda: logits(1, 1, vocabulary),
             "more rows": lambda: logits(3, 1, vocabulary),
             "small vocabulary": lambda: logits(2, 1, 5),
             "integers": lambda: logits(*good, dtype=torch.long),
             "float8": lambda: logits(*good, dtype=torch.float8_e4m3fn),
-            "sparse": lambda: packed({"found": [torch.zeros(good).to_sparse()]}),
+            "sparse": lambda: packed({"results": [torch.zeros(good).to_sparse()]}),
             "text": lambda: b"hello",
         }
         self.good = logits(*good)

@@ -104,7 +104,7 @@ def torch_bytes(saved: Any) -> bytes:
 
 def packed(content: bytes) -> bytes:
     if takes("malformed"):
-        content = torch_bytes({"found": [torch.zeros(1)]})
+        content = torch_bytes({"results": [torch.zeros(1)]})
     whole = zstandard.ZstdCompressor().compress(content)
     return b"\x00" * len(whole) if takes("damaged") else whole
 
