@@ -1,6 +1,6 @@
 """Checkers for the exercises of the notebooks: each prints one line, and none raises."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -16,17 +16,17 @@ from .experiments.actadd import PROMPT as FRIEND
 from .experiments.actadd.topics import lay
 from .fit import score
 from .intervention import Intervention
+from .methods.actadd import actadd, random_like
 from .methods.learned import locations
-from .methods.own import scale
+from .methods.own import add, scale
 from .methods.sara import sara_gain
-from .metrics import Estimate, disfluency, has_topic_word, kl, share
+from .metrics import Estimate, disfluency, has_topic_word, share
 from .model import SteerableModel
 from .objective import effectiveness
 from .site import PLACES, Site
+from .tasks import answer_tokens
 
 PROMPT = "Once upon a time there was a king"
-LEAST_SHIFT = 0.05
-"""Nats of KL from which on a next-token distribution counts as moved."""
 
 P = ParamSpec("P")
 
@@ -54,17 +54,34 @@ def _checker(judge: Callable[P, str]) -> Callable[P, None]:
 
 
 @_checker
-def check_own_pair(lm: SteerableModel, steer: Intervention, prompt: str, given: tuple[str, str]) -> str:
-    """00: an ActAdd vector of the reader's own pair, not of the given one, that moves the next token of a prompt."""
+def check_own_pair(
+    lm: SteerableModel,
+    steer: Intervention,
+    words: Iterable[str],
+    prompt: str = FRIEND,
+    *,
+    given: tuple[str, str],
+    n: int = 30,
+    seed: int = 0,
+) -> str:
+    """00: an ActAdd vector of the reader's own pair that writes of its topic, unlike a random one of equal norm.
+
+    Completions with one of `words` are counted, n of each kind with the same noise; the intervals must not overlap.
+    """
     prompts = steer.info.get("prompts", {})
     if (prompts.get("plus"), prompts.get("minus")) == given:
         raise _NotYet(f"{given[0]!r} and {given[1]!r} are still our pair: choose your own")
-    plain, steered = lm.logits([prompt, prompt], [None, steer])
-    moved = float(kl(plain, steered))
-    if moved < LEAST_SHIFT:
-        raise _NotYet(f"the next token hardly moves ({moved:.3f} nats): try another layer, or more strength")
-    raised = lm.tokenizer.decode([int((steered.softmax(-1) - plain.softmax(-1)).argmax())])
-    return f"your vector moves the next token by {moved:.2f} nats, most of all towards {raised!r}"
+    if not (wanted := list(words)):
+        raise _NotYet("list words by which your topic is known: data.topics() has those of 24 topics")
+    frame = lm.generate([prompt] * 3, [None, random_like(steer, seed=seed), steer], n=n, seed=seed)
+    plain, random, steered = (
+        share([has_topic_word(text, wanted) for text in rows["completion"]]) for _, rows in frame.groupby("row")
+    )
+    counts = f"{steered.value:.0%} of {n} completions hold one of your words"
+    rivals = f"unsteered {plain.value:.0%}, under a random vector {random.value:.0%}"
+    if steered.low <= max(plain.high, random.high):
+        raise _NotYet(f"{counts}, {rivals}: that may be luck; try another strength, layer or topic")
+    return f"{counts}; {rivals}"
 
 
 @_checker
@@ -82,7 +99,15 @@ def check_silence(hook: Callable[..., Any], lm: SteerableModel) -> str:
     """01: a hook for `register_forward_hook` that makes an attention sublayer add nothing."""
     layer = lm.n_layers // 2
     attention = lm.hf.get_submodule(f"{lm.layout.blocks}.{layer}.{lm.layout.attn}")
-    handle = attention.register_forward_hook(hook)
+
+    def watched(module: Any, args: Any, output: Any) -> Any:
+        returned = hook(module, args, output)
+        fits = returned is None or (isinstance(returned, tuple) and len(returned) == len(output))
+        if isinstance(output, tuple) and not fits:
+            raise _NotYet(f"the output is a tuple of {len(output)}: return a tuple of the same length")
+        return returned
+
+    handle = attention.register_forward_hook(watched)
     try:
         with torch.no_grad():
             found = lm.hf(lm.batch(PROMPT).ids).logits[0, -1].float()
@@ -125,6 +150,41 @@ def check_add_at_front(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]
         "the vector lies on the first columns, and in shorter rows these are padding": columns,
     }
     return _equal(found, wanted, near)
+
+
+@_checker
+def check_steered_texts(answer: Callable[[list[str], Tensor, int, int], Any], lm: SteerableModel) -> str:
+    """02: steered generation in nnsight, from prompts, a vector [T_s, d_model], a layer and a number of new tokens.
+
+    Greedy continuations of two prompts of unequal length, the vector added where the block is entered, on the first
+    T_s real tokens, in the pass over the prompt. They are compared with `lm.generate`, as are the usual mistakes.
+    """
+    prompts, layer, new = ["I went up to my friend and said", "She said"], 2, 12
+    steer = actadd(lm, " weddings", " ", layer=layer, coefficient=2.0)
+    vector = steer.edits[0][1].shift
+    assert vector is not None
+    found = answer(prompts, vector.clone(), layer, new)
+    if not isinstance(found, list | tuple) or len(found) != len(prompts) or not all(isinstance(t, str) for t in found):
+        raise _NotYet(f"a list of {len(prompts)} texts is wanted: the continuations, decoded")
+    everywhere = add(vector[-1], layer=layer, place="resid_pre", when="all")
+    near = {
+        "is not steered; in a padded row, columns are not positions": _texts(lm, prompts, None, new),
+        "is steered at every token and in every pass": _texts(lm, prompts, everywhere, new),
+    }
+    wanted = _texts(lm, prompts, steer, new)
+    for row, (own, right) in enumerate(zip(found, wanted, strict=True)):
+        if own.strip().startswith(prompts[row]):
+            raise _NotYet("the prompt is part of your text: cut it off, ids[:, width_of_the_prompts:]")
+        if own.strip() != right:
+            mistake = next((name for name, texts in near.items() if own.strip() == texts[row]), f"is {own[:40]!r}")
+            raise _NotYet(f"row {row} {mistake}; {right[:40]!r} is wanted")
+    return f"your texts are those of lm.generate: {wanted[0][:40]!r} and {wanted[1][:40]!r}"
+
+
+def _texts(lm: SteerableModel, prompts: list[str], steer: Intervention | None, new: int) -> list[str]:
+    """Greedy continuations."""
+    frame = lm.generate(prompts, [steer] * len(prompts), max_new_tokens=new, temperature=0)
+    return [str(text).strip() for text in frame["completion"]]
 
 
 @_checker
@@ -184,12 +244,22 @@ def check_fails(
     listed = list(words)
     if len(listed) < 5:
         raise _NotYet(f"{len(listed)} words are few to find a topic by: list five at least")
+    _refuse_nonsense(lm, listed, str(steer.info.get("prompts", {}).get("plus", "")).strip())
     frame = lm.generate([prompt, lay(lm, prompt, steer, room)], [None, steer], n=n, **PAPER_SAMPLING)
     plain, steered = (share(count_topic_words(rows, listed)["hit"]) for _, rows in frame.groupby("row"))
     counts = f"{steered.value:.0%} of {n} completions hold one of your words, unsteered {plain.value:.0%}"
     if steered.low > plain.high:
         raise _NotYet(f"{counts}: this topic is reached")
     return f"{counts}: it fails here. Why?"
+
+
+def _refuse_nonsense(lm: SteerableModel, words: Sequence[str], name: str) -> None:
+    """Words that no text would hold, or that have nothing to do with the name of the topic, show no failure."""
+    for word in (*words, *name.split()):
+        if not word.isalpha() or (len(word) > 2 and len(lm.encode(f" {word}")) >= len(word)):
+            raise _NotYet(f"{word!r} is no word that this model can have read: its tokens are single letters")
+    if name and not any(word.lower().startswith(name.lower()[:4]) for word in words):
+        raise _NotYet(f"the vector is that of {name!r}, and none of your words begins like it: count the same topic")
 
 
 def _beyond_luck(plain: Estimate, steered: Estimate) -> str:
@@ -206,6 +276,7 @@ def check_effectiveness(answer: Callable[[Tensor, Tensor, float], Tensor | None]
     plus, minus, margin = torch.tensor([3.0, -1.0, 9.0]), torch.tensor([-2.0, -8.0, 4.0]), 5.0
     near = {
         "this is the plain difference: it has no margin, and a prompt that is done pulls on": minus - plus,
+        "this grows as the prompt gets better: the loss is what is missing, margin minus difference": plus - minus,
         "the two signs make up for each other: each needs a hinge of its own": (2 * margin - plus + minus).relu(),
         "this is the hinge at margin 0": (-plus).relu() + minus.relu(),
         "β = -1 is to make Δ negative: look at the sign of the second half": (margin - plus).relu()
@@ -216,9 +287,19 @@ def check_effectiveness(answer: Callable[[Tensor, Tensor, float], Tensor | None]
 
 @_checker
 def check_fewer(
-    lm: SteerableModel, kept: Intervention, learned: Intervention, frame: pd.DataFrame, *, least: float = 0.8
+    lm: SteerableModel,
+    kept: Intervention,
+    learned: Intervention,
+    frame: pd.DataFrame,
+    *,
+    least: float = 0.95,
+    named: float = 0.9,
 ) -> str:
-    """05: a few of the learned locations, of `sl.keep`, that still flip a share of `least` of the held-out prompts."""
+    """05: a few of the learned locations, of `sl.keep`, that still turn one answer into the other.
+
+    A share of `least` of the held-out prompts must flip; after a share of `named` the most probable token at β = -1
+    must be the other name, not a third one.
+    """
     every, mine = (locations(each).query("norm > 1e-6") for each in (learned, kept))
     if len(mine.merge(every, on=["place", "layer", "position"])) < len(mine):
         raise _NotYet("there are locations that were not learned: use sl.keep on the learned intervention")
@@ -226,9 +307,16 @@ def check_fewer(
     counts = f"{len(mine)} locations flip {flips:.0%}"
     if flips < least:
         raise _NotYet(f"{counts}; at least {least:.0%} are wanted")
+    other = float(
+        (lm.logits(list(frame["prompt"]), -1 * kept).argmax(-1) == answer_tokens(lm, frame)[1]).float().mean()
+    )
+    if other < named:
+        raise _NotYet(
+            f"{counts}, but at β = -1 the model says the other name after {other:.0%} only: {named:.0%}, please"
+        )
     if 2 * len(mine) > len(every):
         raise _NotYet(f"{counts}, but that is more than half of the {len(every)} that are not zero")
-    return f"{counts} of the held-out prompts; {len(every)} were learned"
+    return f"{counts} of the held-out prompts, and {other:.0%} say the other name; {len(every)} were learned"
 
 
 @_checker
@@ -246,7 +334,15 @@ def check_anchored_gain(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None
         "attraction and repulsion are swapped": -anchored,
         "these are cosines of rows of A Aᵀ: take its square root": squared,
     }
-    return _equal(answer(own, near, far), anchored, close)
+    try:
+        found = answer(own, near, far)
+    except RuntimeError as error:
+        if "size of tensor" not in str(error):
+            raise
+        raise _NotYet(
+            "sizes differ: rows are tokens here, and neurons are to be compared: take the SVD of x.T"
+        ) from error
+    return _equal(found, anchored, close)
 
 
 @_checker

@@ -45,11 +45,13 @@ def token_table(lm: SteerableModel, logits: Mapping[str, Float[Tensor, " vocab"]
     """Probabilities of the next token under several conditions, given as logits by the condition's name.
 
     Returns:
-        One row for each of the k tokens with the largest probability in any condition, the most probable first:
-        `token`, and a column for each condition.
+        One row for each of the k tokens that change most, from the most raised to the most lowered by the last
+        condition (of one condition, the most probable): `token`, and a column for each condition.
     """
     shares = torch.stack(list(logits.values())).softmax(-1).cpu()
-    best = shares.amax(0).topk(min(k, shares.shape[1])).indices
+    change = 1.001 * shares.amax(0) - shares.amin(0)  # where nothing changes, the most probable are shown
+    best = change.topk(min(k, len(change))).indices
+    best = best[(shares[-1] - shares[0])[best].argsort(descending=True, stable=True)]
     tokens = [lm.tokenizer.decode([token]) for token in best.tolist()]
     return pd.DataFrame({"token": tokens} | dict(zip(logits, shares[:, best].numpy(), strict=True)))
 
@@ -234,8 +236,7 @@ def completions_html(
 ) -> HTML:
     """Completions side by side, a column per value of `by` and a row per sample, with the topic's words marked.
 
-    Readable on light and dark themes: the mark is translucent, everything else takes the page's colours. `words` are
-    compared as `metrics.topic_word_count` does; `prompt` is shown in grey where the frame has it; words that are not in
+    Readable on light and dark themes: marks are translucent. `words` are compared as by `metrics.topic_word_count`; `prompt` is shown in grey where the frame has it; words that are not in
     the completion of the condition `against` in the same row are underlined in the others.
     """
     _need(frame, "completion", by)

@@ -72,9 +72,32 @@ def test_the_solutions_of_01_are_right(lm: sl.SteerableModel, tmp_path: Path, pr
     assert printed().startswith("✓ right")
 
 
-def test_the_solution_of_02_is_right(tmp_path: Path, printed: Printed) -> None:
-    exercises.check_add_at_front(solutions("02_actadd", tmp_path)["add_at_front"])
+def test_the_solutions_of_02_are_right(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
+    names = solutions("02_actadd", tmp_path)
+    exercises.check_add_at_front(names["add_at_front"])
     assert printed().startswith("✓ right")
+    exercises.check_steered_texts(names["steered_texts"], lm)
+    assert printed().startswith("✓ right: your texts are those of lm.generate")
+
+
+def test_wrong_steered_texts_are_told_why(lm: sl.SteerableModel, printed: Printed) -> None:
+    def unsteered(prompts: list[str], vector: Tensor, layer: int, new: int) -> list[str]:
+        return lm.generate(prompts, max_new_tokens=new, temperature=0)["completion"].tolist()
+
+    def everywhere(prompts: list[str], vector: Tensor, layer: int, new: int) -> list[str]:
+        steer = sl.add(vector[-1], layer=layer, place="resid_pre", when="all")
+        return lm.generate(prompts, steer, max_new_tokens=new, temperature=0)["completion"].tolist()
+
+    for answer, reason in {
+        unsteered: "row 0 is not steered",
+        everywhere: "row 0 is steered at every token",
+        lambda prompts, *told: None: "a list of 2 texts is wanted",
+        lambda prompts, *told: [prompt + " and so on" for prompt in prompts]: "the prompt is part of your text",
+        lambda prompts, *told: ["nothing", "else"]: "row 0 is 'nothing'; ',",
+    }.items():
+        exercises.check_steered_texts(answer, lm)
+        line = printed()
+        assert line.startswith("not yet") and reason in line
 
 
 def test_the_solution_of_08_is_right_and_its_stub_is_not(
@@ -131,6 +154,12 @@ def test_a_hook_that_does_nothing_is_not_yet(lm: sl.SteerableModel, printed: Pri
     assert "untouched model" in printed()
 
 
+def test_a_tuple_has_to_stay_one(lm: sl.SteerableModel, printed: Printed) -> None:
+    for hook in (lambda module, args, output: 0 * output, lambda module, args, output: 0 * output[0]):
+        exercises.check_silence(hook, lm)
+        assert printed() == "not yet: the output is a tuple of 2: return a tuple of the same length\n"
+
+
 def test_a_hook_that_fails_is_removed(lm: sl.SteerableModel, printed: Printed) -> None:
     before = lm.logits(PROMPT)
     exercises.check_silence(lambda module, args, output: output.nothing, lm)
@@ -176,15 +205,19 @@ def test_a_vector_on_the_wrong_tokens_is_told_why(printed: Printed, answer: Call
     assert reason in line
 
 
-def test_an_own_pair_has_to_be_ones_own_and_to_move_something(lm: sl.SteerableModel, printed: Printed) -> None:
-    ours = sl.actadd(lm, " ships", " ", layer=2, position="back")
-    exercises.check_own_pair(lm, 10 * ours, PROMPT, given=(" ships", " "))
+def test_an_own_pair_has_to_be_ones_own_and_to_write_of_its_topic(lm: sl.SteerableModel, printed: Printed) -> None:
+    given = (" ships", " ")
+    ours = sl.actadd(lm, *given, layer=2)
+    exercises.check_own_pair(lm, ours, ["ship"], given=given)
     assert "still our pair" in printed()
-    own = sl.actadd(lm, " ghosts", " ", layer=2, position="back")
-    exercises.check_own_pair(lm, 0 * own, PROMPT, given=(" ships", " "))
-    assert "hardly moves" in printed()
-    exercises.check_own_pair(lm, 10 * own, PROMPT, given=(" ships", " "))
-    assert printed().startswith("✓ right")
+    nonsense = sl.actadd(lm, " zxq", " ", layer=2)
+    exercises.check_own_pair(lm, nonsense, [], given=given)
+    assert "list words" in printed()
+    exercises.check_own_pair(lm, 2 * nonsense, ["zxq", "ship"], given=given, n=6)
+    assert printed().startswith("not yet: 0% of 6 completions hold one of your words, unsteered 0%")
+    push = pushed(lm, " wedding")
+    exercises.check_own_pair(lm, push, ["wedding"], given=given, n=6)
+    assert printed().startswith("✓ right: 100% of 6 completions hold one of your words; unsteered 0%, under a random")
 
 
 def pushed(lm: sl.SteerableModel, word: str) -> sl.Intervention:
@@ -217,6 +250,7 @@ def test_the_solutions_of_05_and_06_are_right(tmp_path: Path, printed: Printed) 
     ("answer", "reason"),
     [
         (lambda plus, minus, margin: minus - plus, "plain difference"),
+        (lambda plus, minus, margin: plus - minus, "grows as the prompt gets better"),
         (lambda plus, minus, margin: (2 * margin - plus + minus).relu(), "each needs a hinge"),
         (lambda plus, minus, margin: (margin - plus).relu() + (margin - minus).relu(), "the sign of the second half"),
         (lambda plus, minus, margin: (margin - plus).relu(), "the numbers are not"),
@@ -249,12 +283,15 @@ def test_fewer_locations_are_counted(lm: sl.SteerableModel, printed: Printed, mo
     frame = pd.DataFrame({"prompt": [" Rome is in"], "correct": [" Italy"], "wrong": [" France"]})
     monkeypatch.setattr(exercises, "score", lambda *given: pd.DataFrame({"flips": [True, True, True, True, False]}))
     one = sl.keep(learned, spots.head(1))
-    exercises.check_fewer(lm, one, learned, frame)
+    exercises.check_fewer(lm, one, learned, frame, least=0.8, named=0)
     assert printed().startswith("✓ right: 1 locations flip 80%")
-    exercises.check_fewer(lm, sl.keep(learned, spots.head(3)), learned, frame)
+    exercises.check_fewer(lm, sl.keep(learned, spots.head(3)), learned, frame, least=0.8, named=0)
     assert "more than half of the 4" in printed()
-    exercises.check_fewer(lm, one, learned, frame, least=0.9)
-    assert "1 locations flip 80%; at least 90%" in printed()
+    exercises.check_fewer(lm, one, learned, frame)
+    assert "1 locations flip 80%; at least 95%" in printed()
+    monkeypatch.setattr(exercises, "answer_tokens", lambda lm, frame: (None, torch.tensor([-1])))
+    exercises.check_fewer(lm, one, learned, frame, least=0.8)
+    assert "at β = -1 the model says the other name after 0% only" in printed()
     exercises.check_fewer(lm, other.intervention(other.sites(lm), torch.ones(1, 4, 1), {}), learned, frame)
     assert "were not learned" in printed()
 
@@ -277,6 +314,7 @@ def test_the_solutions_of_04_are_right(tmp_path: Path, printed: Printed) -> None
         (lambda own, near, far: sl.sara_gain(own, near, far, variant="released"), "the released γ"),
         (lambda own, near, far: torch.zeros(own.shape[1]), "the numbers are not"),
         (lambda own, near, far: gram_gain(own, near, far), "take its square root"),
+        (lambda own, near, far: torch.cosine_similarity(own @ own.T, near @ near.T), "take the SVD of x.T"),
     ],
 )
 def test_near_misses_of_the_gain_are_told(answer: Callable[..., Tensor], line: str, printed: Printed) -> None:
@@ -339,6 +377,11 @@ def test_a_topic_that_is_reached_does_not_fail(lm: sl.SteerableModel, printed: P
     push, words = pushed(lm, " wedding"), ["wedding", "one", "two", "three", "four"]
     exercises.check_fails(lm, push, words[:2], room=False)
     assert "five at least" in printed()
+    for nonsense in ("xq1", "zxq"):
+        exercises.check_fails(lm, push, [nonsense, *words], room=False)
+        assert f"{nonsense!r} is no word that this model can have read" in printed()
+    exercises.check_fails(lm, sl.actadd(lm, " ships", " ", layer=2), words, room=False)
+    assert "none of your words begins like it" in printed()
     exercises.check_fails(lm, push, words, room=False, n=10)
     assert "this topic is reached" in printed()
     exercises.check_fails(lm, push, ["xylophone", *words[1:]], room=False, n=10)

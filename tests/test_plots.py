@@ -69,8 +69,11 @@ def test_next_token_bars_of_a_model_are_its_probabilities() -> None:
     push = sl.Intervention({site: sl.Edit(shift=torch.randn(1, lm.d_model, generator=torch.manual_seed(0)))})
     logits = {"before": lm.logits(prompt)[0], "after": lm.logits(prompt, push)[0]}
     table, (before, after) = plots.token_table(lm, logits, k=6), (each.softmax(-1) for each in logits.values())
-    assert table["before"].max() == pytest.approx(before.max().item(), rel=1e-4)
-    assert table["after"].max() == pytest.approx(after.max().item(), rel=1e-4)
+    change = table["after"] - table["before"]
+    assert change.abs().max() == pytest.approx((after - before).abs().max().item(), rel=1e-3)
+    assert change.is_monotonic_decreasing
+    alone = plots.token_table(lm, {"before": logits["before"]}, k=6)
+    assert alone["before"].tolist() == pytest.approx(before.topk(6).values.tolist(), rel=1e-4)
     ax = plots.next_token_bars(lm, prompt, push, k=6)
     widths = [bar.get_width() for bars in ax.containers for bar in bars]
     assert widths == pytest.approx([*table["before"], *table["after"]], rel=1e-4)

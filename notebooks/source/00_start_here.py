@@ -27,8 +27,7 @@
 # 4. save a vector and load it again;
 # 5. say what five steering methods have in common.
 #
-# **You need** some PyTorch. No nnsight, no GPU, no account, no download: the model ships with the package. **Time:**
-# five minutes to read, about half a minute to run on a laptop with two cores.
+# **You need** some PyTorch. No nnsight, no GPU, no account, no download: the model ships with the package.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2-xl"
@@ -36,10 +35,10 @@ PROFILE = "quick"  # "paper" draws more completions
 SEED = 0
 REMOTE = False  # this notebook runs locally
 
-# For the last section: a prompt and a pair of your own.
-YOUR_PROMPT = "In the evening we went to see the"
+# For the last section: a pair of your own, and the words by which its topic is known.
 YOUR_PLUS, YOUR_MINUS = " ships", " "
-YOUR_STRENGTH = 4
+YOUR_TOPIC = "ships"
+YOUR_STRENGTH = 2
 
 # %%
 import matplotlib.pyplot as plt
@@ -62,19 +61,20 @@ lm
 # %%
 PROMPT = "I went up to my friend and said"
 N = 20 if PROFILE == "paper" else 4
+WEDDING = data.topics()["weddings"]
 
 for completion in lm.generate(PROMPT, n=3, seed=SEED).completion:
     print("·", completion.strip(), "\n")
 
 # %% [markdown]
-# ## 2 · Steer it
+# ## 2 · Steer it: the friend hears of weddings
 #
 # Run the model on ` weddings`, run it on a single space, and subtract what goes into block `LAYER`. That difference
-# is the vector. The leading space makes the word the token that it is in the middle of a sentence.
+# is the vector. Keep the leading space: ` weddings` is the token for the word inside a sentence.
 
 # %%
 LAYER = 2  # the third block; notebook 02 tries them all
-STRENGTH = 4
+STRENGTH = 2
 
 wedding = sl.actadd(lm, " weddings", " ", layer=LAYER)
 wedding.norm()
@@ -98,31 +98,37 @@ for number, pair in samples.groupby("sample"):
 # The same side by side, with the nine wedding words that the paper counts marked:
 
 # %%
-plots.completions_html(samples, words=data.topics()["weddings"])
+plots.completions_html(samples, words=WEDDING)
 
 # %% [markdown]
+# **You should see** about three of four steered completions with a wedding word, and none of the unsteered ones. (We
+# counted 30 of 40, and 0 of 40.)
+#
 # **Why it lasts.** The vector changes the first two positions in every block above `LAYER`. Each later token attends
-# to those positions, and so does each token that is generated.
+# to those positions, and so does each token that is generated. So yes, the end is about weddings too.
 
 # %% [markdown]
-# ## 3 · The next token
+# ## 3 · The next token: *wedding* rises, *journey* falls
 #
 # A completion is many draws. The model's answer to *what comes next* is one distribution, which can be looked at
-# directly.
+# directly. The bars show the tokens that change most.
 
 # %%
-NEXT = "I went to see the"
+NEXT = "She told me all about the"
 plots.next_token_bars(lm, NEXT, STRENGTH * wedding)
 plt.show()
 
 # %% [markdown]
+# **You should see** *wedding* go from 0.3 % to about 4 %, with *white*, *flowers* and *roses* above zero beside it, and
+# *journey* and *walk* shrink. No single word becomes certain: what has changed is the subject.
+#
 # `STRENGTH` is a knob. A list of interventions gives each row of a batch its own, so a whole range of strengths is
 # one call, and one forward pass.
 #
 # > **Predict first.** What will a negative strength do? And a random vector of the same length?
 
 # %%
-strengths = torch.linspace(-8, 8, 33).tolist()
+strengths = torch.linspace(-8, 8, 65).tolist()
 random = sl.random_like(wedding, seed=SEED)
 token = lm.encode(" wedding")[0]
 
@@ -136,7 +142,33 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# ## 4 · Keep it
+# **You should see** three things.
+#
+# - *Weddings*, to the right: a steep rise, about seventeen times the unsteered probability at strength 1, and a slow
+#   fall beyond it. More is not always more.
+# - *Negative*, to the left: the word becomes rarer, by a factor of three. Subtracting weddings does not write of
+#   divorces. It only talks less of weddings.
+# - *Random*: a push of the same size in a random direction also makes the word rarer, on both sides alike. Any push
+#   disturbs the text. Only the right one disturbs it *towards* something.
+
+# %% [markdown]
+# ## 4 · Play
+#
+# Change the words, the layer, the strength. The bars follow the slider; the button writes completions. Try a strength
+# of 0, a negative one, and 16. Then move the layer up to 5: the effect is gone, and notebook 02 asks why.
+
+# %%
+from steerlab.widgets import playground
+
+panel = playground(lm, words=WEDDING, prompt=NEXT, layer=LAYER, strength=STRENGTH, seed=SEED)
+panel.figure()
+plt.show()
+
+# %%
+panel
+
+# %% [markdown]
+# ## 5 · Keep it
 #
 # A vector is a small file. It remembers the model, the prompts and the versions that it was made with, and it is
 # refused for another model.
@@ -149,7 +181,7 @@ assert torch.equal(lm.logits(PROMPT, again), lm.logits(PROMPT, wedding))
 print(f"{path.stat().st_size:,} bytes, made from {again.info['prompts']}")
 
 # %% [markdown]
-# ## 5 · One equation
+# ## 6 · Five methods, one equation
 #
 # ActAdd adds. Other methods scale, or add something that they have learned. All five methods of the course are one
 # edit of an activation $h$ at a *site*, which is a place in a block, and at some of the token positions:
@@ -164,8 +196,8 @@ print(f"{path.stat().st_size:,} bytes, made from {again.info['prompts']}")
 # | SARA ([2405.17345](https://arxiv.org/abs/2405.17345)) | – | $\gamma$, one per neuron | – | three SVDs |
 # | DynScalar ([2410.04962](https://arxiv.org/abs/2410.04962)) | – | – | $w$ | gradient |
 #
-# So the package has one value that is applied, saved, added and scaled, the `Intervention`, and several ways to
-# choose its tensors. Interventions behave like vectors:
+# So the package has one object, the `Intervention`. You apply it, save it, add it and scale it; the five methods are
+# five ways to fill it. Interventions behave like vectors:
 
 # %%
 ships = sl.actadd(lm, " ships", " ", layer=LAYER)
@@ -176,58 +208,59 @@ print("norms:   ", {str(site): round(norm, 1) for site, norm in mixed.norm().ite
 print("cosine of weddings and ships:", {str(site): round(value, 2) for site, value in wedding.cosine(ships).items()})
 
 # %% [markdown]
-# ## 6 · Your turn
+# **You should see** a cosine of about 0.86: the vectors of weddings and ships point nearly the same way. Is the method
+# broken? No. Both are "a word stands here" minus "a space stands here", and that part is the same for every word. The
+# topic is in the small rest. Take the shared part away, ` weddings` − ` ships`, and notebook 03 shows what is lost.
+
+# %% [markdown]
+# ## 7 · Your turn
 #
-# Go up to the cell of parameters, write a prompt and a pair of your own, and run everything again from there (in
-# JupyterLab: *Run → Run Selected Cell and All Below*). Or write them here, in place of the comment.
-#
-# Good words to try first are topics that the bundled model knows: ` ships`, ` ghosts`, ` war`, ` music`, ` gardens`,
-# ` horses`, ` money`, ` winter`. A pair can also be a real contrast, such as ` happy` and ` sad`.
+# Choose a word, and the list of words by which its topic is known; or keep one of the 24 lists that come with the
+# package: `print(*data.topics())`. Good ones to try first on the bundled model are ` ghosts`, ` war`, ` winter`,
+# ` money`, ` music`. The checker draws 30 completions of each kind, and asks for more words of your topic than
+# *without* steering and than under a *random* vector of the same norm.
 
 # %%
-# YOUR_PROMPT, YOUR_PLUS, YOUR_MINUS, YOUR_STRENGTH = "...", " ...", " ...", 4
+# YOUR_PLUS, YOUR_MINUS, YOUR_TOPIC, YOUR_STRENGTH = " ...", " ", "...", 2
 
 yours = YOUR_STRENGTH * sl.actadd(lm, YOUR_PLUS, YOUR_MINUS, layer=LAYER)
-exercises.check_own_pair(lm, yours, YOUR_PROMPT, given=(" ships", " "))
+your_words = data.topics()[YOUR_TOPIC]  # or a list of your own: ["snow", "frost", "ice"]
+exercises.check_own_pair(lm, yours, your_words, PROMPT, given=(" ships", " "))
 
 # %%
-own = lm.generate([YOUR_PROMPT, YOUR_PROMPT], [None, yours], n=N, seed=SEED)
+own = lm.generate([PROMPT, PROMPT], [None, yours], n=N, seed=SEED)
 own["condition"] = own["row"].map({0: "unsteered", 1: f"{YOUR_PLUS!r} − {YOUR_MINUS!r}, strength {YOUR_STRENGTH}"})
-plots.completions_html(own)
-
-# %%
-plots.next_token_bars(lm, YOUR_PROMPT, yours)
-plt.show()
+plots.completions_html(own, words=your_words)
 
 # %% [markdown]
 # <details><summary>It does not do much?</summary>
 #
 # - Is the word one token? `lm.tokens(" weddings")` shows it. Several tokens work too, if the prompt is at least as
 #   long.
-# - Is the layer one that listens? The bundled model reads the front of a text in its first blocks, so a vector that is
-#   put there later changes little. Notebook 02 shows it.
+# - Try a lower layer: the bundled model reads the first tokens only in blocks 0 to 2.
 # - Try another strength. Too little is not seen, too much leaves no sentence standing.
+# - Is it a topic? The bundled model knows headings, not moods: ` happy` against ` sad` moved 2 of 20 completions, as
+#   many as no vector at all.
 #
 # </details>
 #
-# ## 7 · What could be wrong?
+# <details><summary>Solution</summary>
+#
+# ```python
+# YOUR_PLUS, YOUR_MINUS, YOUR_TOPIC, YOUR_STRENGTH = " ghosts", " ", "ghosts", 2
+# ```
+#
+# </details>
+#
+# ## 8 · What could be wrong?
 #
 # A few good samples convince quickly, and prove little.
 #
 # - **Luck.** Four completions are an anecdote. Notebook 02 counts hundreds, with intervals.
 # - **Any push might do.** The dashed line above, a random vector of the same norm, is the first control.
 # - **The word itself might do as well.** Would ` weddings` written in front of the prompt have done the same? That is
-#   the second control, and notebook 02 draws it.
+#   the second control. Notebook 02 draws it, and says what steering is for if it would.
 # - **This model was made for the lesson.** It has read many texts whose first words name their topic. On another
 #   model the best layer and strength are others: set `MODEL` and see.
 #
-# ## 8 · Where next?
-#
-# | notebook | question |
-# |---|---|
-# | **00** (this one) | Can I steer a model in five minutes? |
-# | [01 · tracing](01_tracing.ipynb) | How do I read and edit an activation with nnsight? |
-# | [02 · ActAdd](02_actadd.ipynb) | How do two prompts make a steering vector? |
-#
-# To understand what `sl.actadd` and `steer=` do inside, go on with 01. To see how well it works, and to play with a
-# panel of sliders, go to 02.
+# **Next:** 01, to understand what `sl.actadd` and `steer=` do inside; or straight to 02, to see how well it works.

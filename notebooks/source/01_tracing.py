@@ -25,10 +25,10 @@
 # 2. read an activation with nnsight, and with `lm.activations`;
 # 3. edit one with a hook, with nnsight and with `steer=`, and show that the three agree;
 # 4. say which tokens an edit reaches when prompts are padded, and which passes when text is generated;
-# 5. recognise the five usual mistakes with traces by their symptoms.
+# 5. write steered generation in plain nnsight, for one pass or for all;
+# 6. recognise the five usual mistakes with traces by their symptoms.
 #
-# **You need** notebook 00, and PyTorch modules. **Time:** twenty minutes to read, about half a minute to run on a
-# laptop with two cores.
+# **You need** notebook 00, and PyTorch modules.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2"
@@ -81,7 +81,7 @@ print("shape: ", list(post.shape), "= batch, tokens, d_model")
 print("tokens:", lm.tokens(PROMPT))
 
 # %% [markdown]
-# Nothing ever leaves the stream, except what a block itself adds with the opposite sign.
+# Blocks can only add. To remove something, a block must add its negative.
 #
 # > **Predict first.** How long is the stream's vector at the bottom and at the top? Is the very first token, which
 # > has nothing to look at, like the others?
@@ -101,7 +101,7 @@ norms = pd.DataFrame(
     ]
 )
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", facecolor="white")
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", facecolor="white", sharey=True)
 for ax, tokens in ((axes[0], "later tokens"), (axes[1], "first token")):
     for place, style in (("resid_post", "-o"), ("attn_out", "--s"), ("mlp_out", ":D")):
         rows = norms[norms.place == place]
@@ -109,8 +109,14 @@ for ax, tokens in ((axes[0], "later tokens"), (axes[1], "first token")):
     ax.set(title=tokens, xlabel="layer", ylabel="Euclidean norm", ylim=(0, None))
 axes[0].legend(frameon=False)
 plt.show()
+top = norms[norms.place == "resid_post"].set_index("layer")[["first token", "later tokens"]]
+top.iloc[[0, -1]].round(0)
 
 # %% [markdown]
+# **You should see** the stream grow with every block, about sevenfold from the first block's output to the last
+# one's at later tokens. And no, the first token is not like the others. It sees only itself, it is the same in every
+# text, and many models use it as a place where attention can rest: its stream is three times as long at the top.
+#
 # ## 2 · Reading with nnsight
 #
 # nnsight wraps a PyTorch model. The wrapper has the same tree of modules, and each module has an `.input` and an
@@ -203,12 +209,19 @@ ax.set_xticks(range(best.shape[1]), labels(FACT))
 ax.set(xlabel="token that has been read", ylabel="layer", title="Most probable next token at each layer")
 figure.colorbar(image, ax=ax, label="its probability")
 plt.show()
+final = best[-1, -1]
+since = next(layer for layer in range(lm.n_layers) if (best[layer:, -1] == final).all())
+print(f"the model says {lm.tokenizer.decode([final])!r}; the lens shows it from layer {since} on")
+
+# %% [markdown]
+# **You should see** the answer appear in the last column from layer 3 on, and stay. Below it the lens shows words that
+# merely go on from *is*.
 
 # %% [markdown]
 # ## 4 · Editing, three times
 #
-# Now we change the stream that enters block `LAYER`: add a vector to the first three tokens. Which vector to choose
-# is the matter of notebook 02; here a random one will do. Three ways, one result.
+# Now we change the stream that enters block `LAYER`: add a vector to the first three tokens. Notebook 02 chooses a
+# meaningful vector; here any will do. Three ways, one result.
 #
 # **With a hook,** from scratch. PyTorch calls it before the block runs, and takes what it returns as the new input.
 
@@ -297,8 +310,9 @@ figure.colorbar(image, ax=ax, label="distance / mean length")
 plt.show()
 
 # %% [markdown]
-# An edit spreads upwards, and to the right. Upwards through the stream itself; to the right through attention, which
-# looks back. Never to the left: that is what makes a decoder causal.
+# **You should see** a white block below the edit and a white block before it. An edit spreads upwards, and to the
+# right. Upwards through the stream itself; to the right through attention, which looks back. Never to the left: that is
+# what makes a decoder causal.
 
 # %% [markdown]
 # ## 6 · Padding moves positions
@@ -333,8 +347,9 @@ steered = lm.logits(PAIR, push)
 print("largest change of a logit, by the package:", [f"{float(row):.3f}" for row in (steered - unhooked).abs().amax(1)])
 
 # %% [markdown]
-# The hook silently did nothing in row 1. For the package, `anchor="front"` counts from each row's first *real* token.
-# So a row of a padded batch gets the same as the prompt alone:
+# **You should see** a number well above zero for row 0 and 0.000 for row 1 by the hook, and two numbers above zero by
+# the package. The hook silently did nothing in row 1. For the package, `anchor="front"` counts from each row's first
+# *real* token. So a row of a padded batch gets the same as the prompt alone:
 
 # %%
 for row, prompt in enumerate(PAIR):
@@ -393,8 +408,53 @@ assert marks == {"prompt": "#.....", "decode": ".#####", "all": "######"}
 marks
 
 # %% [markdown]
-# In raw nnsight the same choice is between a bare body, which runs in the first pass, and a loop over
-# `tracer.iter[:]`, which runs in every pass.
+# ### Steered generation in plain nnsight
+#
+# The same choice is made by the form of the body. A bare body runs in the first pass: that is `when="prompt"`. We edit
+# what *leaves* the block below, which is what enters `LAYER`.
+
+# %%
+NEW = 12
+ids = lm.batch(PROMPT).ids
+below = blocks[LAYER - 1]
+
+with torch.no_grad(), traced.generate(ids, max_new_tokens=NEW, do_sample=False) as tracer:
+    h = below.output
+    below.output = torch.cat([h[:, :3] + vector, h[:, 3:]], dim=1)
+    first_pass = nnsight.save(tracer.result)
+
+theirs = lm.generate(PROMPT, push, max_new_tokens=NEW, temperature=0).completion[0]
+ours = lm.tokenizer.decode(first_pass[0, ids.shape[1] :])
+assert ours == theirs
+print("first pass:", ours)
+
+# %% [markdown]
+# A loop over `tracer.iter[:]` runs in every pass: `when="all"`. Two traps. The loop has no end of its own, so what
+# stands *after* it in the same block is never reached: the result is saved in a second, empty `invoke`. And later
+# passes see one token each, so the vector must be one row, not three.
+
+# %%
+import warnings
+
+warnings.filterwarnings("ignore", message=r".*was never reached: the loop asked for a step")  # an open loop says this
+each_token = vector[0]
+
+with torch.no_grad(), traced.generate(max_new_tokens=NEW, do_sample=False) as tracer:
+    with tracer.invoke(ids):
+        for _ in tracer.iter[:]:
+            below.output = below.output + each_token
+    with tracer.invoke():
+        every_pass = nnsight.save(tracer.result)
+
+steady = sl.add(each_token, layer=LAYER, place="resid_pre", when="all")
+theirs = lm.generate(PROMPT, steady, max_new_tokens=NEW, temperature=0).completion[0]
+ours = lm.tokenizer.decode(every_pass[0, ids.shape[1] :])
+assert ours == theirs
+print("every pass:", ours)
+
+# %% [markdown]
+# For `when="decode"` the loop is over `tracer.iter[1:]`. With several prompts the rows are padded on the left, and the
+# positions shift as in section 6: exercise 8.2 of the next notebook builds that.
 
 # %% [markdown]
 # ## 8 · Five mistakes, and how they look
@@ -493,9 +553,9 @@ exercises.check_read(read_mlp, lm)
 #
 # </details>
 #
-# **9.2 · Silence an attention, by hook.** ●●○ about 10 minutes. Section 4 did it with a gain of $-1$. Write the
-# forward hook that does the same. It gets the module, its arguments and its output, and returns a new output. Look at
-# what an attention module returns before you write: `type(output)`.
+# **9.2 · Silence an attention, by hook.** ●●○ about 10 minutes. *Important.* Section 4 did it with a gain of $-1$.
+# Write the forward hook that does the same. It gets the module, its arguments and its output, and returns a new output.
+# Look at what an attention module returns before you write: `type(output)`.
 
 
 # %%
@@ -546,11 +606,10 @@ exercises.check_passes(passes, new_tokens=40)
 #   not say that the vector means what we hope: here it was random, and it moved the stream all the same.
 # - **The lens is a guess.** Early blocks do not write for the final norm and unembedding. What the lens shows there
 #   need not be what the model "thinks".
-# - **Large edits leave the road.** A stream that is far longer than any that the model has met can do anything.
+# - **Large edits push the stream where the model has never been.** There it can do anything.
 #   Compare the norm of what you add with the norm of the stream, as in section 1.
 # - **Equal up to rounding.** A padded batch adds numbers in another order than a single prompt. On a GPU in half
 #   precision the differences are larger than here.
 #
-# **Next:** [02 · ActAdd](02_actadd.ipynb) chooses a vector that means something. **Open questions:** Why is the first
-# token so different? Would the lens be better with a norm and unembedding fitted to each layer? Which blocks could be
-# silenced without anybody noticing?
+# **Open questions:** Why is the first token so different? Would the lens be better with a norm and unembedding fitted
+# to each layer? Which blocks could be silenced without anybody noticing?

@@ -27,7 +27,7 @@
 # 4. choose a layer and a strength from a sweep instead of by luck;
 # 5. say what goes wrong when the strength is too high.
 #
-# **You need** notebooks 00 and 01. **Time:** two and a half minutes to run on a laptop with two cores.
+# **You need** notebooks 00 and 01.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2-xl"
@@ -121,7 +121,7 @@ print(site, tuple(edit.shift.shape), edit.when)
 # And adding it by hand gives the same logits as the package:
 
 # %%
-STRENGTH = 4
+STRENGTH = 2
 
 
 def add_by_hand(module, args):
@@ -151,10 +151,11 @@ samples["condition"] = samples.row.map({0: "unsteered", 1: f"weddings, layer {LA
 plots.completions_html(samples, words=WEDDING)
 
 # %% [markdown]
-# What happens to the very next token? After *said* comes a comma, whatever the topic. So we ask where the topic shows.
+# What happens to the very next token? After "said" the model always writes a comma. Use a prompt whose next word can be
+# about weddings. The bars are the tokens that change most.
 
 # %%
-NEXT = "I went to see the"
+NEXT = "She told me all about the"
 plots.next_token_bars(lm, NEXT, STRENGTH * wedding, k=8)
 plt.show()
 
@@ -162,21 +163,18 @@ plt.show()
 # ## 4 · Play
 #
 # Change the pair, the layer, the strength. The bars follow the slider; the button writes completions. Try a strength
-# of 0, a negative one, and one that is far too high.
+# of 0, a negative one, and one that is far too high. First the panel as a static picture, then the panel.
 
 # %%
 from steerlab.widgets import playground
 
 start = {"plus": " weddings", "minus": " ", "layer": LAYER, "strength": STRENGTH, "prompt": NEXT, "seed": SEED}
 panel = playground(lm, words=WEDDING, **start)
-panel
-
-# %% [markdown]
-# The same panel as a static picture:
-
-# %%
 panel.figure()
 plt.show()
+
+# %%
+panel
 
 # %% [markdown]
 # ## 5 · Which layer, how strong? The sweep, with controls
@@ -194,7 +192,7 @@ plt.show()
 
 # %%
 N = 200 if PROFILE == "paper" else 40
-COEFFICIENTS = (1, 2, 4, 8)
+COEFFICIENTS = (1, 2, 4)
 sweep = experiments.layer_sweep(lm, coefficients=COEFFICIENTS, n=N, seed=SEED)
 shares = experiments.summarise(sweep)
 plots.shares_by_layer(shares)
@@ -227,13 +225,47 @@ display(
 )
 
 # %% [markdown]
-# The best of many settings is a little flattered by having been picked. So we draw new completions at that setting,
-# with another seed:
+# **You should see** one layer stand out. Over the prompt's first word, as here, block 2 is steered in every completion
+# at c = 2 and in most at c = 4; the blocks above it in none, and the blocks below it in at most a few. The random
+# vector writes no wedding words at any layer. It does change the *text*: read its column below. Notebook 03 has the
+# same figure with room of its own for the vector, and there blocks 0 and 1 can be steered just as well.
+#
+# The best of many settings was picked because it was best, so its number is too good. Draw new completions at that
+# setting, with another seed:
 
 # %%
-again = experiments.layer_sweep(lm, layers=[int(best.layer)], coefficients=[best.coefficient], n=200, seed=SEED + 1)
+again = experiments.layer_sweep(
+    lm, layers=[int(best.layer)], coefficients=[best.coefficient], n=200 if PROFILE == "paper" else 80, seed=SEED + 1
+)
 fresh = experiments.summarise(again)
 display(fresh[["condition", "layer", "coefficient", "n", "share", "low", "high"]].round(3))
+
+# %% [markdown]
+# ### Then what is steering for?
+#
+# Look at the last row. Writing ` weddings` in front does as well as the vector, costs nothing to make, and everybody
+# can do it. For *this* task on *this* model, type the word. A vector is for what typing can't do:
+#
+# - **a dose**: half a word, twice a word, a word's opposite. A prompt is there or it isn't;
+# - **mixtures**: `0.5 * wedding + 0.5 * ships`, or the mean of many pairs, none of which is a sentence;
+# - **a place**: only at this layer, only at these tokens, only from now on. So it is also an instrument: *where* does a
+#   model hold its topic? The next section uses it as one;
+# - **what nobody can put into words**: a direction found by a gradient (05, 06) or in other texts;
+# - **a prompt that is not yours to change**, or that the reader must not see.
+#
+# Where they differ here: one knob, from less than nothing to too much. The bars count completions with a wedding word.
+
+# %%
+doses = [-2, 0, 0.25, 0.5, 1, 2, 4]
+dosed = pd.concat(
+    lm.generate(PROMPT, c * wedding, n=N, seed=SEED, **experiments.PAPER_SAMPLING).assign(strength=c) for c in doses
+)
+by_dose = experiments.summarise(experiments.count_topic_words(dosed, WEDDING), by=["strength"])
+plots.lines(by_dose, "strength", "share", labels=("strength", "completions with a wedding word"))
+plt.axhline(prompted["share"], color="#777777", linestyle="--", linewidth=1)
+plt.text(doses[0], prompted["share"] - 0.07, "the word typed in front", color="#777777")
+plt.ylim(-0.02, 1.05)
+plt.show()
 
 # %% [markdown]
 # ### Why these layers?
@@ -254,13 +286,14 @@ removed = experiments.summarise(experiments.count_topic_words(removal, WEDDING),
 plots.lines(
     removed, "layer", "share", labels=("layer at which the word is taken away", "completions with a wedding word")
 )
-plt.ylim(0, 1)
+plt.ylim(-0.03, 1.05)
 plt.show()
 
 # %% [markdown]
-# Below the step in this curve position 1 is still read: disturb it there and the topic is lost. Above it, the later
-# positions have read it and carry it on themselves. That explains why late layers do nothing. It does not explain the
-# early ones: every block below the step listens to position 1, but the sweep did not find them all alike. Why?
+# **You should see** a step. Below it position 1 is still read: disturb it there and the topic is lost. Above it, the
+# later positions have read it and carry it on themselves, so removing the word changes nothing. That explains why late
+# layers do nothing. It does not explain the early ones: all blocks below the step read position 1, yet only block 2
+# could be steered. Why?
 #
 # ### What to subtract?
 #
@@ -278,7 +311,8 @@ for layer in range(lm.n_layers):
         cosine = torch.nn.functional.cosine_similarity(steered_state, weddings, dim=0)
         nearness.append({"layer": layer, "coefficient": coefficient, "cosine": float(cosine)})
 axes = ("layer", "cosine of the steered state with the word's")
-plots.lines(pd.DataFrame(nearness), "layer", "cosine", by="coefficient", labels=axes)
+named = pd.DataFrame(nearness).assign(strength=lambda frame: frame["coefficient"].map("c = {:g}".format))
+plots.lines(named, "layer", "cosine", by="strength", labels=axes)
 plt.show()
 
 # %% [markdown]
@@ -295,9 +329,10 @@ plots.shares_by_layer(experiments.summarise(against_i), title="' weddings' − '
 plt.show()
 
 # %% [markdown]
-# The contrast prompt is half of the vector. The paper's space is a fair default for a prompt that you do not know; the
-# word that you overlay is the better one where you know it. It also shows what steering at the front is on this model:
-# at $c = 1$ little more than exchanging the first word, seen from the block where it is done.
+# **You should see** more layers than before at $c = 1$, the lowest included. The contrast prompt is half of the vector.
+# The paper's space is a fair default for a prompt that you do not know; the word that you overlay is the better one
+# where you know it. It also shows what steering at the front is on this model: at $c = 1$ it amounts to replacing the
+# first word, for the blocks above.
 
 # %% [markdown]
 # ### Read the text, not only the count
@@ -330,6 +365,16 @@ image = right.imshow(cosine, vmin=0, vmax=1, cmap="cividis")
 right.set(xlabel="layer", ylabel="layer", title="Cosine between the layers' vectors")
 figure.colorbar(image, ax=right)
 plt.show()
+print("size at c = 1, by layer:", [round(size, 2) for size in relative])
+print("cosine with layer 0's vector, by layer:", [round(float(value), 2) for value in cosine[0]])
+
+# %% [markdown]
+# **How large?** At every layer 1.4 to 1.9 times as long as the stream that it is added to. So at $c = 2$ the vector is
+# three times as long as what stood there, and most of what the model reads at that position is ours.
+#
+# **Merely the token?** No. Layer 0's vector is the difference of two embeddings, and one block later the vector has
+# nearly nothing in common with it (cosine 0.12). From there on neighbours are alike (0.92 between layers 2 and 3), and
+# it turns slowly. An embedding that is carried up by hand is another vector: notebook 03 tries it.
 
 # %% [markdown]
 # ## 7 · The fine print: place, passes, padding
@@ -347,9 +392,8 @@ torch.testing.assert_close(lm.logits(with_room, at_zero), typed, rtol=1e-4, atol
 print("at layer 0, adding the vector to a space is the same as typing the word")
 
 # %% [markdown]
-# So at layer 0 and strength 1 steering *is* prompting, over the prompt's first word instead of in front of it. What
-# typing can't do is the rest: other strengths, the opposite, sums of vectors, and every layer above. The variants at
-# the best setting:
+# So at layer 0 and strength 1 steering *is* prompting, over the prompt's first word instead of in front of it. The
+# variants at the best setting:
 
 # %%
 setting = {"layer": int(best.layer), "coefficient": float(best.coefficient)}
@@ -408,7 +452,56 @@ exercises.check_add_at_front(add_at_front)
 #
 # </details>
 #
-# **8.2 · A pair of your own.** ●○○ about 5 minutes. Choose a topic from `data.topics()`, a pair, a layer and a
+# **8.2 · ActAdd with generation, in nnsight, on a batch.** ●●● about 25 minutes. *The most important exercise of the
+# course: after it you can steer without the package.* Prompts of unequal length, a vector of $T_s$ rows, greedy texts.
+# Notebook 01 (section 7) has the trace for one prompt. The checker compares with `lm.generate`.
+
+
+# %%
+import nnsight  # noqa: F401  # for your trace
+from nnsight import TransformersModel
+
+traced = TransformersModel(lm.hf, tokenizer=lm.tokenizer)
+blocks = traced.get(lm.layout.blocks)
+
+
+def steered_texts(prompts: list[str], vector: torch.Tensor, layer: int, new: int) -> list[str]:
+    """Greedy continuations of `new` tokens; the vector [T_s, d_model] is added where block `layer` is entered."""
+    return prompts  # your code here: begin with batch = lm.batch(prompts), which has .ids, .mask and .pad
+
+
+exercises.check_steered_texts(steered_texts, lm)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>What enters block <code>layer</code> is what leaves block <code>layer - 1</code>. A
+# bare body runs in the pass over the prompt, which is the only one to edit.</details>
+#
+# <details><summary>Hint 2</summary>8.1 is the edit: <code>add_at_front(h, vector, batch.pad)</code>. Make a new tensor
+# and assign it to <code>.output</code>.</details>
+#
+# <details><summary>Hint 3</summary><code>traced.generate(batch.ids, attention_mask=batch.mask, max_new_tokens=new,
+# do_sample=False)</code>, and save <code>tracer.result</code> in the body. It holds the prompt too: cut it
+# off.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def steered_texts(prompts, vector, layer, new):
+#     batch = lm.batch(prompts)
+#     columns = batch.pad[:, None] + torch.arange(len(vector))
+#     rows = torch.arange(len(prompts))[:, None]
+#     options = {"attention_mask": batch.mask, "max_new_tokens": new, "do_sample": False}
+#     with torch.no_grad(), traced.generate(batch.ids, **options) as tracer:
+#         h = blocks[layer - 1].output.clone()
+#         h[rows, columns] += vector
+#         blocks[layer - 1].output = h
+#         ids = nnsight.save(tracer.result)
+#     return [lm.tokenizer.decode(row[batch.ids.shape[1] :]) for row in ids]
+# ```
+#
+# </details>
+#
+# **8.3 · A pair of your own.** ●○○ about 5 minutes. Choose a topic from `data.topics()`, a pair, a layer and a
 # strength, such that more completions hold a word of the topic than without steering. The checker draws 60
 # completions of each.
 
@@ -433,13 +526,12 @@ exercises.check_topic_shift(lm, my_steer, data.topics()[my_topic], prompt=PROMPT
 # ## 9 · What could be wrong?
 #
 # - **Any push might do it.** That is what the random vector of equal norm is for. Look at its line in the sweep.
-# - **The prompt alone might do it.** Writing the word is the honest rival, and it costs no forward pass to build.
-#   Where the prompt does better, say so.
+# - **The prompt alone might do it.** Writing the word is the honest rival, and here it does.
 # - **The best of many settings is lucky.** So its share was drawn again with another seed.
 # - **A word count is not meaning.** A text that repeats *wedding* forty times scores full marks. Read the samples.
 # - **This model is small and was raised for the purpose.** It was trained on texts whose first words name their topic
 #   (`steerlab/bundled/README.md`). That steering works here says how it works, not how well it works on a large
 #   model.
 #
-# **Next:** 00 has the map of the course. **Open questions:** Why do some layers not listen? What does the vector do
+# **Open questions:** Why do some layers not listen? What does the vector do
 # to text that has nothing to do with weddings? Does the same word make a good vector in another language?

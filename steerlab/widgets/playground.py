@@ -42,10 +42,10 @@ class PlaygroundState(Question):
     plus: str = " weddings"
     minus: str = " "
     layer: int = 0
-    strength: float = 4.0
+    strength: float = 2.0
     vector: str = "positions"
     when: str = "prompt"
-    prompt: str = "I went to see the"
+    prompt: str = "She told me all about the"
 
 
 class Playground(Panel[PlaygroundState]):

@@ -33,7 +33,7 @@ class ScalarState:
     """
 
     prompt: int = 0
-    beta: float = 1.0
+    beta: float = -1.0  # at 1 the right answer, which the bare model gives, becomes a little surer
     threshold: float = 0.0
     place: str = ""
     toggled: tuple[int, ...] = ()
