@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import results
+from . import ledger, results
 
 PAPERS = ("actadd", "sara", "foundations", "scaling")
 
@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=results.FOLDER / "bundled", help="of the tables")
     parser.add_argument("--sampled", action="store_true", help="those that were sampled alone")
     parser.add_argument("--run", action="store_true", help="run them, from here")
+    parser.add_argument("--ledger", action="store_true", help="write the page of what the tables say, and no more")
     ask = parser.parse_args(arguments)
+    if ask.ledger:
+        print(ledger.write())
+        return 0
     found = commands(ask.folder)
     found = found[found["sampled"] | (not ask.sampled)]
     for row in found.to_dict("records"):

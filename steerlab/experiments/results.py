@@ -94,7 +94,8 @@ class Paper:
 
         The line, OUT/NAME_FRAME.json, has the command, the recorded options, whether it was sampled, the public sets it
         read with their checksums, the seconds that it took (of a run that goes on where it was stopped, the rest), the
-        versions, and the model with the hash of its weights and tokenizer.
+        versions, and the model with its revision (of a GGUF file the checksum) and the hash of its weights and
+        tokenizer.
         """
         experiment = self.experiments[name]
         open_ = {option: value for option, value in experiment.defaults.items() if getattr(ask, option) is None}
@@ -109,6 +110,7 @@ class Paper:
             **({"data": own.data} if own.data else {}),
             "seconds": seconds,
             "model": lm.name,
+            **({"revision": lm.revision} if lm.revision else {}),
             "identity": identity(lm),
             "versions": {package: version(package) for package in _VERSIONS},
         }
@@ -150,8 +152,9 @@ def _unfit(ask: Ask, lm: SteerableModel) -> str | None:
 
 
 def short_name(lm: SteerableModel) -> str:
-    """The name of a model's folder of results: "bundled", "gemma-3-270m"."""
-    return re.sub(r"[^\w.-]+", "-", Path(lm.name).name).removesuffix(".gguf").lower()
+    """The name of a model's folder of results, whatever it was quantised by: "bundled", "gemma-3-270m"."""
+    name = re.sub(r"[^\w.-]+", "-", Path(lm.name).name).lower().removesuffix(".gguf")
+    return re.sub(r"[-.](i?q\d\w*|bf16|f16|f32)$", "", name)
 
 
 def find(name: str, lm: SteerableModel, folder: str | Path | None = None) -> pd.DataFrame | None:

@@ -11,6 +11,9 @@ tokens of the text ("front", as in the paper), `n` are completions of each setti
 from .choice import Choice as Choice
 from .choice import choose as choose
 from .choice import pick as pick
+from .gallery import VECTORS as VECTORS
+from .gallery import failures as failures
+from .gallery import gallery as gallery
 from .knowledge import knowledge as knowledge
 from .overhead import SHAPES as SHAPES
 from .overhead import overhead as overhead

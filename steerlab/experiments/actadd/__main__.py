@@ -20,6 +20,7 @@ from ...model import SteerableModel
 from .. import results
 from ..results import Ask, Experiment, Frames
 from .choice import UNRELATED, Choice, choose, pick
+from .gallery import gallery
 from .knowledge import knowledge
 from .overhead import SHAPES, overhead_by_size, summarise_overhead
 from .perplexity import essay_sweep, essays, perplexity_by_density, sentence_shifts, shifts_by_token
@@ -34,9 +35,13 @@ ZERO = {"condition": "zero"}
 COST = 0.02
 """How far from 1 the gentle setting may move the perplexity of unrelated text."""
 
+PICKS: Mapping[str, float | None] = MappingProxyType({"strongest": None, "gentle": COST})
+"""The settings at which is reported, and what they may cost."""
+
 
 def _choice(lm: SteerableModel, ask: Ask) -> Frames:
     told: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.coefficients, "file": ask.file}
+    told |= {"positions": ask.positions, "max_new_tokens": ask.tokens, "limit": ask.sentences}
     return {"choice": choose(lm, n=max(1, ask.n // 6), seed=ask.seed + 1000, **told)}
 
 
@@ -45,28 +50,33 @@ def _picks(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
     if results.find("actadd_choice", lm, ask.out) is None:
         PAPER.run("choice", lm, ask.asked)
     frame = pd.read_csv(ask.out / "actadd_choice.csv")
-    return {"strongest": pick(frame), "gentle": pick(frame, COST)}
+    return {name: pick(frame, cost) for name, cost in PICKS.items()}
 
 
 def _at_both(lm: SteerableModel, ask: Ask, run: Callable[[Choice], pd.DataFrame]) -> pd.DataFrame:
-    """A frame for both settings, which it names."""
-    found = [run(choice).assign(setting=name, where=str(choice)) for name, choice in _picks(lm, ask).items()]
+    """A frame for both settings, or those that were asked for, which it names."""
+    picks = _picks(lm, ask)
+    found = [run(picks[name]).assign(setting=name, where=str(picks[name])) for name in ask.settings]
     return pd.concat(found, ignore_index=True)
 
 
 def _sampling(ask: Ask) -> dict[str, Any]:
-    return {"n": ask.n, "seed": ask.seed, "file": ask.file}
+    return {"n": ask.n, "seed": ask.seed, "file": ask.file, "max_new_tokens": ask.tokens}
 
 
-def _at_both_places(run: Callable[[bool], pd.DataFrame]) -> pd.DataFrame:
-    """A frame for a vector over the first tokens and one for a vector over spaces of its own."""
-    found = [run(room).assign(position="pad" if room else "front") for room in (False, True)]
+def _at_places(ask: Ask, run: Callable[[bool], pd.DataFrame]) -> pd.DataFrame:
+    """A frame for a vector over the first tokens and one for a vector over spaces of its own, or those asked for."""
+    found = [run(position == "pad").assign(position=position) for position in ask.positions]
     return pd.concat(found, ignore_index=True)
 
 
 def _layer_sweep(lm: SteerableModel, ask: Ask) -> Frames:
     told: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.swept, **_sampling(ask)}
-    return {"layer_sweep": _at_both_places(lambda room: summarise(layer_sweep(lm, room=room, **told), baseline=ZERO))}
+
+    def run(room: bool) -> pd.DataFrame:
+        return summarise(layer_sweep(lm, room=room, **told), baseline=ZERO)
+
+    return {"layer_sweep": _at_places(ask, run)}
 
 
 def _best(lm: SteerableModel, ask: Ask) -> Frames:
@@ -78,7 +88,7 @@ def _best(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _topics(lm: SteerableModel, ask: Ask) -> Frames:
-    frame = topic_control(lm, **asdict(_picks(lm, ask)["strongest"]), **_sampling(ask))
+    frame = topic_control(lm, **asdict(_picks(lm, ask)["strongest"]), topics=ask.topics, **_sampling(ask))
     return {"topics": summarise(frame, by=["topic", "condition"], baseline=ZERO)}
 
 
@@ -102,7 +112,13 @@ def _perplexity(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _knowledge(lm: SteerableModel, ask: Ask) -> Frames:
-    return {"knowledge": _at_both(lm, ask, lambda choice: knowledge(lm, choice.vector(lm), room=choice.room))}
+    facts = _some(data.facts("test"), ask)
+    return {"knowledge": _at_both(lm, ask, lambda choice: knowledge(lm, choice.vector(lm), facts, room=choice.room))}
+
+
+def _some(clozes: pd.DataFrame, ask: Ask) -> pd.DataFrame:
+    """As many clozes as were asked for, drawn at random, or all."""
+    return clozes if ask.n is None or ask.n >= len(clozes) else clozes.sample(ask.n, random_state=ask.seed)
 
 
 def _clozes(lm: SteerableModel, ask: Ask) -> Frames:
@@ -110,7 +126,7 @@ def _clozes(lm: SteerableModel, ask: Ask) -> Frames:
     sets = {}
     for name in ("lama", "conceptnet"):
         try:
-            sets[name], ask.data[name] = data.clozes(name), data.checksum(name)
+            sets[name], ask.data[name] = _some(data.clozes(name), ask), data.checksum(name)
         except FileNotFoundError as missing:
             print(missing, file=sys.stderr)
     if not sets:
@@ -132,27 +148,28 @@ def _price(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _essays(lm: SteerableModel, ask: Ask) -> Frames:
-    topics = [topic for topic in data.essays() if topic not in UNRELATED]
+    topics = ask.topics or [topic for topic in data.essays() if topic not in UNRELATED]
 
     def run(choice: Choice) -> pd.DataFrame:
-        return essays(lm, layer=choice.layer, coefficient=choice.coefficient, topics=topics)
+        where: dict[str, Any] = {"layer": choice.layer, "coefficient": choice.coefficient}
+        return essays(lm, **where, topics=topics, limit=ask.sentences)
 
     return {"essays": _at_both(lm, ask, run)}
 
 
 def _text_sweep(lm: SteerableModel, plus: str, texts: Mapping[str, Sequence[str]] | None, ask: Ask) -> pd.DataFrame:
     told: dict[str, Any] = {"layers": ask.layers, "coefficients": [-1.0, *ask.swept], "texts": texts}
-    return _at_both_places(lambda room: essay_sweep(lm, plus, room=room, **told))
+    told |= {"limit": ask.sentences}
+    return _at_places(ask, lambda room: essay_sweep(lm, plus, room=room, **told))
 
 
 def _tones(
     lm: SteerableModel, ask: Ask, choice: Choice, prompts: Sequence[str], scorer: Scorer, plus: str, minus: str
 ) -> pd.DataFrame:
     """About n completions at a setting, shared by the prompts: the paper's pair, and its first half against a space."""
-    told: dict[str, Any] = {"prefix": plus, "room": choice.room, "seed": ask.seed, "file": ask.file}
-    n = math.ceil(ask.n / len(prompts))
+    told: dict[str, Any] = {"prefix": plus, "room": choice.room, **_sampling(ask), "n": math.ceil(ask.n / len(prompts))}
     parts = {
-        against: summarise_tone(tone(lm, choice.vector(lm, plus, against), prompts, scorer, n=n, **told))
+        against: summarise_tone(tone(lm, choice.vector(lm, plus, against), prompts, scorer, **told))
         for against in (minus, " ")
     }
     return pd.concat([part.assign(minus=against.strip() or "space") for against, part in parts.items()])
@@ -181,7 +198,7 @@ def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
     """The short ones, all at the strongest setting."""
     best = _picks(lm, ask)["strongest"]
     steer, told = best.vector(lm), _sampling(ask)
-    stress = random_vectors(lm, steer, room=best.room, seed=ask.seed)
+    stress = random_vectors(lm, steer, data.prompts()[: ask.prompts], room=best.room, seed=ask.seed)
     stress = stress.groupby(["condition", "prompt"], sort=False)["relative"].mean().reset_index()
     parts = dimension_sweep(lm, steer, room=best.room, prompts=data.prompts("plain")[6:9], **told)
     places = place_sweep(lm, layer=best.layer, coefficient=best.coefficient, **told)
@@ -199,12 +216,16 @@ def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
 def _pairs(lm: SteerableModel, ask: Ask) -> Frames:
     """Weddings against each other topic, counted in wedding words, and love against hate, in pleasant ones."""
     told: dict[str, Any] = {**asdict(_picks(lm, ask)["strongest"]), **_sampling(ask)}
-    others = [f" {topic}" for topic in data.topics() if topic != "weddings"]
+    others = [f" {topic}" for topic in ask.topics or data.topics() if topic != "weddings"]
     weddings = shared_part(lm, " weddings", others, **told)
-    told |= {"prompts": data.prompts("plain")[6:26], "words": data.words("pleasant")}
+    told |= {"prompts": data.prompts("plain")[6:26][: ask.prompts], "words": data.words("pleasant")}
     parts = {"weddings − another topic": weddings, "Love − Hate": shared_part(lm, " Love", [" Hate"], **told)}
     frames = [summarise(own, by=["condition"], baseline=ZERO).assign(pair=pair) for pair, own in parts.items()]
     return {"pairs": pd.concat(frames)}
+
+
+def _gallery(lm: SteerableModel, ask: Ask) -> Frames:
+    return {"gallery": gallery(lm, strengths=ask.strengths, **_sampling(ask))}
 
 
 def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
@@ -237,17 +258,26 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "tone": Experiment(_tone, sampled=True, defaults={"n": 1000}),
         "toxicity": Experiment(_toxicity, sampled=True, defaults={"n": 2000}),
         "topics": Experiment(_topics, sampled=True, defaults={"n": 1000}),
+        "gallery": Experiment(_gallery, sampled=True, defaults={"n": 3}),
         "overhead": Experiment(_overhead, defaults={"n": 100}),
     }
 )
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--n", type=int, help="instead of the paper's, for every experiment")
+    parser.add_argument("--n", type=int, help="instead of the paper's, for every experiment; clozes: all by default")
+    parser.add_argument("--tokens", type=int, default=40, help="of a completion")
+    parser.add_argument("--sentences", type=int, help="of each topic's essays or verdict's reviews; all by default")
+    parser.add_argument("--prompts", type=int, help="of the random vectors' test and of Love − Hate; all by default")
+    parser.add_argument("--topics", nargs="+", help="of topics, pairs and essays; all by default")
+    parser.add_argument("--settings", nargs="+", choices=list(PICKS), default=list(PICKS), help="at which to report")
     parser.add_argument("--seed", type=int, default=0)
     numbers: dict[str, Any] = {"type": float, "nargs": "+"}
+    both = ["front", "pad"]
+    parser.add_argument("--positions", nargs="+", choices=both, default=both, help="of the choice and of the sweeps")
     parser.add_argument("--coefficients", **numbers, default=[0.5, 0.7, 1, 2, 4, 8], help="strengths of the choice")
     parser.add_argument("--swept", **numbers, default=[1, 2, 4], help="strengths of the sweeps over layers")
+    parser.add_argument("--strengths", **numbers, default=[1], help="of the gallery, times the released ones")
     parser.add_argument("--texts", help="a set of `data.texts` for the perplexity, instead of mixtures of our essays")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="models of the overhead")
     parser.add_argument("--rows", type=int, default=4, help="of 64 tokens, in the overhead's batch; the paper has 32")

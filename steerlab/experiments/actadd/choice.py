@@ -55,6 +55,7 @@ def choose(
     prompts: Sequence[str] | None = None,
     n: int = 8,
     seed: int = 1000,
+    limit: int | None = None,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
@@ -63,7 +64,8 @@ def choose(
     The paper's search (c from 3 to 20, layers 6 to 24 of GPT-2-XL), made on prompts, noise and text of its own, so that
     what is then reported at a setting is not flattered by its having been picked.
 
-    All layers and six of `data.prompts("plain")` by default; `positions` are some of "front" and "pad".
+    All layers and six of `data.prompts("plain")` by default; `positions` are some of "front" and "pad"; `limit` is as
+    in `essay_sweep`.
 
     Returns:
         One row per setting: `layer`, `coefficient`, `position`, and of the share of completions with a topic word what
@@ -84,6 +86,7 @@ def choose(
     zero = shares.loc[shares["position"] == "zero", "share"].item()
     unrelated = {"unrelated": [essay for topic in UNRELATED for essay in data.essays()[topic]]}
     told: dict[str, Any] = {"layers": chosen, "coefficients": [float(c) for c in coefficients], "texts": unrelated}
+    told |= {"limit": limit}
     costs = [
         essay_sweep(lm, plus, minus, room=position == "pad", progress=progress, **told).assign(position=position)
         for position in positions

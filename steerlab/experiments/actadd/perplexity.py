@@ -107,13 +107,15 @@ def essay_sweep(
     layers: Iterable[int] | None = None,
     coefficients: Sequence[float] = (-1, 1, 2, 4),
     texts: Mapping[str, Sequence[str]] | None = None,
+    limit: int | None = None,
     room: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Perplexity ratio of texts on and off the topic against layer and strength (the authors' post).
 
     With reviews by verdict and the vector ` worst` this is the post's experiment on Yelp. All layers by default;
-    `texts` by name, by default our essays on weddings and on ships; `room` as in `sentence_shifts`.
+    `texts` by name, by default our essays on weddings and on ships, of each name the first `limit` sentences that are
+    longer than the vector, or all; `room` as in `sentence_shifts`.
 
     Returns:
         One row per setting and name: `layer`, `coefficient`, `text`, `ratio`, `low`, `high` (bootstrap over
@@ -123,8 +125,7 @@ def essay_sweep(
     points = grid(layer=range(lm.n_layers) if layers is None else list(layers), coefficient=coefficients)
     vectors = [actadd(lm, plus, minus, **point) for point in points]
     skip = max(map(front_positions, vectors))
-    named = {one: name for name, some in groups.items() for text in some for one in data.sentences(text)}
-    named = {one: name for one, name in named.items() if _long_enough(lm, one, skip)}
+    named = {one: name for name, some in groups.items() for one in _sentences(lm, some, skip, limit)}
     prefix = _prefix(lm, vectors[0], room)
     plain = _read(lm, lm.prefix, None, list(named), len(prefix))
     names, rows = dict(enumerate(named.values())), []
@@ -143,12 +144,13 @@ def essays(
     layer: int,
     coefficient: float = 1.0,
     topics: Sequence[str] = ("weddings", "ships"),
+    limit: int | None = None,
 ) -> pd.DataFrame:
     """Steering against prompting on essays on and off the topic (the authors' post).
 
     Steered, the vector lies over spaces put in after BOS ("pad"); prompted, the same room holds `plus`. Both are
     compared with the bare sentence, its first T_s tokens dropped as in `sentence_shifts`, and so is the room alone
-    ("spaces"). `topics` are of `data.essays`; the post has c = 1.
+    ("spaces"). `topics` are of `data.essays`, of each the first `limit` sentences or all; the post has c = 1.
 
     Returns:
         One row per topic and condition (steered, prompted, spaces): `topic`, `condition`, `ratio`, `low`, `high`
@@ -158,10 +160,11 @@ def essays(
     room, written = _prefix(lm, steer, True), [*lm.prefix, *lm.encode(plus)]
     skip, rows = front_positions(steer), []
     for topic in topics:
-        every = [one for text in data.essays()[topic] for one in data.sentences(text)]
-        sentences = [one for one in every if _long_enough(lm, one, skip)]
+        sentences, spare = _sentences(lm, data.essays()[topic], skip, limit), max(len(room), len(written))
+        plain = _read(lm, lm.prefix, None, sentences, spare)
         for condition, prefix, one in (("steered", room, steer), ("prompted", written, None), ("spaces", room, None)):
-            rows.append({"topic": topic, "condition": condition, **ratio(_shifts(lm, prefix, one, sentences, skip))})
+            shifts = token_shifts(plain, _read(lm, prefix, one, sentences, spare), skip=skip)
+            rows.append({"topic": topic, "condition": condition, **ratio(shifts)})
     return pd.DataFrame(rows)
 
 
@@ -209,6 +212,12 @@ def _read(
         moved = frame["position"] - len(prefix) + len(lm.prefix)
         frames.append(frame.assign(row=[part[row] for row in frame["row"]], position=moved)[moved > 0])
     return pd.concat(frames, ignore_index=True)
+
+
+def _sentences(lm: SteerableModel, texts: Sequence[str], skip: int, limit: int | None) -> list[str]:
+    """The first sentences of texts that have tokens left, each once."""
+    every = dict.fromkeys(one for text in texts for one in data.sentences(text) if _long_enough(lm, one, skip))
+    return list(every)[:limit]
 
 
 def _long_enough(lm: SteerableModel, sentence: str, skip: int) -> bool:

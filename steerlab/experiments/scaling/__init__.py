@@ -7,7 +7,11 @@ leaves open (templates, form of the loss, optimiser) is our reconstruction, so r
 
 from .choices import choices as choices
 from .choices import gradients as gradients
+from .held_out import faithfulness_at_equal_effectiveness as faithfulness_at_equal_effectiveness
+from .held_out import held_out as held_out
+from .held_out import summarise_held_out as summarise_held_out
 from .lengths import by_length as by_length
+from .lengths import largest_by_role as largest_by_role
 from .lengths import lengths as lengths
 from .lengths import strongest as strongest
 from .lengths import task_of_lengths as task_of_lengths

@@ -17,7 +17,8 @@ from ...tasks import ioi
 from .. import results
 from ..results import Ask, Experiment, Frames
 from .choices import choices, gradients
-from .lengths import lengths, task_of_lengths
+from .held_out import BETAS, faithfulness_at_equal_effectiveness, held_out, summarise_held_out
+from .lengths import largest_by_role, lengths, task_of_lengths
 from .maps import (
     beta_sweep,
     by_role,
@@ -71,7 +72,7 @@ def _maps(lm: SteerableModel, ask: Ask) -> Frames:
         ]
         for method, objective in zip(stream, (Objective(10, 1, 1), FREE), strict=True)
     )
-    first, some = scalars[0].intervention, task.test.head(20)
+    first, some = scalars[0].intervention, task.test.head(ask.examples)
     maps = patching(lm, some)
     return {
         "map": scalars_by_token(lm, first, task.test.iloc[0]),
@@ -87,11 +88,26 @@ def _maps(lm: SteerableModel, ask: Ask) -> Frames:
 def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
     names, capitals = task_of_lengths(lm, ask.n), task_of_lengths(lm, min(ask.n, 100), capitals=True)
     [method] = _within(ask, [DynScalar()])
-    found = [
-        lengths(lm, task, objective, method, seeds=ask.seeds, **_options(ask)).assign(task=task.name)
-        for task, objective in ((names, DYNAMIC), (capitals, SOFT))
-    ]
-    return {"lengths": pd.concat(found, ignore_index=True)}
+    frames: dict[str, list[pd.DataFrame]] = {"lengths": [], "largest": []}
+    for task, objective in ((names, DYNAMIC), (capitals, SOFT)):
+        frames["lengths"].append(lengths(lm, task, objective, method, seeds=ask.seeds, **_options(ask)))
+        told: dict[str, Any] = {"seeds": ask.seeds[:1], "progress": False, **_options(ask)}
+        [found] = fit_grid(lm, task.train, method, [objective], **told)
+        frames["largest"].append(largest_by_role(lm, task.test, found.intervention))
+        for parts in frames.values():
+            parts[-1] = parts[-1].assign(task=task.name)
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
+
+
+def _held_out(lm: SteerableModel, ask: Ask) -> Frames:
+    told: dict[str, Any] = {"betas": ask.betas, "seed": ask.seeds[0], **_options(ask)}
+    tasks = [TASKS[name](lm, ask.n) for name in ask.tasks]
+    rows = {task.name: held_out(lm, task, _within(ask, SUBLAYERS), **told) for task in tasks}
+    frames = {"held_out": summarise_held_out, "equal": faithfulness_at_equal_effectiveness}
+    return {
+        name: pd.concat([summarise(own).assign(task=task) for task, own in rows.items()])
+        for name, summarise in frames.items()
+    }
 
 
 def _table(lm: SteerableModel, ask: Ask) -> Frames:
@@ -125,6 +141,7 @@ def _within(ask: Ask, methods: Sequence[Learned]) -> list[Learned]:
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
+        "held-out": Experiment(_held_out),
         "pareto": Experiment(_pareto),
         "options": Experiment(_cheap_against_thorough),
         "maps": Experiment(_maps),
@@ -140,6 +157,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--n", type=int, default=200, help="prompts of a task, half of them to train on")
     parser.add_argument("--grid", type=float, nargs="+", default=[0, 1, 10, 100], help="of margin, λ_F and λ_M")
+    parser.add_argument("--betas", type=float, nargs="+", default=list(BETAS), help="strengths of held-out")
+    parser.add_argument("--examples", type=int, default=20, help="prompts that are fitted and patched one by one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=1, help="among which the grid is shared")
     for name, value in CHEAP.items():

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 from ...fit import fit_grid, score
 from ...intervention import Intervention
 from ...methods.learned import DynScalar, Learned
+from ...metrics import share
 from ...model import SteerableModel
 from ...objective import Objective
 from ...tasks import Task, ccc, ioi
@@ -78,3 +79,17 @@ def strongest(lm: SteerableModel, frame: pd.DataFrame, intervention: Interventio
         ends = alphas.loc[[alphas["value"].idxmax(), alphas["value"].idxmin()]]
         found.append(ends.assign(row=number, which=["largest", "smallest"]))
     return pd.concat(found, ignore_index=True)
+
+
+def largest_by_role(lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention) -> pd.DataFrame:
+    """Is the largest scalar on the answer's token? The paper's question of Figure 5, and the smallest beside it.
+
+    Returns:
+        One row per `which` (largest, smallest) and `role` of the token: `share` of the prompts in which it stands
+        there, with Wilson's interval `low` and `high`, and `n`.
+    """
+    ends, rows = strongest(lm, frame, intervention), []
+    for which, own in ends.groupby("which", sort=False):
+        for role in ends["role"].unique():
+            rows.append((which, role, *share(own["role"] == role)))
+    return pd.DataFrame(rows, columns=["which", "role", "share", "low", "high", "n"])

@@ -1,0 +1,437 @@
+"""What the three papers report, and where the kept tables would show it. The papers' numbers stand here; no other does.
+
+Published numbers are of GPT-2-XL for ActAdd, of GPT-2 for activation scaling, and of Gemma-2B for SARA, where nothing
+else is said; "direction" stands where no number is known to us.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..metrics import gain, share
+from .actadd.topics import WEDDING
+
+
+class Finding(NamedTuple):
+    """A number of a kept table, its 95 % interval where it has one, and of how many items."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    n: int | None = None
+
+
+Read = Callable[[pd.DataFrame], Finding]
+Direction = Literal["above", "below", "near"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that a paper reports, and where we would see it.
+
+    Args:
+        item: figure, table or section of the paper.
+        says: what is measured.
+        published: the paper's number, or the direction where no number is known.
+        table: the name of the kept table.
+        read: the number that the table has for it.
+        direction: where the paper has it, against `reference`.
+        reference: 0 for a difference, 1 for a ratio.
+        form: how the number is written.
+        why: what explains a disagreement.
+    """
+
+    item: str
+    says: str
+    published: str
+    table: str
+    read: Read
+    direction: Direction = "above"
+    reference: float = 0.0
+    form: str = ".0%"
+    why: str = ""
+
+
+# --- reading a table ----------------------------------------------------------------------------------------------
+
+STRONG = "setting == 'strongest'"
+GENTLE = "setting == 'gentle'"
+
+
+def row(query: str, value: str = "share", low: str = "low", high: str = "high", n: str = "n") -> Read:
+    """Reads the one row of a table that a query finds.
+
+    Raises:
+        ValueError: it finds none, or several.
+    """
+
+    def read(frame: pd.DataFrame) -> Finding:
+        found = frame.query(query)
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} rows are {query!r}, not one")
+        numbers = [float(found[name].iloc[0]) if name in found else float("nan") for name in (value, low, high, n)]
+        return Finding(*numbers[:3], None if np.isnan(numbers[3]) else int(numbers[3]))
+
+    return read
+
+
+def change(query: str) -> Read:
+    """The paired gain of the row that a query finds."""
+    return row(query, "gain", "gain_low", "gain_high")
+
+
+def ratio(query: str) -> Read:
+    """The perplexity ratio of the row that a query finds, over sentences."""
+    return row(query, "ratio", n="sentences")
+
+
+def part(query: str, over: str | None = None) -> Read:
+    """The share of rows for which a query holds, among those for which another does, with Wilson's interval."""
+
+    def read(frame: pd.DataFrame) -> Finding:
+        rows = frame.query(over) if over else frame
+        return Finding(*share(rows.index.isin(rows.query(query).index)))
+
+    return read
+
+
+def mean_of(query: str, column: str) -> Read:
+    """The mean of a column over the rows that a query finds, with Student's interval."""
+
+    def read(frame: pd.DataFrame) -> Finding:
+        values = frame.query(query)[column].astype(float)
+        return Finding(*gain(values, np.zeros(len(values))))
+
+    return read
+
+
+def _densest(frame: pd.DataFrame) -> Finding:
+    rows = frame.query(f"{GENTLE} and read == 'sentences'")
+    return ratio("density == density.max()")(rows)
+
+
+def _unrelated(frame: pd.DataFrame) -> Finding:
+    rows = frame.query(f"{GENTLE} and read == 'sentences'")
+    return ratio("density == density.min()")(rows)
+
+
+def _topical_tail(frame: pd.DataFrame) -> Finding:
+    """How many of the twenty token types that gain most are the topic's words."""
+    top = frame.nlargest(20, "shift")["token"].astype(str).str.strip().str.lower()
+    return Finding(*share([any(word.startswith(token) and len(token) > 3 for word in WEDDING) for token in top]))
+
+
+def _unseen_flips(frame: pd.DataFrame) -> Finding:
+    """In how many unseen-length prompts the answer flips."""
+    rows = frame.query("split == 'test' and not seen")
+    return Finding(*share(rows["flips"], rows["task"].astype(str) + rows["row"].astype(str)))
+
+
+def _lost(frame: pd.DataFrame) -> Finding:
+    """P@100 of all clozes, steered less plain."""
+    rows = frame.query(f"{GENTLE} and k == 100").assign(hits=lambda own: own["share"] * own["n"])
+    sums = rows.groupby("condition")[["hits", "n"]].sum()
+    shares = sums["hits"] / sums["n"]
+    return Finding(float(shares["steered"] - shares["plain"]), n=int(sums["n"]["plain"]))
+
+
+def _less(first: str, second: str, value: str = "share") -> Read:
+    """The value of one row less that of another, without an interval."""
+
+    def read(frame: pd.DataFrame) -> Finding:
+        return Finding(row(first, value)(frame).value - row(second, value)(frame).value)
+
+    return read
+
+
+def _ordered(frame: pd.DataFrame) -> Finding:
+    """The share of layers, at c = 1 over the first tokens, whose ratios rise from bad to good reviews."""
+    rows = frame.query("coefficient == 1 and position == 'front'")
+    wide = rows.pivot(index="layer", columns="text", values="ratio")
+    return Finding(*share((wide["bad"] < wide["middling"]) & (wide["middling"] < wide["good"])))
+
+
+def _helped(frame: pd.DataFrame) -> Finding:
+    """The share of layers, at c = 1 over the first tokens, whose ratio of the essays on weddings is below 1."""
+    return part("ratio < 1", "coefficient == 1 and position == 'front' and text == 'weddings'")(frame)
+
+
+def _disfluency(frame: pd.DataFrame) -> Finding:
+    """Perplexity of steered completions over that of unsteered ones."""
+    same = f"{STRONG} and minus == 'Hate'"
+    rows = frame.query(f"{same} and towards == 'pleasant'" if "towards" in frame else same).set_index("condition")
+    return Finding(float(rows["disfluency"]["steered"] / rows["disfluency"]["zero"]))
+
+
+def _shown(frame: pd.DataFrame) -> Finding:
+    """The share of vectors of the gallery whose words come more often than unsteered."""
+    hits = frame.groupby(["vector", "coefficient"])["hit"].mean().unstack()
+    return Finding(*share((hits.drop(columns=0.0).gt(hits[0.0], axis=0)).any(axis=1)))
+
+
+def _first_share(frame: pd.DataFrame) -> Finding:
+    return Finding(float(frame["share"].iloc[0]))
+
+
+def _middle_size(frame: pd.DataFrame) -> Finding:
+    return Finding(float(frame["size"].iloc[len(frame) // 2]))
+
+
+def _answers(beta: int) -> Read:
+    """P(correct) less P(wrong) at a strength."""
+    return _less(f"beta == {beta} and answer == 'correct'", f"beta == {beta} and answer == 'wrong'", "p")
+
+
+def _names(frame: pd.DataFrame) -> Finding:
+    """The mean scalar on the receiver's name less that on the other's, over layers."""
+    means = frame.groupby("role")["value"].mean()
+    return Finding(float(means["IO"] - means["S"]))
+
+
+def _numbers(frame: pd.DataFrame) -> Finding:
+    """The numbers above 0.01 of vectors less those of scalars, the mean of all settings."""
+    means = frame.query("split == 'test'").groupby("method")["numbers"].mean()
+    return Finding(float(means["SteerVec"] - means["ActivScalar"]))
+
+
+def _pairs_of(first: str, second: str, column: str) -> Read:
+    """The mean over pairs of fits of two methods."""
+    return mean_of(f"first.str.startswith('{first}') and second.str.startswith('{second}')", column)
+
+
+def _largest(frame: pd.DataFrame) -> Finding:
+    """The share of prompts whose largest scalar is on the answer's name."""
+    return row("which == 'largest' and role == 'IO' and task == 'ioi'")(frame)
+
+
+def _individualising(frame: pd.DataFrame) -> Finding:
+    """The score of harm less that of authority, unsteered."""
+    plain = frame.query("condition == 'unsteered'").set_index("foundation")["score"]
+    return Finding(float(plain["harm"] - plain["authority"]))
+
+
+def _effect(method: str, direction: str) -> Read:
+    return row(f"method == '{method}' and direction == '{direction}'", "gain")
+
+
+# --- the claims ---------------------------------------------------------------------------------------------------
+
+ACTADD = (
+    Claim(
+        "A, perplexity of web text by topic density", "ratio of the densest documents", "0.96, GPT-2-XL",
+        "actadd_perplexity", _densest, "below", 1, ".3f",
+    ),
+    Claim(
+        "A, the same", "ratio of the documents without the topic", "about 1", "actadd_perplexity", _unrelated, "near",
+        1,
+        ".3f",
+    ),
+    Claim(
+        "A', shift by token", "topic words among the 20 tokens that gain most", "the heavy tail is made of them",
+        "actadd_tokens", _topical_tail,
+    ),
+    Claim(
+        "B, layer sweep", "completions with a wedding word, steered at the chosen layer", "> 90 % at layer 6 of 48",
+        "actadd_best", row(f"{STRONG} and condition == 'steered'"), reference=0.5,
+    ),
+    Claim(
+        "B, control", "the same, unsteered", "about 2 %", "actadd_best", row(f"{STRONG} and condition == 'zero'"),
+        "near",
+    ),
+    Claim(
+        "B, control", "the same, a random vector of the same norm", "none in the paper", "actadd_best",
+        row(f"{STRONG} and condition == 'random'"), "near",
+    ),
+    Claim(
+        "C, topics", "mean gain of completions on the topic, 24 topics, c as chosen", "+5 to +25 % at c = 2",
+        "actadd_topics", mean_of("condition == 'steered'", "gain"),
+    ),
+    Claim("D, ConceptNet P@K", "P@100, steered less plain", "no visible change", "actadd_clozes", _lost, "near"),
+    Claim(
+        "D, our facts", "P@100, steered less plain", "no visible change", "actadd_knowledge", _lost, "near"
+    ),
+    Claim(
+        "E, overhead", "extra time of a steered pass, GPT-2-XL's shape", "at most 0.4 %", "actadd_overhead",
+        row("model == 'gpt2-xl'", "premium"), "near", form=".1%",
+    ),
+    Claim(
+        "F, toxicity", "change of rude completions, Love − Hate", "0.127 to 0.101", "actadd_toxicity",
+        change(f"{STRONG} and minus == 'Hate' and condition == 'steered'"), "below", form=".1%",
+    ),
+    Claim(
+        "F, its cost", "perplexity, steered over unsteered", "20.4 / 16.0", "actadd_toxicity", _disfluency, "above",
+        1, ".2f",
+    ),
+    Claim(
+        "G, sentiment", "change of pleasant completions, Love − Hate", "0.200 to 0.349", "actadd_tone",
+        change(f"{STRONG} and minus == 'Hate' and towards == 'pleasant' and condition == 'steered'"),
+    ),
+    Claim(
+        "G, sentiment", "change of unpleasant completions, Hate − Love", "0.207 to 0.395", "actadd_tone",
+        change(f"{STRONG} and minus == 'Love' and towards == 'unpleasant' and condition == 'steered'"),
+    ),
+    Claim(
+        "G, its cost", "perplexity, steered over unsteered", "29.3 / 18.5", "actadd_tone", _disfluency, "above", 1,
+        ".2f",
+    ),
+    Claim(
+        "H, random vectors", "KL / entropy, random less the vector's", "random moves logits more",
+        "actadd_random_vectors",
+        _less("condition == 'random'", "condition == 'vector'", "value"), form=".3f",
+    ),
+    Claim(
+        "I, nonsense text", "KL / entropy, the vector's less a nonsense text's of its norm", "mild",
+        "actadd_random_vectors",
+        _less("condition == 'vector'", "condition == 'nonsense'", "value"), form=".3f",
+    ),
+    Claim(
+        "J, just the token?", "completions with a wedding word by the embeddings' difference", "almost nothing",
+        "actadd_just_tokens", row("source == source.min() and condition == 'as it is'"), "below", 0.5,
+    ),
+    Claim(
+        "K, part of the dimensions", "completions with a wedding word, all dimensions less half of them",
+        "rises smoothly",
+        "actadd_dimensions", _less("dimensions == 1", "dimensions == 0.5"),
+    ),
+    Claim(
+        "L, essays", "ratio on weddings, steered", "0.875", "actadd_essays",
+        ratio(f"{GENTLE} and topic == 'weddings' and condition == 'steered'"), "below", 1, ".3f",
+    ),
+    Claim(
+        "L, essays", "ratio on ships, steered", "0.994", "actadd_essays",
+        ratio(f"{GENTLE} and topic == 'ships' and condition == 'steered'"), "near", 1, ".3f",
+    ),
+    Claim(
+        "L, essays", "ratio on weddings, prompted", "0.890", "actadd_essays",
+        ratio(f"{GENTLE} and topic == 'weddings' and condition == 'prompted'"), "below", 1, ".3f",
+    ),
+    Claim(
+        "L, essays", "ratio on ships, prompted", "1.132", "actadd_essays",
+        ratio(f"{GENTLE} and topic == 'ships' and condition == 'prompted'"), "above", 1, ".3f",
+    ),
+    Claim(
+        "M, essays by layer", "layers whose ratio on weddings is below 1", "all but the first", "actadd_essay_sweep",
+        _helped, reference=0.5,
+    ),
+    Claim(
+        "N, reviews by layer", "layers whose ratios rise from bad to good under worst", "nearly all", "actadd_reviews",
+        _ordered, reference=0.5,
+    ),
+    Claim(
+        "O, place", "completions with a wedding word, front", "front, middle and back all steer", "actadd_places",
+        row("condition == 'front'"),
+    ),
+    Claim(
+        "P, KL by token", "the first token's share of the KL", "0.781, wedding", "actadd_kl_shares", _first_share,
+        reference=0.5, form=".2f",
+    ),
+    Claim(
+        "Q, relative size", "vector / stream at the middle layer, c = 1", "about 1 at layer 20",
+        "actadd_relative_sizes",
+        _middle_size, form=".2f",
+    ),
+    Claim(
+        "qualitative vectors", "vectors whose words come more often than unsteered", "shown as working",
+        "actadd_gallery", _shown, reference=0.5,
+    ),
+)  # fmt: skip
+
+SCALING = (
+    *(
+        Claim(
+            f"3, effectiveness, {name}", f"held-out prompts {what}, ActivScalar", "direction", "scaling_held_out",
+            row(f"task == '{task}' and method == 'ActivScalar' and beta == 1 and metric == '{metric}'", "value"),
+            reference=0.5,
+        )
+        for task, name in (("ioi", "IOI"), ("ccc in conflict", "CCC"))
+        for metric, what in (("flips", "that flip"), ("first", "whose new answer comes first"))
+    ),
+    *(
+        Claim(
+            f"Figure 2, faithfulness, {name}", "nats that vectors pay more than scalars, equally effective",
+            "scalars not behind", "scaling_equal", row(f"task == '{task}'", "difference"), form=".2f",
+        )
+        for task, name in (("ioi", "IOI"), ("ccc in conflict", "CCC"))
+    ),
+    Claim(
+        "Figure 2, minimality", "numbers above 0.01, vectors less scalars, mean of all settings", "scalars far smaller",
+        "scaling_pareto",
+        _numbers, form=".0f",
+    ),
+    Claim("Figure 3, β = 1", "P(correct) − P(wrong)", "above 0", "scaling_beta", _answers(1), form=".2f"),
+    Claim("Figure 3, β = −1", "P(correct) − P(wrong)", "below 0", "scaling_beta", _answers(-1), "below", form=".2f"),
+    Claim(
+        "Figure 3, map", "mean scalar on the receiver's name less the other's", "one promoted, the other scaled down",
+        "scaling_examples", _names, form=".3f",
+    ),
+    Claim(
+        "Figure 4", "Kendall's τ of locations by change of norm, between fits of vectors", "maps agree", "scaling_runs",
+        _pairs_of("SteerVec", "SteerVec", "tau"), form=".2f",
+    ),
+    Claim(
+        "Figure 4", "the same, vectors and scalars", "maps resemble each other", "scaling_runs",
+        _pairs_of("SteerVec", "ActivScalar", "tau"), form=".2f",
+    ),
+    Claim(
+        "Figure 4", "cosine of vectors of two fits", "directions differ", "scaling_runs",
+        _pairs_of("SteerVec", "SteerVec", "cosine"), "below", 0.5, ".2f",
+    ),
+    Claim(
+        "Figure 5", "held-out prompts of unseen lengths that flip, DynScalar", "direction", "scaling_lengths",
+        _unseen_flips,
+        reference=0.5,
+    ),
+    Claim(
+        "Figure 5", "IOI prompts whose largest scalar is on the answer", "found at its new position", "scaling_largest",
+        _largest, reference=0.5,
+    ),
+    Claim(
+        "patching (said by a third party)", "Kendall's τ of |α| and activation patching", "direction",
+        "scaling_patching_agreement", row("map == 'patching'", "tau"), form=".2f",
+    ),
+)  # fmt: skip
+
+SARA = (
+    Claim(
+        "1, dilemmas", "unsteered answers from duty", "0.72 a priori, Gemma-2B", "sara_shares",
+        row("method == 'unsteered' and group == 'duty'"), reference=0.5,
+    ),
+    Claim(
+        "2, consistency", "1 / distinct labels", "0.46", "sara_consistency", row("method == 'unsteered'", "value"),
+        form=".2f",
+    ),
+    Claim(
+        "3, agreement of scorers", "share of answers", "0.74", "sara_agreement", row("method == 'unsteered'", "value"),
+        form=".2f",
+    ),
+    Claim(
+        "4, moral foundations", "harm less authority, unsteered", "4.74 − 2.52", "foundations_profile",
+        _individualising,
+        form=".2f",
+    ),
+    Claim(
+        "5, SARA towards consequences", "change of such answers", "0.23 to 0.47", "sara_effects",
+        _effect("sara", "consequence"),
+    ),
+    Claim("5, SARA towards duty", "change of such answers", "0.72 to 0.83", "sara_effects", _effect("sara", "duty")),
+    Claim(
+        "6, by depth", "share of answers from duty under SARA, late less middle layers", "1.0 − 0.67", "sara_depths",
+        _less(*(f"method == 'sara' and direction == 'duty' and depth == '{depth}'" for depth in ("late", "middle"))),
+    ),
+    Claim(
+        "7, against ActAdd", "change towards duty, SARA's less ActAdd's", "SARA stronger", "sara_effects",
+        _less("method == 'sara' and direction == 'duty'", "method == 'actadd' and direction == 'duty'", "gain"),
+    ),
+)  # fmt: skip
+
+CLAIMS: Mapping[str, Sequence[Claim]] = MappingProxyType(
+    {
+        "ActAdd (arXiv 2308.10248)": ACTADD,
+        "Activation scaling (arXiv 2410.04962)": SCALING,
+        "SARA and the moral compass (arXiv 2405.17345)": SARA,
+    }
+)

@@ -1,0 +1,105 @@
+"""What the papers report beside what the kept tables say: the page notebooks/results/README.md.
+
+`python -m steerlab.experiments --ledger` writes it again.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from . import results
+from .claims import CLAIMS, Claim, Finding
+
+MODELS: Mapping[str, str] = MappingProxyType({"gemma-3-270m": "Gemma 3 270M", "bundled": "bundled model"})
+"""Folders of results, and what the page calls them."""
+
+MARK = "<!-- what follows is written by `python -m steerlab.experiments --ledger` -->"
+"""On the page, between what is written by hand and what is not."""
+
+NEAR = 0.05
+"""How far from its reference a value that should not change may lie."""
+
+
+def verdict(found: Finding | None, claim: Claim) -> str:
+    """Whether a finding has the paper's sign: yes, opposite, or unclear where its interval holds the reference.
+
+    Of what should not change it is yes within `NEAR` of the reference, else no.
+    """
+    if found is None:
+        return "not run"
+    if claim.direction == "near":
+        return "yes" if abs(found.value - claim.reference) <= NEAR else "no"
+    low, high = (
+        (found.value, found.value) if np.isnan(found.low) else (found.low, found.high)
+    )  # without an interval the number itself
+    above, below = low > claim.reference, high < claim.reference
+    if not (above or below):
+        return "unclear"
+    return "yes" if above == (claim.direction == "above") else "opposite"
+
+
+def written(found: Finding | None, form: str) -> str:
+    """A finding as a cell of the page."""
+    if found is None:
+        return "–"
+    number = format(found.value, form)
+    interval = "" if np.isnan(found.low) else f" [{format(found.low, form)}, {format(found.high, form)}]"
+    return f"{number}{interval}" + (f", n = {found.n:,}" if found.n else "")
+
+
+def find(claim: Claim, folder: Path) -> Finding | None:
+    """What a folder's table says of a claim; nothing where there is no such table."""
+    path = folder / f"{claim.table}.csv"
+    return claim.read(pd.read_csv(path)) if path.is_file() else None
+
+
+def ledger(claims: Mapping[str, Sequence[Claim]], folder: Path = results.FOLDER) -> pd.DataFrame:
+    """All claims: `paper`, `item`, `says`, `published`, of each model its number and its verdict, and `why`."""
+    rows = []
+    for paper, own in claims.items():
+        for claim in own:
+            found = {model: find(claim, folder / model) for model in MODELS}
+            verdicts = {model: verdict(finding, claim) for model, finding in found.items()}
+            numbers = {model: written(finding, claim.form) for model, finding in found.items()}
+            about = {"paper": paper, "item": claim.item, "says": claim.says, "published": claim.published}
+            why = "" if set(verdicts.values()) <= {"yes"} else claim.why
+            rows.append(about | numbers | {f"{model} sign": said for model, said in verdicts.items()} | {"why": why})
+    return pd.DataFrame(rows)
+
+
+def page(folder: Path = results.FOLDER) -> str:
+    """The page: what is written by hand, up to `MARK`, and a table for each paper."""
+    hand = (folder / "README.md").read_text(encoding="utf-8").split(MARK)[0].rstrip()
+    frame = ledger(CLAIMS, folder)
+    named = {model: f"{model} sign" for model in MODELS}
+    titles = ["figure or table", "measured", "paper"]
+    titles += [title for model in MODELS for title in (MODELS[model], "same sign")] + ["why not"]
+    columns = ["item", "says", "published", *(name for pair in named.items() for name in pair), "why"]
+    lines = [hand, "", MARK, "", "## The papers beside the kept tables", "", *_summary(frame), ""]
+    for paper, own in frame.groupby("paper", sort=False):
+        lines += [f"### {paper}", "", _table(titles), _table(["---"] * len(titles))]
+        lines += [_table(list(values)) for values in own[columns].itertuples(index=False)] + [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _summary(frame: pd.DataFrame) -> list[str]:
+    """How often each model has the papers' sign."""
+    lines = []
+    for model, name in MODELS.items():
+        counts = frame[f"{model} sign"].value_counts()
+        lines.append(f"- {name}: " + ", ".join(f"{said} {count}" for said, count in counts.items()) + ".")
+    return lines
+
+
+def _table(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def write(folder: Path = results.FOLDER) -> Path:
+    """Write the page anew."""
+    path, text = folder / "README.md", page(folder)
+    path.write_text(text, encoding="utf-8")
+    return path
