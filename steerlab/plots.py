@@ -236,8 +236,8 @@ def completions_html(
 ) -> HTML:
     """Completions side by side, a column per value of `by` and a row per sample, with the topic's words marked.
 
-    Readable on light and dark themes: marks are translucent. `words` are compared as by `metrics.topic_word_count`; `prompt` is shown in grey where the frame has it; words that are not in
-    the completion of the condition `against` in the same row are underlined in the others.
+    Readable on light and dark themes: marks are translucent. `words` are compared as by `metrics.topic_word_count`;
+    `prompt` is grey where the frame has it; words that are not in the completion of `against` are underlined.
     """
     _need(frame, "completion", by)
     wanted = {word.lower() for word in words}

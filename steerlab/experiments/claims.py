@@ -73,8 +73,10 @@ def row(query: str, value: str = "share", low: str = "low", high: str = "high", 
         found = frame.query(query)
         if len(found) != 1:
             raise ValueError(f"{len(found)} rows are {query!r}, not one")
-        numbers = [float(found[name].iloc[0]) if name in found else float("nan") for name in (value, low, high, n)]
-        return Finding(*numbers[:3], None if np.isnan(numbers[3]) else int(numbers[3]))
+        at, least, most, count = (
+            float(found[name].iloc[0]) if name in found else float("nan") for name in (value, low, high, n)
+        )
+        return Finding(at, least, most, None if np.isnan(count) else int(count))
 
     return read
 

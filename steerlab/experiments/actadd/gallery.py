@@ -102,8 +102,7 @@ def gallery(
         layer = vector.depth(lm)
         about = {"vector": vector.name, "plus": vector.plus, "minus": vector.minus, "layer": layer}
         for coefficient in (0.0, *(strength * vector.coefficient for strength in strengths)):
-            own = {"layer": layer, "coefficient": coefficient}
-            steer = actadd(lm, vector.plus, vector.minus, **own) if coefficient else None
+            steer = actadd(lm, vector.plus, vector.minus, layer=layer, coefficient=coefficient) if coefficient else None
             settings.append(Setting({**about, "coefficient": coefficient}, vector.prompt, steer))
     frame, wanted = counted(lm, settings, (), n=n, **options), {vector.name: vector.words for vector in vectors}
     parts = [count_topic_words(rows, wanted[str(name)]) for name, rows in frame.groupby("vector", sort=False)]
