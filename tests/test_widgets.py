@@ -1,13 +1,16 @@
 """What all panels share, and the playground: state, errors, one pending run, the code that is shown, remote models."""
 
 import asyncio
+import os
 import re
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 from families import fresh, tokenizer
@@ -16,7 +19,7 @@ import steerlab as sl
 from steerlab import jobs
 from steerlab.remote import Remote
 from steerlab.widgets import playground
-from steerlab.widgets.panel import Guard
+from steerlab.widgets.runner import Guard, Stopped
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +77,12 @@ def test_a_second_press_that_waited_is_dropped() -> None:
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: runner.now(lambda: (time.sleep(0.02), ran.append("first"))))  # type: ignore[arg-type]
         loop.call_soon(lambda: runner.now(lambda: ran.append("second")))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.02)
+        while not runner.stop.disabled:
+            await asyncio.sleep(0.02)
         runner.now(lambda: ran.append("later"))
+        while len(ran) < 2:
+            await asyncio.sleep(0.02)
 
     asyncio.run(press_twice())
     assert ran == ["first", "later"]
@@ -84,17 +91,18 @@ def test_a_second_press_that_waited_is_dropped() -> None:
 def test_controls_are_off_while_the_button_runs_and_a_spinner_turns(lm: sl.SteerableModel) -> None:
     panel = playground(lm, n=1, max_new_tokens=5)
     seen: list[object] = []
-    plain = panel.write
+    plain = panel.samples
 
-    def watch() -> None:
+    def watch(**options: Any) -> pd.DataFrame:
         seen.append(([control.disabled for control in panel.runner.controls], panel.message.value))
-        plain()
+        assert not panel.runner.stop.disabled
+        return plain(**options)
 
-    panel.write = watch  # type: ignore[method-assign]
+    panel.samples = watch  # type: ignore[method-assign]
     usual = [control.disabled for control in panel.runner.controls]
     panel.button.click()
     ((disabled, message),) = seen
-    assert all(disabled) and "fa-spinner" in message
+    assert all(disabled) and panel.runner.stop.disabled and "fa-spinner" in message
     assert [control.disabled for control in panel.runner.controls] == usual
     assert panel.message.value == "" and "<table" in panel.completions.value
 
@@ -107,10 +115,88 @@ def test_an_error_is_one_escaped_line_and_the_controls_come_back(error: BaseExce
         raise error
 
     runner.now(fail)
-    shown = "first line" if isinstance(error, ValueError) else "KeyboardInterrupt"
-    assert re.fullmatch(rf'<span role="alert" style="[^"]*">⚠ {shown}</span>', runner.message.value)
+    alert = r'<span role="alert" style="[^"]*">⚠ first line</span>'
+    shown = alert if isinstance(error, ValueError) else "stopped"
+    assert re.fullmatch(rf'<span role="status">{shown}</span>', runner.message.value)
     runner.now(lambda: None)
     assert runner.message.value == ""
+
+
+def test_stop_ends_a_run_and_keeps_what_was_written(lm: sl.SteerableModel) -> None:
+    """Tokens are counted and shown while the model runs; the button is heard meanwhile."""
+    panel = playground(lm, n=2, max_new_tokens=200, prompt="We went to see the")
+    told: list[str] = []
+    panel.message.observe(lambda change: told.append(change["new"]), names="value")
+
+    async def press_and_stop() -> None:
+        panel.button.click()
+        while not panel.completions.value:
+            await asyncio.sleep(0.02)
+        panel.runner.stop.click()
+        while panel.button.disabled:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(press_and_stop(), 60))
+    assert panel.message.value == '<span role="status">stopped</span>'
+    assert any(re.search(r"\d+ of 800 tokens, \d+ (s|min) left", text) for text in told)
+    assert "<table" in panel.completions.value and "Perplexity" not in panel.completions.value
+    assert panel.runner.stop.disabled
+    panel.controls["strength"].value = 1.0
+    assert panel.message.value == ""
+
+
+def test_an_interrupt_stops_work_of_a_slider_though_the_kernel_ignores_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as ipykernel does between messages
+    runner = Guard([])
+    try:
+        runner.request(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(20))[1])
+        assert "stopped" in runner.message.value and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_stops_a_run_beside_the_loop() -> None:
+    runner = Guard([])
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert runner.halt.wait(20)
+        raise Stopped
+
+    async def run() -> None:
+        runner.now(work)
+        while "stopped" not in runner.message.value:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_panel_waits_while_another_has_the_model() -> None:
+    order: list[str] = []
+
+    async def run() -> None:
+        first, second = Guard([]), Guard([])
+        first.now(lambda: (time.sleep(0.3), order.append("first")))
+        await asyncio.sleep(0.1)
+        second.request(lambda: order.append("second"))
+        await asyncio.sleep(1)
+
+    asyncio.run(run())
+    assert order == ["first", "second"]
+
+
+def test_very_many_tokens_ask_for_a_second_press(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = playground(lm, n=12, max_new_tokens=200)
+    monkeypatch.setattr(lm, "generate", lambda *a, **k: pytest.fail("the model ran"))
+    panel.button.click()
+    assert "4,800 tokens</b>, which may take minutes: press again" in panel.message.value
+    panel.pace = 0.1
+    panel.controls["n"].value = 11
+    panel.button.click()
+    assert "4,400 tokens</b>, about 7 min: press again" in panel.message.value
+    monkeypatch.setattr(lm, "generate", lambda *a, **k: (_ for _ in ()).throw(ValueError("it runs")))
+    panel.button.click()
+    assert "it runs" in panel.message.value
 
 
 # --- the playground ----------------------------------------------------------------------------------------------

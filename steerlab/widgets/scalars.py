@@ -19,8 +19,9 @@ from ..methods.learned import keep
 from ..model import SteerableModel
 from ..objective import difference
 from ..tasks import answer_tokens
+from .controls import WIDE, Held, make, make_state, prose, wrapped
 from .grid import LARGEST, Cell, Grid
-from .panel import WIDE, Held, Panel, make, make_state, prose, wrapped
+from .panel import Panel
 
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 

@@ -13,8 +13,9 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .. import plots
 from ..metrics import has_topic_word, means
+from .controls import WIDE, make, make_state, prose
 from .grid import LARGEST, Cell, Grid
-from .panel import WIDE, Panel, make, make_state, prose
+from .panel import Panel
 
 RESULTS = frozenset({"value", "share", "low", "high", "n", "count", "kl", "entropy", "logprob", "perplexity"})
 RESULTS |= {"prompt", "completion", "sample", "n_tokens", "seed", "confidence", "distinct", "preference"}
