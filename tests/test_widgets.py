@@ -18,7 +18,7 @@ from families import fresh, tokenizer
 import steerlab as sl
 from steerlab import jobs
 from steerlab.remote import Remote
-from steerlab.widgets import playground
+from steerlab.widgets import names, playground
 from steerlab.widgets.runner import Guard, Stopped
 
 
@@ -239,10 +239,40 @@ def test_a_state_that_cannot_be_is_refused_and_nothing_changes(lm: sl.SteerableM
 
 def test_code_reproduces_the_completions(lm: sl.SteerableModel) -> None:
     panel = playground(lm, n=1, max_new_tokens=6, vector="last", when="all", strength=1.5)
-    names = {"sl": sl, "lm": lm}
+    known = {"sl": sl, "lm": lm}
     *lines, last = panel.code().splitlines()
-    exec("\n".join(lines), names)
-    assert eval(last, names)["completion"].tolist() == panel.samples()["completion"].tolist()
+    exec("\n".join(lines), known)
+    assert eval(last, known)["completion"].tolist() == panel.samples()["completion"].tolist()
+
+
+def test_completions_carry_their_setting_and_fade_when_it_changes(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, n=1, max_new_tokens=5, strength=2.0)
+    panel.button.click()
+    assert "strength 2, " in panel.completions.value and "steerlab-old" not in panel.completions._dom_classes
+    panel.controls["strength"].value = 3.0
+    assert "steerlab-old" in panel.completions._dom_classes and "have changed" in panel.completions.value
+    assert "strength 2, " in panel.completions.value and "2 * vector" in panel.completions.value
+    panel.controls["strength"].value = 2.0
+    assert "steerlab-old" not in panel.completions._dom_classes and "have changed" not in panel.completions.value
+
+
+def test_a_picture_that_could_not_be_renewed_fades(lm: sl.SteerableModel) -> None:
+    panel = playground(lm)
+    panel.controls["prompt"].value = ""
+    assert "steerlab-old" in panel.picture._dom_classes
+    panel.controls["prompt"].value = "She went to see the"
+    assert "steerlab-old" not in panel.picture._dom_classes
+
+
+def test_code_has_the_notebooks_names(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ships = sl.actadd(lm, " ships", layer=2)
+    held = type("Task", (), {})()
+    held.test = pd.DataFrame({"a": [1]})
+    own = {"model": lm, "both": {"ships": ships}, "task": held}
+    monkeypatch.setattr(names, "get_ipython", lambda: type("Shell", (), {"user_ns": own})())
+    panel = playground(lm, interventions=own["both"], method="ships")
+    assert panel.copy.value.startswith("import steerlab as sl\nlm = model\nvector = both['ships']\n")
+    assert names.called(held.test, "frame") == "task.test" and names.called(object(), "frame") == "frame"
 
 
 def test_saved_interventions_are_methods(lm: sl.SteerableModel, tmp_path: Path) -> None:
@@ -251,9 +281,9 @@ def test_saved_interventions_are_methods(lm: sl.SteerableModel, tmp_path: Path) 
     panel = playground(lm, interventions={"ships": path, "same": ships}, method="ships", n=1, max_new_tokens=6)
     assert panel.controls["plus"].disabled and panel.controls["when"].disabled
     with_file = panel.picture.value
-    names = {"sl": sl, "lm": lm}
-    exec(panel.code().splitlines()[0], names)
-    torch.testing.assert_close(names["vector"].norm(), ships.norm())  # type: ignore[attr-defined]
+    known = {"sl": sl, "lm": lm}
+    exec(panel.code().splitlines()[0], known)
+    torch.testing.assert_close(known["vector"].norm(), ships.norm())  # type: ignore[attr-defined]
     panel.controls["method"].value = "same"
     assert panel.picture.value != with_file  # another title, and
     assert "interventions['same']" in panel.code()

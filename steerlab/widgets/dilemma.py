@@ -101,9 +101,9 @@ class SaraPanel(Writer[SaraState]):
         """The lines that reproduce the answers."""
         s = self.state
         return (
-            f"kant = sl.sara(lm, {s.asked!r},\n    attract={s.attract!r}, repel={s.repel!r}, "
+            f"vector = sl.sara(lm, {s.asked!r},\n    attract={s.attract!r}, repel={s.repel!r}, "
             f"layer={s.layer}, when={s.when!r})\n"
-            f"lm.generate([{s.asked!r}] * 3,\n    [None, {s.coefficient:g} * kant, {-s.coefficient:g} * kant], "
+            f"lm.generate([{s.asked!r}] * 3,\n    [None, {s.coefficient:g} * vector, {-s.coefficient:g} * vector], "
             f"{s.options_code()})"
         )
 

@@ -13,9 +13,16 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import imsave
 
 from .controls import WIDE, S, give, make, wrapped
+from .names import prelude
 from .runner import Guard
 
 DPI = 110
+STYLE = """<style>
+.steerlab-old { opacity: 0.65; transition: opacity 0s 0.5s; }
+.steerlab.disconnected::before { content: "The kernel has been restarted: run the cell again."; font-weight: bold; }
+.jp-OutputArea-child:has(.steerlab) + .jp-OutputArea-child:has(.jp-RenderedImage) { display: none; }
+</style>"""
+"""What is old fades, unless it is new at once; a panel without its kernel says so; its still picture makes room."""
 
 
 class Panel(ABC, Generic[S]):
@@ -39,7 +46,7 @@ class Panel(ABC, Generic[S]):
     local: ClassVar[frozenset[str]] = frozenset()  # controls that need no new run of the model
 
     def __init__(self, state: S, controls: dict[str, Any], rows: Sequence[str], lm: Any = None) -> None:
-        self.controls = controls
+        self.controls, self.lm = controls, lm
         self.remote = lm is not None and lm.runner.at_once
         self._quiet, self._stale = False, True
         self.log = w.Output()
@@ -78,6 +85,9 @@ class Panel(ABC, Generic[S]):
     def sync(self, name: str) -> None:
         """Bring other controls in line with one that has a new value."""
 
+    def mark(self) -> None:
+        """Mark what is shown and does not belong to the controls' values."""
+
     # --- what all panels do ------------------------------------------------------------------------------------------
 
     @property
@@ -102,6 +112,7 @@ class Panel(ABC, Generic[S]):
 
     def open(self) -> None:
         """The first picture of a state; of a remote model only the code."""
+        self.mark()
         if self.remote:
             self._stale = True
             self.show_code()
@@ -111,7 +122,8 @@ class Panel(ABC, Generic[S]):
                 self.refresh()
 
     def refresh(self) -> None:
-        """A new picture, with its numbers and code."""
+        """A new picture, with its numbers and code; the old one fades where there is none."""
+        self._fade(True)
         figure = Figure(self.size, layout=None if self.margins else "constrained", facecolor="white")
         if self.margins:
             figure.subplots_adjust(**self.margins)
@@ -120,10 +132,11 @@ class Panel(ABC, Generic[S]):
         self.picture.value = png(figure)
         self.numbers.value = self.notes()
         self.show_code()
+        self._fade(False)
 
     def show_code(self) -> None:
         """The code, in a box that is high enough for it."""
-        text = self.code()
+        text = prelude(self.lm) + self.code()
         self.copy.rows = sum(1 + len(line) // 100 for line in text.splitlines())
         self.copy.value = text
 
@@ -144,7 +157,7 @@ class Panel(ABC, Generic[S]):
             w.VBox(left, layout=w.Layout(flex="1 1 440px", min_width="380px")),
             w.VBox([self.picture, self.numbers], layout=w.Layout(flex="0 1 auto")),
         ]
-        return w.VBox([wrapped(sides), self.completions, wrapped([self.copy])])
+        return w.VBox([wrapped(sides), self.completions, wrapped([self.copy]), w.HTML(STYLE)])
 
     def control_rows(self, rows: Sequence[str]) -> list[w.HBox]:
         """Controls in rows; the message stands beside the button, or at the end of the last row."""
@@ -152,6 +165,10 @@ class Panel(ABC, Generic[S]):
         if self.button_text or self.remote:
             return [*map(wrapped, found), w.HBox([self.button, self.runner.stop, self.message])]
         return [*map(wrapped, found[:-1]), wrapped([*found[-1], self.message])]
+
+    def _fade(self, old: bool) -> None:
+        for part in (self.picture, self.numbers):
+            (part.add_class if old else part.remove_class)("steerlab-old")
 
     @property
     def message(self) -> w.HTML:
@@ -167,6 +184,7 @@ class Panel(ABC, Generic[S]):
             self._quiet = quiet
         if quiet:
             return
+        self.mark()
         self._stale |= name not in self.local
         if name in self.on_button or (self.remote and self._stale):
             self.show_code()

@@ -17,6 +17,7 @@ from ..methods.actadd import actadd
 from ..metrics import kl
 from ..model import SteerableModel
 from .controls import SAMPLING_ROWS, WIDE, Question, make, make_state, question_controls, question_rows
+from .names import called
 from .writer import Writer, side_by_side
 
 ACTADD = "ActAdd"
@@ -135,7 +136,8 @@ def read_saved(lm: SteerableModel, saved: Saved) -> dict[str, Intervention]:
 def saved_code(name: str, saved: Saved) -> str:
     """How code comes by an intervention that a panel was given."""
     one = saved[name]
-    return f"interventions[{name!r}]" if isinstance(one, Intervention) else f"sl.load_intervention({str(one)!r}, lm)"
+    given = called(one, f"{called(saved, 'interventions')}[{name!r}]")
+    return given if isinstance(one, Intervention) else f"sl.load_intervention({str(one)!r}, lm)"
 
 
 def _controls(layers: int, methods: list[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..objective import difference
 from ..tasks import answer_tokens
 from .controls import WIDE, Held, make, make_state, prose, wrapped
 from .grid import LARGEST, Cell, Grid
+from .names import called
 from .panel import Panel
 
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
@@ -44,6 +45,7 @@ class ScalarMap(Panel[ScalarState]):
     """The panel of `scalar_panel`."""
 
     name = "scalar_panel"
+    given = ""
     size = (7.2, 3.1)
     local = frozenset({"beta", "place"})
     margins: ClassVar = {"left": 0.11, "right": 0.97, "bottom": 0.16, "top": 0.91, "wspace": 0.45}
@@ -116,7 +118,7 @@ class ScalarMap(Panel[ScalarState]):
         toggled = f"on ^= where.index.isin({list(s.toggled)})\n" if s.toggled else ""
         return (
             "from steerlab.experiments import scaling\n"
-            f"row = frame.iloc[{s.prompt}]\nwhere = scaling.scalars_by_token(lm, intervention, row)\n"
+            f"{self.given}row = frame.iloc[{s.prompt}]\nwhere = scaling.scalars_by_token(lm, intervention, row)\n"
             f"size = where['value'].abs()\non = size >= {s.threshold:g} * size.max()\n{toggled}"
             f"lm.logits(row['prompt'], {s.beta:g} * sl.keep(intervention, where[on]))"
         )
@@ -222,7 +224,17 @@ def scalar_panel(
     if length is not None and (other := set(lm.batch(list(some["prompt"])).lengths) - {length}):
         raise ValueError(f"a prompt has {min(other)} tokens, the intervention was fitted at the positions of {length}")
     chosen = make_state(ScalarState, "scalar map", state, place=intervention.sites[-1].place)
-    return ScalarMap(lm, intervention, some, chosen)
+    panel = ScalarMap(lm, intervention, some, chosen)
+    panel.given = _given(fit, frame)
+    panel.show_code()
+    return panel
+
+
+def _given(fit: Fit | Intervention, frame: pd.DataFrame) -> str:
+    """The lines that give code the names `frame` and `intervention`, where the notebook has others."""
+    part = ".intervention" if isinstance(fit, Fit) else ""
+    names = {"frame": called(frame, "frame"), "intervention": called(fit, "fit" if part else "intervention") + part}
+    return "".join(f"{name} = {own}\n" for name, own in names.items() if name != own)
 
 
 def _controls(prompts: list[str], intervention: Intervention) -> dict[str, Any]:

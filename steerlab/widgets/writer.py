@@ -4,6 +4,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from html import escape
 from typing import Any, TypeVar
 
@@ -76,6 +77,8 @@ class Writer(Panel[Q]):
     pace: float = float("nan")
     _names: Sequence[str] = ()
     _warned: Any = None
+    _written: Any = None
+    _page = _code = ""
 
     @abstractmethod
     def steers(self) -> dict[str, Intervention | None]:
@@ -101,7 +104,7 @@ class Writer(Panel[Q]):
             took = f"about {duration(self.pace * total)}" if self.pace == self.pace else "which may take minutes"
             self.runner.say(f"up to <b>{total:,} tokens</b>, {took}: press again to begin")
             return
-        self._warned = None
+        self._warned, self._written, self._code = None, s, self.code()
         watch = Watch(total, self.runner.halt)
         if self.remote:
             self.runner.now(self._write_remotely, self.show)
@@ -109,8 +112,22 @@ class Writer(Panel[Q]):
             self.runner.now(lambda: self._write(watch), self.show, lambda: self._tick(watch))
 
     def show(self, page: str) -> None:
-        """Show completions."""
-        self.completions.value = page
+        """Show completions, with the setting that they belong to."""
+        self._page = page
+        self.mark()
+
+    def mark(self) -> None:
+        """Fade completions of another setting than that of the controls; they bring their own code then."""
+        if not self._page:
+            return
+        old = self.state != self._written
+        setting = ", ".join(f"{f.name} {_short(getattr(self._written, f.name))}" for f in fields(self._written))
+        head = f"<p>Setting: {escape(setting)}.</p>"
+        if old:
+            head = f"<p><b>The controls have changed: press {self.button.description} for new ones.</b></p>" + head
+            head += f"<details><summary>code of these</summary><pre>{escape(self._code)}</pre></details>"
+        self.completions.value = prose(head) + self._page
+        (self.completions.add_class if old else self.completions.remove_class)("steerlab-old")
 
     def _write(self, watch: Watch) -> str:
         """Completions as a page, unless they are stopped."""
@@ -153,6 +170,12 @@ def side_by_side(
     table = plots.completions_html(frame, words, against="unsteered", limit=12).data
     note = f"<p>Perplexity under the unsteered model, median: {told}. Underlined: differs from unsteered.</p>"
     return prose(note + table)
+
+
+def _short(value: Any) -> str:
+    """A value of a setting, at most a line of it."""
+    text = f"{value:g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def duration(seconds: float) -> str:
