@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,34 @@ def test_code_has_the_notebooks_names(lm: sl.SteerableModel, monkeypatch: pytest
     panel = playground(lm, interventions=own["both"], method="ships")
     assert panel.copy.value.startswith("import steerlab as sl\nlm = model\nvector = both['ships']\n")
     assert names.called(held.test, "frame") == "task.test" and names.called(object(), "frame") == "frame"
+
+
+class Shown:
+    """What `display` was given, and what its handle was given later."""
+
+    def __init__(self) -> None:
+        self.data: list[dict[str, str]] = []
+
+    def __call__(self, data: dict[str, str], raw: bool, display_id: bool = False) -> "Shown":
+        self.data.append(data)
+        return self
+
+    def update(self, data: dict[str, str], raw: bool) -> None:
+        self.data[-1] = data
+
+
+def test_a_picture_is_saved_beside_the_panel_and_follows_it(
+    lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown()
+    monkeypatch.setattr("steerlab.widgets.panel.display", shown)
+    panel = playground(lm)
+    panel._ipython_display_()
+    view, still = shown.data
+    assert "application/vnd.jupyter.widget-view+json" in view and "VBox" not in view["text/plain"]
+    assert b64decode(still["image/png"]) == panel.picture.value
+    panel.controls["strength"].value = -2.0
+    assert b64decode(shown.data[1]["image/png"]) == panel.picture.value != b64decode(still["image/png"])
 
 
 def test_saved_interventions_are_methods(lm: sl.SteerableModel, tmp_path: Path) -> None:

@@ -2,21 +2,25 @@
 
 import io
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, Generic
 
 import ipywidgets as w
 import matplotlib.pyplot as plt
+from IPython.display import DisplayHandle, display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import imsave
 
 from .controls import WIDE, S, give, make, wrapped
 from .names import prelude
-from .runner import Guard
+from .runner import Guard, later
 
 DPI = 110
+VIEW = "a panel: run this cell to use it; beneath is a picture of it"
+STILL_EVERY = 1.0  # seconds, since a notebook is not saved more often
 STYLE = """<style>
 .steerlab-old { opacity: 0.65; transition: opacity 0s 0.5s; }
 .steerlab.disconnected::before { content: "The kernel has been restarted: run the cell again."; font-weight: bold; }
@@ -49,6 +53,8 @@ class Panel(ABC, Generic[S]):
         self.controls, self.lm = controls, lm
         self.remote = lm is not None and lm.runner.at_once
         self._quiet, self._stale = False, True
+        self._still: DisplayHandle | None = None
+        self._still_due = False
         self.log = w.Output()
         self.button = w.Button(description=self.button_text or "Run", button_style="primary", icon="play")
         self.button.layout.width = "auto"  # as wide as its text
@@ -133,6 +139,7 @@ class Panel(ABC, Generic[S]):
         self.numbers.value = self.notes()
         self.show_code()
         self._fade(False)
+        self._renew_still()
 
     def show_code(self) -> None:
         """The code, in a box that is high enough for it."""
@@ -202,9 +209,35 @@ class Panel(ABC, Generic[S]):
         finally:
             self._quiet = False
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        """Shown by a cell as its widget."""
-        return self.widget._repr_mimebundle_(**options)
+    def still(self) -> bytes:
+        """What stands for the panel where no kernel runs: its picture as a PNG."""
+        return self.picture.value
+
+    def _ipython_display_(self) -> None:
+        """Shown by a cell as its widget, and as a picture that follows it, to be saved with the notebook.
+
+        JupyterLab and Notebook 7 hide the picture beside a living panel; without a kernel, and where notebooks are only
+        read, it is what is seen.
+        """
+        data = self.widget._repr_mimebundle_()
+        display(data | {"text/plain": VIEW}, raw=True)  # type: ignore[no-untyped-call]  # IPython has no types here
+        self._still = display(self._still_data(), raw=True, display_id=True)  # type: ignore[no-untyped-call]  # nor here
+
+    def _still_data(self) -> dict[str, str]:
+        """The still picture as Jupyter sends it."""
+        image = self.still()
+        return {"text/plain": "", **({"image/png": b64encode(image).decode()} if image else {})}
+
+    def _renew_still(self) -> None:
+        """Renew the still picture, not at every move of a slider."""
+        if self._still is not None and not self._still_due:
+            self._still_due = True
+            later(STILL_EVERY, self._update_still)
+
+    def _update_still(self) -> None:
+        self._still_due = False
+        if self._still is not None:
+            self._still.update(self._still_data(), raw=True)  # type: ignore[no-untyped-call]  # nor here
 
 
 def png(figure: Figure) -> bytes:

@@ -49,7 +49,7 @@ class Guard:
         waiting = self._pending is not None
         self._pending = work
         if not waiting:
-            _later(0.02, self._run_pending)
+            later(0.02, self._run_pending)
 
     def now(
         self,
@@ -78,7 +78,7 @@ class Guard:
             return
         with self.guarded(tick()):
             show(work())
-        _later(0.1, lambda: self._release(enabled))
+        later(0.1, lambda: self._release(enabled))
 
     @contextmanager
     def guarded(self, note: str = "", interrupt: Any = signal.default_int_handler) -> Iterator[None]:
@@ -129,7 +129,7 @@ class Guard:
 
     def _run_pending(self) -> None:
         if _work.locked():  # another panel's run has the model
-            _later(TICK, self._run_pending)
+            later(TICK, self._run_pending)
             return
         work, self._pending = self._pending, None
         if work is not None:
@@ -183,10 +183,10 @@ def _loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _later(seconds: float, work: Callable[[], None]) -> None:
+def later(seconds: float, work: Callable[[], None]) -> None:
     """Run when the messages that wait have come in; at once where no event loop runs."""
     loop = _loop()
     if loop is None:
         work()
     else:
-        loop.call_later(seconds, work)
+        loop.calllater(seconds, work)

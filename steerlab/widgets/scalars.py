@@ -22,8 +22,9 @@ from ..tasks import answer_tokens
 from .controls import WIDE, Held, make, make_state, prose, wrapped
 from .grid import LARGEST, Cell, Grid
 from .names import called
-from .panel import Panel
+from .panel import Panel, png
 
+WHOLE = (9.0, 7.5)  # inches of the map and the picture together
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 
 
@@ -97,12 +98,15 @@ class ScalarMap(Panel[ScalarState]):
 
     def figure(self) -> Figure:
         """The map above the picture: the static twin of the panel."""
-        where = self._map(self.state.prompt).assign(on=self.on())
-        own = plt.figure(figsize=(9, 7.5), layout="constrained", facecolor="white")
-        upper, lower = own.subfigures(2, 1, height_ratios=(3, 2))  # type: ignore[misc]  # typed as one
-        plots.scalar_map(where[where["place"] == self.place], ax=upper.subplots())
-        self.draw(lower)
+        own = plt.figure(figsize=WHOLE, layout="constrained", facecolor="white")
+        self._draw_whole(own)
         return own
+
+    def still(self) -> bytes:
+        """The same as a PNG."""
+        own = Figure(WHOLE, layout="constrained", facecolor="white")
+        self._draw_whole(own)
+        return png(own)
 
     def notes(self) -> str:
         """Whether the flip survives."""
@@ -139,6 +143,13 @@ class ScalarMap(Panel[ScalarState]):
     def place(self) -> str:
         """The place whose map is shown."""
         return str(self.controls["place"].value)
+
+    def _draw_whole(self, figure: Figure) -> None:
+        """The map above the picture."""
+        where = self._map(self.state.prompt).assign(on=self.on())
+        upper, lower = figure.subfigures(2, 1, height_ratios=(3, 2))  # type: ignore[misc]  # typed as one
+        plots.scalar_map(where[where["place"] == self.place], ax=upper.subplots())
+        self.draw(lower)
 
     def _find_map(self, prompt: int) -> pd.DataFrame:
         return scaling.scalars_by_token(self.lm, self.intervention, self.frame.iloc[prompt])

@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets as w
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure, FigureBase
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .. import plots
@@ -16,7 +16,7 @@ from ..metrics import has_topic_word, means
 from .controls import WIDE, make, make_state, prose
 from .grid import LARGEST, Cell, Grid
 from .names import called
-from .panel import Panel
+from .panel import Panel, png
 
 RESULTS = frozenset({"value", "share", "low", "high", "n", "count", "kl", "entropy", "logprob", "perplexity"})
 RESULTS |= {"prompt", "completion", "sample", "n_tokens", "seed", "confidence", "distinct", "preference"}
@@ -84,9 +84,16 @@ class SweepBrowser(Panel[SweepState]):
             self._show_cells()
             self.numbers.value = self.notes()
             self.show_code()
+            self._renew_still()
         else:
             super().refresh()
         self.show_rows()
+
+    def still(self) -> bytes:
+        """The heat map or the curves as a PNG."""
+        figure = Figure(self.size, layout="constrained", facecolor="white")
+        self.draw(figure)
+        return png(figure)
 
     def notes(self) -> str:
         """How to read the map."""
