@@ -1,13 +1,17 @@
 """What all panels share, and the playground: state, errors, one pending run, the code that is shown, remote models."""
 
 import asyncio
+import os
 import re
+import signal
 import time
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 from families import fresh, tokenizer
@@ -15,8 +19,8 @@ from families import fresh, tokenizer
 import steerlab as sl
 from steerlab import jobs
 from steerlab.remote import Remote
-from steerlab.widgets import playground
-from steerlab.widgets.panel import Guard
+from steerlab.widgets import names, playground
+from steerlab.widgets.runner import Guard, Stopped
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +78,12 @@ def test_a_second_press_that_waited_is_dropped() -> None:
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: runner.now(lambda: (time.sleep(0.02), ran.append("first"))))  # type: ignore[arg-type]
         loop.call_soon(lambda: runner.now(lambda: ran.append("second")))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.02)
+        while not runner.stop.disabled:
+            await asyncio.sleep(0.02)
         runner.now(lambda: ran.append("later"))
+        while len(ran) < 2:
+            await asyncio.sleep(0.02)
 
     asyncio.run(press_twice())
     assert ran == ["first", "later"]
@@ -84,17 +92,18 @@ def test_a_second_press_that_waited_is_dropped() -> None:
 def test_controls_are_off_while_the_button_runs_and_a_spinner_turns(lm: sl.SteerableModel) -> None:
     panel = playground(lm, n=1, max_new_tokens=5)
     seen: list[object] = []
-    plain = panel.write
+    plain = panel.samples
 
-    def watch() -> None:
+    def watch(**options: Any) -> pd.DataFrame:
         seen.append(([control.disabled for control in panel.runner.controls], panel.message.value))
-        plain()
+        assert not panel.runner.stop.disabled
+        return plain(**options)
 
-    panel.write = watch  # type: ignore[method-assign]
+    panel.samples = watch  # type: ignore[method-assign]
     usual = [control.disabled for control in panel.runner.controls]
     panel.button.click()
     ((disabled, message),) = seen
-    assert all(disabled) and "fa-spinner" in message
+    assert all(disabled) and panel.runner.stop.disabled and "fa-spinner" in message
     assert [control.disabled for control in panel.runner.controls] == usual
     assert panel.message.value == "" and "<table" in panel.completions.value
 
@@ -107,10 +116,88 @@ def test_an_error_is_one_escaped_line_and_the_controls_come_back(error: BaseExce
         raise error
 
     runner.now(fail)
-    shown = "first line" if isinstance(error, ValueError) else "KeyboardInterrupt"
-    assert re.fullmatch(rf'<span role="alert" style="[^"]*">⚠ {shown}</span>', runner.message.value)
+    alert = r'<span role="alert" style="[^"]*">⚠ first line</span>'
+    shown = alert if isinstance(error, ValueError) else "stopped"
+    assert re.fullmatch(rf'<span role="status">{shown}</span>', runner.message.value)
     runner.now(lambda: None)
     assert runner.message.value == ""
+
+
+def test_stop_ends_a_run_and_keeps_what_was_written(lm: sl.SteerableModel) -> None:
+    """Tokens are counted and shown while the model runs; the button is heard meanwhile."""
+    panel = playground(lm, n=2, max_new_tokens=200, prompt="We went to see the")
+    told: list[str] = []
+    panel.message.observe(lambda change: told.append(change["new"]), names="value")
+
+    async def press_and_stop() -> None:
+        panel.button.click()
+        while not panel.completions.value:
+            await asyncio.sleep(0.02)
+        panel.runner.stop.click()
+        while panel.button.disabled:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(press_and_stop(), 60))
+    assert panel.message.value == '<span role="status">stopped</span>'
+    assert any(re.search(r"\d+ of 800 tokens, \d+ (s|min) left", text) for text in told)
+    assert "<table" in panel.completions.value and "Perplexity" not in panel.completions.value
+    assert panel.runner.stop.disabled
+    panel.controls["strength"].value = 1.0
+    assert panel.message.value == ""
+
+
+def test_an_interrupt_stops_work_of_a_slider_though_the_kernel_ignores_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as ipykernel does between messages
+    runner = Guard([])
+    try:
+        runner.request(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(20))[1])
+        assert "stopped" in runner.message.value and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_stops_a_run_beside_the_loop() -> None:
+    runner = Guard([])
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert runner.halt.wait(20)
+        raise Stopped
+
+    async def run() -> None:
+        runner.now(work)
+        while "stopped" not in runner.message.value:
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_panel_waits_while_another_has_the_model() -> None:
+    order: list[str] = []
+
+    async def run() -> None:
+        first, second = Guard([]), Guard([])
+        first.now(lambda: (time.sleep(0.3), order.append("first")))
+        await asyncio.sleep(0.1)
+        second.request(lambda: order.append("second"))
+        await asyncio.sleep(1)
+
+    asyncio.run(run())
+    assert order == ["first", "second"]
+
+
+def test_very_many_tokens_ask_for_a_second_press(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = playground(lm, n=12, max_new_tokens=200)
+    monkeypatch.setattr(lm, "generate", lambda *a, **k: pytest.fail("the model ran"))
+    panel.button.click()
+    assert "4,800 tokens</b>, which may take minutes: press again" in panel.message.value
+    panel.pace = 0.1
+    panel.controls["n"].value = 11
+    panel.button.click()
+    assert "4,400 tokens</b>, about 7 min: press again" in panel.message.value
+    monkeypatch.setattr(lm, "generate", lambda *a, **k: (_ for _ in ()).throw(ValueError("it runs")))
+    panel.button.click()
+    assert "it runs" in panel.message.value
 
 
 # --- the playground ----------------------------------------------------------------------------------------------
@@ -153,10 +240,68 @@ def test_a_state_that_cannot_be_is_refused_and_nothing_changes(lm: sl.SteerableM
 
 def test_code_reproduces_the_completions(lm: sl.SteerableModel) -> None:
     panel = playground(lm, n=1, max_new_tokens=6, vector="last", when="all", strength=1.5)
-    names = {"sl": sl, "lm": lm}
+    known = {"sl": sl, "lm": lm}
     *lines, last = panel.code().splitlines()
-    exec("\n".join(lines), names)
-    assert eval(last, names)["completion"].tolist() == panel.samples()["completion"].tolist()
+    exec("\n".join(lines), known)
+    assert eval(last, known)["completion"].tolist() == panel.samples()["completion"].tolist()
+
+
+def test_completions_carry_their_setting_and_fade_when_it_changes(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, n=1, max_new_tokens=5, strength=2.0)
+    panel.button.click()
+    assert "strength 2, " in panel.completions.value and "steerlab-old" not in panel.completions._dom_classes
+    panel.controls["strength"].value = 3.0
+    assert "steerlab-old" in panel.completions._dom_classes and "have changed" in panel.completions.value
+    assert "strength 2, " in panel.completions.value and "2 * vector" in panel.completions.value
+    panel.controls["strength"].value = 2.0
+    assert "steerlab-old" not in panel.completions._dom_classes and "have changed" not in panel.completions.value
+
+
+def test_a_picture_that_could_not_be_renewed_fades(lm: sl.SteerableModel) -> None:
+    panel = playground(lm)
+    panel.controls["prompt"].value = ""
+    assert "steerlab-old" in panel.picture._dom_classes
+    panel.controls["prompt"].value = "She went to see the"
+    assert "steerlab-old" not in panel.picture._dom_classes
+
+
+def test_code_has_the_notebooks_names(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ships = sl.actadd(lm, " ships", layer=2)
+    held = type("Task", (), {})()
+    held.test = pd.DataFrame({"a": [1]})
+    own = {"model": lm, "both": {"ships": ships}, "task": held}
+    monkeypatch.setattr(names, "get_ipython", lambda: type("Shell", (), {"user_ns": own})())
+    panel = playground(lm, interventions=own["both"], method="ships")
+    assert panel.copy.value.startswith("import steerlab as sl\nlm = model\nvector = both['ships']\n")
+    assert names.called(held.test, "frame") == "task.test" and names.called(object(), "frame") == "frame"
+
+
+class Shown:
+    """What `display` was given, and what its handle was given later."""
+
+    def __init__(self) -> None:
+        self.data: list[dict[str, str]] = []
+
+    def __call__(self, data: dict[str, str], raw: bool, display_id: bool = False) -> "Shown":
+        self.data.append(data)
+        return self
+
+    def update(self, data: dict[str, str], raw: bool) -> None:
+        self.data[-1] = data
+
+
+def test_a_picture_is_saved_beside_the_panel_and_follows_it(
+    lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown()
+    monkeypatch.setattr("steerlab.widgets.panel.display", shown)
+    panel = playground(lm)
+    panel._ipython_display_()
+    view, still = shown.data
+    assert "application/vnd.jupyter.widget-view+json" in view and "VBox" not in view["text/plain"]
+    assert b64decode(still["image/png"]) == panel.picture.value
+    panel.controls["strength"].value = -2.0
+    assert b64decode(shown.data[1]["image/png"]) == panel.picture.value != b64decode(still["image/png"])
 
 
 def test_saved_interventions_are_methods(lm: sl.SteerableModel, tmp_path: Path) -> None:
@@ -165,9 +310,9 @@ def test_saved_interventions_are_methods(lm: sl.SteerableModel, tmp_path: Path) 
     panel = playground(lm, interventions={"ships": path, "same": ships}, method="ships", n=1, max_new_tokens=6)
     assert panel.controls["plus"].disabled and panel.controls["when"].disabled
     with_file = panel.picture.value
-    names = {"sl": sl, "lm": lm}
-    exec(panel.code().splitlines()[0], names)
-    torch.testing.assert_close(names["vector"].norm(), ships.norm())  # type: ignore[attr-defined]
+    known = {"sl": sl, "lm": lm}
+    exec(panel.code().splitlines()[0], known)
+    torch.testing.assert_close(known["vector"].norm(), ships.norm())  # type: ignore[attr-defined]
     panel.controls["method"].value = "same"
     assert panel.picture.value != with_file  # another title, and
     assert "interventions['same']" in panel.code()

@@ -14,11 +14,9 @@ from ..intervention import Intervention
 from ..metrics import kl
 from ..model import SteerableModel
 from ..strength import strength_for_kl, strength_for_size
-from .panel import (
-    SAMPLING,
+from .controls import (
     SAMPLING_ROWS,
     WIDE,
-    Panel,
     Question,
     asked,
     make,
@@ -27,7 +25,8 @@ from .panel import (
     question_controls,
     question_rows,
 )
-from .playground import Saved, read_saved, saved_code, side_by_side
+from .playground import Saved, read_saved, saved_code
+from .writer import Writer
 
 TARGETS = tuple(float(f"{10 ** (i / 10):.2g}") for i in range(-20, 14))
 MATCHES = {"KL of the next token, nats": "kl", "size relative to the activations": "size", "strength β itself": "beta"}
@@ -43,17 +42,17 @@ class CompareState(Question):
     target: float = 1.0
 
 
-class Compare(Panel[CompareState]):
+class Compare(Writer[CompareState]):
     """The panel of `compare`."""
 
     name = "compare"
     size = (6.4, 4.6)
     button_text = "Write completions"
-    on_button = SAMPLING
 
     def __init__(self, lm: SteerableModel, saved: Saved, state: CompareState, words: Iterable[str]) -> None:
         self.lm, self.words, self.saved = lm, tuple(words), saved
         self.found = read_saved(lm, saved)
+        self.conditions = (UNSTEERED, *self.found)
         self._strength = lru_cache(maxsize=1024)(self._match)
         controls = {
             "match": make(w.Dropdown, "same", WIDE, options=list(MATCHES.items())),
@@ -89,17 +88,6 @@ class Compare(Panel[CompareState]):
             for name, found in self.strengths().items()
         ]
         return prose(pd.DataFrame(rows).to_html(index=False, border=0, justify="left", col_space="9em"))
-
-    def samples(self) -> pd.DataFrame:
-        """Completions of each, all drawn with the same noise."""
-        s, steers = self.state, self.steers()
-        frame = self.lm.generate([s.asked] * len(steers), list(steers.values()), **s.options())
-        return frame.assign(condition=frame["row"].map(dict(enumerate(steers))))
-
-    def write(self) -> None:
-        """Completions side by side."""
-        frame = self.samples()
-        self.completions.value = side_by_side(self.lm, frame.drop(columns="prompt"), self.words, frame["prompt"])
 
     def code(self) -> str:
         """The lines that reproduce the completions."""

@@ -16,11 +16,9 @@ from ..judges import Judge
 from ..methods.sara import sara
 from ..metrics import kl
 from ..model import SteerableModel
-from .panel import (
-    SAMPLING,
+from .controls import (
     SAMPLING_ROWS,
     WIDE,
-    Panel,
     Question,
     asked,
     make,
@@ -30,7 +28,7 @@ from .panel import (
     question_rows,
     wrapped,
 )
-from .playground import side_by_side
+from .writer import Writer
 
 OWN = "(own)"
 
@@ -48,13 +46,13 @@ class SaraState(Question):
     when: str = "all"
 
 
-class SaraPanel(Panel[SaraState]):
+class SaraPanel(Writer[SaraState]):
     """The panel of `sara_panel`."""
 
     name = "sara_panel"
     size = (7.2, 3.4)
     button_text = "Write answers"
-    on_button = SAMPLING
+    conditions = ("unsteered", "steered", "steered the other way round")
 
     def __init__(self, lm: SteerableModel, state: SaraState, judge: Judge | None, dilemmas: pd.DataFrame) -> None:
         self.lm, self.judge = lm, judge
@@ -89,27 +87,23 @@ class SaraPanel(Panel[SaraState]):
         far = float(kl(self.after, self.before))
         return f"KL(steered ‖ unsteered) of the next token: <b>{far:.3f}</b> nats"
 
-    def samples(self) -> pd.DataFrame:
-        """Answers unsteered, steered, and steered the other way round, all drawn with the same noise."""
-        s, unit = self.state, self.unit()
-        steer = [None, s.coefficient * unit, -s.coefficient * unit]
-        frame = self.lm.generate([s.asked] * 3, steer, **s.options())
-        names = {0: "unsteered", 1: "steered", 2: "steered the other way round"}
-        return frame.assign(condition=frame["row"].map(names))
+    def steers(self) -> dict[str, Intervention | None]:
+        """Nothing, SARA, and SARA the other way round."""
+        strength, unit = self.state.coefficient, self.unit()
+        return dict(zip(self.conditions, [None, strength * unit, -strength * unit], strict=True))
 
-    def write(self) -> None:
+    def page(self, frame: pd.DataFrame) -> str:
         """Answers side by side, and the judge's shares."""
-        frame = self.samples()
         told = "" if self.judge is None else self._judged(frame, self.judge)
-        self.completions.value = told + side_by_side(self.lm, frame.drop(columns="prompt"), (), frame["prompt"])
+        return told + super().page(frame)
 
     def code(self) -> str:
         """The lines that reproduce the answers."""
         s = self.state
         return (
-            f"kant = sl.sara(lm, {s.asked!r},\n    attract={s.attract!r}, repel={s.repel!r}, "
+            f"vector = sl.sara(lm, {s.asked!r},\n    attract={s.attract!r}, repel={s.repel!r}, "
             f"layer={s.layer}, when={s.when!r})\n"
-            f"lm.generate([{s.asked!r}] * 3,\n    [None, {s.coefficient:g} * kant, {-s.coefficient:g} * kant], "
+            f"lm.generate([{s.asked!r}] * 3,\n    [None, {s.coefficient:g} * vector, {-s.coefficient:g} * vector], "
             f"{s.options_code()})"
         )
 

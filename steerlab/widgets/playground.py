@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,11 @@ from .. import plots
 from ..intervention import Intervention
 from ..loading import load_intervention
 from ..methods.actadd import actadd
-from ..metrics import disfluency, kl
+from ..metrics import kl
 from ..model import SteerableModel
-from .panel import (
-    SAMPLING,
-    SAMPLING_ROWS,
-    WIDE,
-    Panel,
-    Question,
-    make,
-    make_state,
-    prose,
-    question_controls,
-    question_rows,
-)
+from .controls import SAMPLING_ROWS, WIDE, Question, make, make_state, question_controls, question_rows
+from .names import called
+from .writer import Writer, side_by_side
 
 ACTADD = "ActAdd"
 Saved = Mapping[str, Intervention | str | Path]
@@ -48,12 +38,12 @@ class PlaygroundState(Question):
     prompt: str = "She told me all about the"
 
 
-class Playground(Panel[PlaygroundState]):
+class Playground(Writer[PlaygroundState]):
     """The panel of `playground`."""
 
     name = "playground"
     button_text = "Write completions"
-    on_button = SAMPLING
+    conditions = ("unsteered", "steered")
 
     def __init__(self, lm: SteerableModel, state: PlaygroundState, words: Iterable[str], saved: Saved) -> None:
         self.lm, self.words, self.saved = lm, tuple(words), saved
@@ -67,6 +57,10 @@ class Playground(Panel[PlaygroundState]):
         s = self.state
         unit = self._actadd(s.plus, s.minus, s.layer, s.vector, s.when) if s.method == ACTADD else self.found[s.method]
         return s.strength * unit
+
+    def steers(self) -> dict[str, Intervention | None]:
+        """Nothing, and the intervention."""
+        return {"unsteered": None, "steered": self.steer()}
 
     def draw(self, figure: FigureBase) -> None:
         """The next token before and after."""
@@ -91,15 +85,9 @@ class Playground(Panel[PlaygroundState]):
             vector = saved_code(s.method, self.saved)
         return f"vector = {vector}\nlm.generate([{s.asked!r}] * 2, [None, {s.strength:g} * vector], {s.options_code()})"
 
-    def samples(self) -> pd.DataFrame:
-        """Unsteered and steered completions, drawn with the same noise."""
-        s = self.state
-        frame = self.lm.generate([s.asked] * 2, [None, self.steer()], **s.options())
-        return frame.assign(condition=frame["row"].map({0: "unsteered", 1: "steered"}))
-
-    def write(self) -> None:
-        """Completions side by side, the topic's words and what differs marked, and how fluent they are."""
-        self.completions.value = side_by_side(self.lm, self.samples(), self.words)
+    def page(self, frame: pd.DataFrame) -> str:
+        """Completions with their prompt in front."""
+        return side_by_side(self.lm, frame, self.words)
 
     def sync(self, name: str) -> None:
         """Only what the method heeds can be set."""
@@ -148,27 +136,8 @@ def read_saved(lm: SteerableModel, saved: Saved) -> dict[str, Intervention]:
 def saved_code(name: str, saved: Saved) -> str:
     """How code comes by an intervention that a panel was given."""
     one = saved[name]
-    return f"interventions[{name!r}]" if isinstance(one, Intervention) else f"sl.load_intervention({str(one)!r}, lm)"
-
-
-def side_by_side(
-    lm: SteerableModel, frame: pd.DataFrame, words: Iterable[str], prompts: Iterable[str] | None = None
-) -> str:
-    """Completions by condition as HTML, with the median perplexity of each under the unsteered model.
-
-    Args:
-        lm: the model that wrote them.
-        frame: `completion` and `condition`; `prompt` is shown in front where it is there.
-        words: to mark.
-        prompts: of the completions, where the frame has none.
-    """
-    given = list(frame["prompt"] if prompts is None else prompts)
-    scored = frame.assign(perplexity=disfluency(lm, list(frame["completion"]), given))
-    medians = scored.groupby("condition", sort=False)["perplexity"].median()
-    told = " · ".join(f"{escape(str(name))} <b>{value:.1f}</b>" for name, value in medians.items())
-    table = plots.completions_html(frame, words, against="unsteered", limit=12).data
-    note = f"<p>Perplexity under the unsteered model, median: {told}. Underlined: differs from unsteered.</p>"
-    return prose(note + table)
+    given = called(one, f"{called(saved, 'interventions')}[{name!r}]")
+    return given if isinstance(one, Intervention) else f"sl.load_intervention({str(one)!r}, lm)"
 
 
 def _controls(layers: int, methods: list[str]) -> dict[str, Any]:

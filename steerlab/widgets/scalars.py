@@ -19,9 +19,12 @@ from ..methods.learned import keep
 from ..model import SteerableModel
 from ..objective import difference
 from ..tasks import answer_tokens
+from .controls import WIDE, Held, make, make_state, prose, wrapped
 from .grid import LARGEST, Cell, Grid
-from .panel import WIDE, Held, Panel, make, make_state, prose, wrapped
+from .names import called
+from .panel import Panel, png
 
+WHOLE = (9.0, 7.5)  # inches of the map and the picture together
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 
 
@@ -43,6 +46,7 @@ class ScalarMap(Panel[ScalarState]):
     """The panel of `scalar_panel`."""
 
     name = "scalar_panel"
+    given = ""
     size = (7.2, 3.1)
     local = frozenset({"beta", "place"})
     margins: ClassVar = {"left": 0.11, "right": 0.97, "bottom": 0.16, "top": 0.91, "wspace": 0.45}
@@ -94,12 +98,15 @@ class ScalarMap(Panel[ScalarState]):
 
     def figure(self) -> Figure:
         """The map above the picture: the static twin of the panel."""
-        where = self._map(self.state.prompt).assign(on=self.on())
-        own = plt.figure(figsize=(9, 7.5), layout="constrained", facecolor="white")
-        upper, lower = own.subfigures(2, 1, height_ratios=(3, 2))  # type: ignore[misc]  # typed as one
-        plots.scalar_map(where[where["place"] == self.place], ax=upper.subplots())
-        self.draw(lower)
+        own = plt.figure(figsize=WHOLE, layout="constrained", facecolor="white")
+        self._draw_whole(own)
         return own
+
+    def still(self) -> bytes:
+        """The same as a PNG."""
+        own = Figure(WHOLE, layout="constrained", facecolor="white")
+        self._draw_whole(own)
+        return png(own)
 
     def notes(self) -> str:
         """Whether the flip survives."""
@@ -115,7 +122,7 @@ class ScalarMap(Panel[ScalarState]):
         toggled = f"on ^= where.index.isin({list(s.toggled)})\n" if s.toggled else ""
         return (
             "from steerlab.experiments import scaling\n"
-            f"row = frame.iloc[{s.prompt}]\nwhere = scaling.scalars_by_token(lm, intervention, row)\n"
+            f"{self.given}row = frame.iloc[{s.prompt}]\nwhere = scaling.scalars_by_token(lm, intervention, row)\n"
             f"size = where['value'].abs()\non = size >= {s.threshold:g} * size.max()\n{toggled}"
             f"lm.logits(row['prompt'], {s.beta:g} * sl.keep(intervention, where[on]))"
         )
@@ -136,6 +143,13 @@ class ScalarMap(Panel[ScalarState]):
     def place(self) -> str:
         """The place whose map is shown."""
         return str(self.controls["place"].value)
+
+    def _draw_whole(self, figure: Figure) -> None:
+        """The map above the picture."""
+        where = self._map(self.state.prompt).assign(on=self.on())
+        upper, lower = figure.subfigures(2, 1, height_ratios=(3, 2))  # type: ignore[misc]  # typed as one
+        plots.scalar_map(where[where["place"] == self.place], ax=upper.subplots())
+        self.draw(lower)
 
     def _find_map(self, prompt: int) -> pd.DataFrame:
         return scaling.scalars_by_token(self.lm, self.intervention, self.frame.iloc[prompt])
@@ -221,7 +235,17 @@ def scalar_panel(
     if length is not None and (other := set(lm.batch(list(some["prompt"])).lengths) - {length}):
         raise ValueError(f"a prompt has {min(other)} tokens, the intervention was fitted at the positions of {length}")
     chosen = make_state(ScalarState, "scalar map", state, place=intervention.sites[-1].place)
-    return ScalarMap(lm, intervention, some, chosen)
+    panel = ScalarMap(lm, intervention, some, chosen)
+    panel.given = _given(fit, frame)
+    panel.show_code()
+    return panel
+
+
+def _given(fit: Fit | Intervention, frame: pd.DataFrame) -> str:
+    """The lines that give code the names `frame` and `intervention`, where the notebook has others."""
+    part = ".intervention" if isinstance(fit, Fit) else ""
+    names = {"frame": called(frame, "frame"), "intervention": called(fit, "fit" if part else "intervention") + part}
+    return "".join(f"{name} = {own}\n" for name, own in names.items() if name != own)
 
 
 def _controls(prompts: list[str], intervention: Intervention) -> dict[str, Any]:

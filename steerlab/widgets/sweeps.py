@@ -8,13 +8,15 @@ from typing import Any
 import ipywidgets as w
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import FigureBase
+from matplotlib.figure import Figure, FigureBase
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .. import plots
 from ..metrics import has_topic_word, means
+from .controls import WIDE, make, make_state, prose
 from .grid import LARGEST, Cell, Grid
-from .panel import WIDE, Panel, make, make_state, prose
+from .names import called
+from .panel import Panel, png
 
 RESULTS = frozenset({"value", "share", "low", "high", "n", "count", "kl", "entropy", "logprob", "perplexity"})
 RESULTS |= {"prompt", "completion", "sample", "n_tokens", "seed", "confidence", "distinct", "preference"}
@@ -42,8 +44,8 @@ class SweepBrowser(Panel[SweepState]):
 
     name = "sweep_browser"
 
-    def __init__(self, frame: pd.DataFrame, state: SweepState, words: Iterable[str]) -> None:
-        self.frame, self.words = frame, tuple(words)
+    def __init__(self, given: pd.DataFrame, frame: pd.DataFrame, state: SweepState, words: Iterable[str]) -> None:
+        self.given, self.frame, self.words = given, frame, tuple(words)
         self.grid = Grid(mpl.colormaps["viridis"], self._click)
         rows = ["x y", "metric view", "only", "at_x at_y"]
         super().__init__(state, _controls(frame), rows)
@@ -82,9 +84,16 @@ class SweepBrowser(Panel[SweepState]):
             self._show_cells()
             self.numbers.value = self.notes()
             self.show_code()
+            self._renew_still()
         else:
             super().refresh()
         self.show_rows()
+
+    def still(self) -> bytes:
+        """The heat map or the curves as a PNG."""
+        figure = Figure(self.size, layout="constrained", facecolor="white")
+        self.draw(figure)
+        return png(figure)
 
     def notes(self) -> str:
         """How to read the map."""
@@ -118,7 +127,16 @@ class SweepBrowser(Panel[SweepState]):
         else:
             drawn = f"plots.lines(table, {s.x!r}, 'value'" + (f", by={s.y!r})" if y else ")")
         table = f"metrics.means({rows}, {s.metric!r}, [{s.x!r}{y}])"
-        return f"from steerlab import metrics, plots\ntable = {table}\n{drawn}"
+        return f"from steerlab import metrics, plots\n{self._given()}table = {table}\n{drawn}"
+
+    def _given(self) -> str:
+        """The lines that give code the frame that is looked at."""
+        name = called(self.given, "frame")
+        lines = "" if name == "frame" else f"frame = {name}\n"
+        if self.words and "completion" in self.given:
+            words = f"[metrics.has_topic_word(text, {self.words!r}) for text in frame['completion']]"
+            lines += f"frame = frame.assign(topic_word={words})\n"
+        return lines
 
     def sync(self, name: str) -> None:
         """The values of the chosen columns are what a cell can be chosen by; what was chosen stays where it can."""
@@ -179,7 +197,7 @@ def sweep_browser(frame: pd.DataFrame, *, words: Iterable[str] = (), **state: An
         ValueError: the frame has no column with two or more values to go along, or none to measure; a field that
             `SweepState` does not have, or a value that its control does not take.
     """
-    topic = tuple(words)
+    topic, given = tuple(words), frame
     if topic and "completion" in frame:
         frame = frame.assign(topic_word=[has_topic_word(text, topic) for text in frame["completion"]])
     axes, metrics = find_axes(frame), find_metrics(frame)
@@ -191,7 +209,7 @@ def sweep_browser(frame: pd.DataFrame, *, words: Iterable[str] = (), **state: An
     first = {"only": next(iter(_queries(frame, (chosen.x, chosen.y))), "")}  # a mean over conditions says little
     for at, column in (("at_x", chosen.x), ("at_y", chosen.y)):
         first[at] = next(iter(_values(frame, column)), "")
-    return SweepBrowser(frame, replace(chosen, **(first | state)), topic)
+    return SweepBrowser(given, frame, replace(chosen, **(first | state)), topic)
 
 
 def find_axes(frame: pd.DataFrame) -> list[str]:

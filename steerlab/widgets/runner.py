@@ -1,0 +1,192 @@
+"""How a panel's work runs: one pending run at a time, errors as one line, and a way to stop."""
+
+import asyncio
+import html
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import ipywidgets as w
+from IPython.core.getipython import get_ipython
+
+ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # readable on light and dark pages
+SPINNER = '<i class="fa fa-spinner fa-spin" aria-label="running"></i>'
+TICK = 0.3  # seconds between two looks at what a run has done
+
+_work = threading.Lock()  # held by what runs beside the event loop: a model does one thing at a time
+_running: "set[Guard]" = set()
+
+
+class Stopped(Exception):
+    """The reader has stopped a run."""
+
+
+class Guard:
+    """Runs a panel's work, so that the panel lives on whatever happens.
+
+    While work runs, a spinner turns, and with `now` the controls are disabled and Stop is not. An error becomes one
+    line in the panel. Requests that arrive while one is pending replace it, so that dragging a slider never queues more
+    than one run.
+    """
+
+    def __init__(self, controls: Sequence[Any], log: AbstractContextManager[Any] | None = None) -> None:
+        self.controls, self.log = controls, log
+        self.message = w.HTML(layout=w.Layout(min_width="20px", min_height="28px"))
+        self.message.add_class("steerlab-message")
+        self.halt = threading.Event()
+        self.stop = w.Button(description="Stop", icon="stop", disabled=True, layout=w.Layout(width="auto"))
+        self.stop.tooltip = "Stops the run, as Kernel > Interrupt does; what was written so far stays"
+        self.stop.add_class("steerlab-stop")
+        self.stop.on_click(lambda _: self.halt.set())
+        self._pending: Callable[[], None] | None = None
+        self._busy = False
+        self._task: asyncio.Task[None] | None = None
+
+    def request(self, work: Callable[[], None]) -> None:
+        """Run soon, in place of what still waits; at once where no event loop runs."""
+        waiting = self._pending is not None
+        self._pending = work
+        if not waiting:
+            later(0.02, self._run_pending)
+
+    def now(
+        self,
+        work: Callable[[], Any],
+        show: Callable[[Any], None] = lambda result: None,
+        tick: Callable[[], str] = lambda: "running …",
+    ) -> None:
+        """Run with the controls disabled, for work that takes more than a moment.
+
+        The work runs in a thread beside the event loop, which goes on to hear of the Stop button; where there is no
+        loop, or output is caught in a log, it runs here. A second press during the run is dropped.
+
+        Args:
+            work: may look at `halt`, which Stop and an interrupt set.
+            show: called with what the work returns, by the event loop, as all that changes what the page shows.
+            tick: called now and then meanwhile; gives what stands beside the spinner.
+        """
+        if self._busy:
+            return
+        self._busy = True
+        self.halt.clear()
+        enabled = [control for control in self.controls if not control.disabled]
+        self._disable(enabled, True)
+        if (loop := _loop()) is not None and self.log is None:
+            self._task = loop.create_task(self._beside(work, show, tick, enabled))
+            return
+        with self.guarded(tick()):
+            show(work())
+        later(0.1, lambda: self._release(enabled))
+
+    @contextmanager
+    def guarded(self, note: str = "", interrupt: Any = signal.default_int_handler) -> Iterator[None]:
+        """Turn an error into one line, and so an interrupt, which would end the kernel's event loop.
+
+        Between two messages ipykernel ignores interrupts: so they have their handler set here, and restored.
+        """
+        self.say(SPINNER + f" {note}" * bool(note))
+        told = ""
+        with self.log or nullcontext(), _interrupted_by(interrupt):
+            try:
+                yield
+            except (Stopped, KeyboardInterrupt):
+                told = "stopped"
+            except Exception as error:  # whatever it is, the panel must live on
+                line = (str(error).strip() or type(error).__name__).splitlines()[0]
+                told = f'<span role="alert" style="{ALERT}">⚠ {html.escape(line)}</span>'
+        self.say(told)
+
+    def say(self, text: str) -> None:
+        """Put a line of HTML where a screen reader reads it out when it changes."""
+        self.message.value = text and f'<span role="status">{text}</span>'
+
+    async def _beside(
+        self, work: Callable[[], Any], show: Callable[[Any], None], tick: Callable[[], str], enabled: Sequence[Any]
+    ) -> None:
+        """Work in a thread, and a look at it now and then."""
+        _make_cells_wait()
+        _running.add(self)
+        with self.guarded(tick(), lambda *_: self.halt.set()):
+            running = asyncio.ensure_future(asyncio.to_thread(_alone, work))
+            while not running.done():
+                await asyncio.wait([running], timeout=TICK)
+                self.say(f"{SPINNER} {tick()}")
+            show(running.result())
+        _running.discard(self)
+        await asyncio.sleep(0.1)  # what was pressed meanwhile is dropped
+        self._release(enabled)
+
+    def _disable(self, controls: Sequence[Any], disabled: bool) -> None:
+        for control in controls:
+            control.disabled = disabled
+        self.stop.disabled = not disabled
+
+    def _release(self, controls: Sequence[Any]) -> None:
+        self._busy = False
+        self._disable(controls, False)
+
+    def _run_pending(self) -> None:
+        if _work.locked():  # another panel's run has the model
+            later(TICK, self._run_pending)
+            return
+        work, self._pending = self._pending, None
+        if work is not None:
+            with self.guarded():
+                work()
+
+
+def _alone(work: Callable[[], Any]) -> Any:
+    """Work while no other thread of a panel does."""
+    with _work:
+        return work()
+
+
+def _make_cells_wait() -> None:
+    """Let no cell begin while a panel has the model."""
+    shell = get_ipython()  # type: ignore[no-untyped-call]  # IPython has no types here
+    if shell is not None:
+        shell.events.register("pre_run_cell", _wait)
+
+
+def _wait(info: Any) -> None:
+    """Until the model is free; an interrupt of the cell that waits stops what runs."""
+    try:
+        with _work:
+            return
+    except KeyboardInterrupt:
+        for guard in _running:
+            guard.halt.set()
+    with _work:
+        pass
+
+
+@contextmanager
+def _interrupted_by(handler: Any) -> Iterator[None]:
+    """Another handler of SIGINT, where there may be one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def later(seconds: float, work: Callable[[], None]) -> None:
+    """Run when the messages that wait have come in; at once where no event loop runs."""
+    loop = _loop()
+    if loop is None:
+        work()
+    else:
+        loop.calllater(seconds, work)
