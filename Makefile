@@ -9,7 +9,7 @@ CONSTRAINTS := tools/constraints.txt
 BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test fast real lint lab notebooks clean distclean
+.PHONY: help setup tour test fast real lint lab notebooks docs links clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -54,6 +54,14 @@ lab: setup ## open the notebooks in JupyterLab
 
 notebooks: setup ## make the notebooks from notebooks/source and run them, so that outputs can be committed
 	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py build
+
+docs: setup ## build the documentation site into build/site, and follow the links within it
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) --editable '.[$(EXTRAS),docs]'
+	$(BIN)/mkdocs build --quiet --strict --config-file tools/mkdocs.yml
+	$(BIN)/python tools/docs_links.py build/site
+
+links: docs ## the same, and ask for every address outside of it
+	$(BIN)/python tools/docs_links.py build/site --outside
 
 clean: ## remove what was built, keep .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
