@@ -25,7 +25,7 @@ def prelude(lm: Any) -> str:
 
 def _variables() -> Mapping[str, Any]:
     """The notebook's variables, none outside of one."""
-    shell = get_ipython()  # type: ignore[no-untyped-call]  # IPython has no types here
+    shell = get_ipython()  # type: ignore[no-untyped-call, unused-ignore]  # IPython has no types
     return {} if shell is None else {name: own for name, own in shell.user_ns.items() if not name.startswith("_")}
 
 

@@ -211,7 +211,7 @@ class Panel(ABC, Generic[S]):
 
     def still(self) -> bytes:
         """What stands for the panel where no kernel runs: its picture as a PNG."""
-        return self.picture.value
+        return bytes(self.picture.value)
 
     def _ipython_display_(self) -> None:
         """Shown by a cell as its widget, and as a picture that follows it, to be saved with the notebook.

@@ -26,7 +26,7 @@ LONG = 2000
 """Tokens from which on a panel asks for a second press."""
 
 
-class Watch(StoppingCriteria):  # type: ignore[misc]  # transformers' base has no types
+class Watch(StoppingCriteria):
     """What `transformers.generate` has written so far; ends all rows when it is told to.
 
     Args:
