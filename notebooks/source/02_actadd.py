@@ -42,7 +42,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import data, exercises, plots
+from steerlab import data, diagrams, exercises, plots
 from steerlab.experiments import actadd as experiments
 
 if REMOTE:
@@ -65,8 +65,15 @@ lm
 #
 # $$ h^\ell_{1:T_s} \;\leftarrow\; h^\ell_{1:T_s} + c\,\bigl(h^\ell_+ - h^\ell_-\bigr) $$
 #
-# In the table of all five methods (notebook 00) this fills in one column: the **shift** $a$.
-#
+# In the table of all five methods (notebook 00) this fills in one column: the **shift** $a$. In a picture: two tokens,
+# one layer, one pass.
+
+# %%
+picture = sl.actadd(lm, " weddings", " ", layer=LAYER)
+diagrams.intervention(lm, picture, PROMPT, title="ActAdd: a vector on the first tokens, once")
+plt.show()
+
+# %% [markdown]
 # | detail | what the authors' code does | here |
 # |---|---|---|
 # | start token | BOS stands in front of both prompts | the same |

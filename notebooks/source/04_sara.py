@@ -46,7 +46,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import exercises, judges, plots
+from steerlab import diagrams, exercises, judges, plots
 from steerlab.edit import components, contrast
 from steerlab.experiments import foundations, results
 from steerlab.experiments import sara as experiments
@@ -84,8 +84,16 @@ for name, text in {"the dilemma": PARENT, "DUTY": DUTY, "CONSEQUENCES": CONSEQUE
 # (U_r\Sigma_r)_{d,:k}\bigr) \qquad h \;\leftarrow\; h + c\,\gamma \odot h $$
 #
 # In the table of all five methods (notebook 00) this fills in one column: the **gain** $\gamma$, one number in
-# $[-2, 2]$ per neuron, the same at all positions.
-#
+# $[-2, 2]$ per neuron, the same at all positions. In a picture (of a short prompt): all tokens, one layer, every pass.
+
+# %%
+picture = sl.sara(lm, "Should he keep the secret?", attract=DUTY, repel=CONSEQUENCES, layer=LAYER)
+diagrams.intervention(
+    lm, picture, "Should he keep the secret?", title="SARA: every neuron louder or softer, at every token"
+)
+plt.show()
+
+# %% [markdown]
 # | detail | what the released code does | `sl.sara(...)`, variant "anchored" |
 # |---|---|---|
 # | similarity | cosine of rows of $U\Sigma$ | cosine of rows of $U\Sigma U^\top$: no signs, no order of components |

@@ -47,7 +47,7 @@ from IPython.display import Markdown, display
 from nnsight import TransformersModel
 
 import steerlab as sl
-from steerlab import exercises, plots
+from steerlab import diagrams, exercises, plots
 from steerlab import objective as terms
 from steerlab.experiments import results, scaling
 
@@ -85,8 +85,17 @@ lm
 #
 # In the table of all five methods (notebook 00) this is the **gain** $\gamma$, with one number per position. Its rival,
 # *SteerVec*, has a vector in each of the same places, $h \leftarrow h + \beta v$: the **shift**, and `d_model` times
-# as many numbers.
-#
+# as many numbers. In a picture, for one sentence of the task:
+
+# %%
+SENTENCE = "When Mary and John went to the store, John gave a book to"
+places = sl.ActivScalar(("attn_out", "mlp_out")).sites(lm)
+ones = torch.ones(len(places), len(lm.tokens(SENTENCE)), 1)
+picture = sl.ActivScalar(("attn_out", "mlp_out")).intervention(places, ones, {})
+diagrams.intervention(lm, picture, SENTENCE, new_tokens=1, title="ActivScalar: one number per place, layer and token")
+plt.show()
+
+# %% [markdown]
 # The task: the receiver's name or the giver's? Words of the test never occur in the training prompts. The numbers
 # belong to positions, so all prompts have one length, and the receiver is always named first.
 

@@ -42,7 +42,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import exercises, plots
+from steerlab import diagrams, exercises, plots
 from steerlab.experiments import results, scaling
 from steerlab.metrics import means, share
 from steerlab.tasks.ioi import TEMPLATES
@@ -69,13 +69,19 @@ lm
 # | SteerVec | sites × positions × width | of one length |
 # | DynScalar | sites × width | of any length |
 
+# %%
+PROMPT = "When Mary and John went to the store, John gave a book to"
+sites = sl.DynScalar().sites(lm)
+picture = sl.DynScalar().intervention(sites, torch.ones(len(sites), 1, lm.d_model), {})
+diagrams.intervention(lm, picture, PROMPT, new_tokens=1, title="DynScalar: one probe per place and layer, every token")
+plt.show()
+
 # %% [markdown]
 # ## 2 · By hand
 #
 # One site, a direction drawn at random, a plain PyTorch hook:
 
 # %%
-PROMPT = "When Mary and John went to the store, John gave a book to"
 LAYER = lm.n_layers // 2
 block = lm.hf.get_submodule(lm.layout.blocks)[LAYER]
 w = 0.02 * torch.randn(lm.d_model, generator=torch.Generator().manual_seed(SEED)).to(lm.device)
