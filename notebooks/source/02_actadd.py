@@ -536,7 +536,7 @@ exercises.check_topic_shift(lm, my_steer, data.topics()[my_topic], prompt=PROMPT
 # - **The prompt alone might do it.** Writing the word is the honest rival, and here it does.
 # - **The best of many settings is lucky.** So its share was drawn again with another seed.
 # - **A word count is not meaning.** A text that repeats *wedding* forty times scores full marks. Read the samples.
-# - **This model is small and was raised for the purpose.** It was trained on texts whose first words name their topic
+# - **This model is small and was made for the purpose.** It was trained on texts whose first words name their topic
 #   (`steerlab/bundled/README.md`). That steering works here says how it works, not how well it works on a large
 #   model.
 #
