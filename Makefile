@@ -9,7 +9,7 @@ CONSTRAINTS := tools/constraints.txt
 BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test fast real lint lab notebooks clean distclean
+.PHONY: help setup tour test fast real lint lab notebooks learner wheelhouse clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -54,6 +54,12 @@ lab: setup ## open the notebooks in JupyterLab
 
 notebooks: setup ## make the notebooks from notebooks/source and run them, so that outputs can be committed
 	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py build
+
+learner: setup ## the notebooks for a class, without solutions and outputs, into build/learner
+	$(BIN)/python tools/notebooks.py learner
+
+wheelhouse: setup ## everything for a room without a network, into build/wheelhouse: copy it to a USB stick
+	$(BIN)/python tools/wheelhouse.py build/wheelhouse $(PIP_ARGS)
 
 clean: ## remove what was built, keep .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

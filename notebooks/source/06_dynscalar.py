@@ -257,7 +257,7 @@ display(
         f"""
 | Figure 5 | paper, GPT2-Small | here, at lengths never seen |
 |---|---|---|
-| the map finds the answer at its new position | yes, shown on examples | stands on the receiver: {on_answer} of prompts |
+| the map finds the answer at its new position | yes, on examples | on the receiver: {on_answer} of prompts |
 | the map moves with the words | yes | {told} of prompts |
 
 The last share is the overlap of the two distributions over roles: 100 % if prompts of unseen lengths are treated
