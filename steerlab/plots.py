@@ -49,8 +49,7 @@ def token_table(lm: SteerableModel, logits: Mapping[str, Float[Tensor, " vocab"]
         condition (of one condition, the most probable): `token`, and a column for each condition.
     """
     shares = torch.stack(list(logits.values())).softmax(-1).cpu()
-    change = 1.001 * shares.amax(0) - shares.amin(0)  # where nothing changes, the most probable are shown
-    best = change.topk(min(k, len(change))).indices
+    best = (1.001 * shares.amax(0) - shares.amin(0)).topk(min(k, shares.shape[1])).indices
     best = best[(shares[-1] - shares[0])[best].argsort(descending=True, stable=True)]
     tokens = [lm.tokenizer.decode([token]) for token in best.tolist()]
     return pd.DataFrame({"token": tokens} | dict(zip(logits, shares[:, best].numpy(), strict=True)))
@@ -91,7 +90,7 @@ def next_token_bars(
         where = rows + (i - (len(names) - 1) / 2) * height
         hatch = HATCHES[i % len(HATCHES)]
         ax.barh(where, frame[name], height, color=colour, label=plain(name), hatch=hatch, edgecolor="white")
-    ax.set_yticks(rows, [_visible(token) for token in frame["token"]], family="monospace")
+    ax.set_yticks(rows, [visible(token) for token in frame["token"]], family="monospace")
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set(xlabel="probability of the next token", xlim=(0, None))
@@ -299,7 +298,7 @@ def scalar_map(
         off = cells[~cells["on"].astype(bool)]
         ax.plot(off["column"] + 0.5, off["site"] + 0.5, "x", color="black", markersize=5)
     tokens = dict(zip(cells["column"], cells["token"], strict=True)) if x == "position" and "token" in frame else {}
-    shown = [_visible(str(tokens.get(i, name))[:12]) for i, name in enumerate(names)]
+    shown = [visible(str(tokens.get(i, name))[:12]) for i, name in enumerate(names)]
     ax.set_xticks(np.arange(len(names)) + 0.5, shown, rotation=60, ha="right", rotation_mode="anchor")
     step = max(1, len(sites) // 32)
     several = frame["place"].nunique() > 1
@@ -488,7 +487,7 @@ def plain(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
-def _visible(token: str) -> str:
+def visible(token: str) -> str:
     """A token with its spaces and line breaks to be seen."""
     return plain(token.replace("\n", "⏎").replace(" ", "␣"))
 

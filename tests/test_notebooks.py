@@ -18,12 +18,7 @@ from PIL import Image
 import notebooks as tool  # tools/notebooks.py
 
 NOTEBOOKS = sorted(tool.NOTEBOOKS.glob("*.ipynb"))
-UNBUILT = {"02_actadd", "03_actadd_evidence"}
-"""Not built again since the noise of sampling, the kept tables and some calls have changed."""
-WAITING = pytest.mark.xfail(reason="to be built again: its script or the tables that it reads have changed")
-each_notebook = pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=[WAITING] * (path.stem in UNBUILT), id=path.stem) for path in NOTEBOOKS]
-)
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 SCRIPT = """\
 # %% [markdown]

@@ -6,11 +6,15 @@ outputs; it is made here and committed, so that it can be read without being run
     python tools/notebooks.py build [NAME ...]   scripts to executed notebooks
     python tools/notebooks.py check [NAME ...]   are the committed notebooks whole, and those of their scripts?
     python tools/notebooks.py tour  [NAME ...]   run into build/tour as HTML, print the outputs of cells tagged `tour`
+    python tools/notebooks.py learner [NAME ...] for a class: build/learner, without solutions and outputs
+
+Each gets a line of its times after the title, and the map of the course at its end (tools/course.py).
 
 A NAME is a notebook's name or its beginning (`02`, `02_actadd`). None means all; for the tour, the first and ActAdd's.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import re
@@ -32,10 +36,13 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from PIL import Image
 
+import course
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 TOUR = ["00_start_here", "02_actadd"]
 TOUR_FOLDER = ROOT / "build" / "tour"
+LEARNER_FOLDER = ROOT / "build" / "learner"
 MAX_BYTES = 1_000_000
 CELL_SECONDS = 900
 PANEL = "An interactive panel: run this cell to use it."
@@ -70,9 +77,16 @@ def find(names: list[str]) -> list[Path]:
 
 
 def read_source(script: Path) -> NotebookNode:
-    """The notebook that a percent script stands for, without outputs."""
+    """The notebook that a percent script stands for, with its times and the map, without outputs."""
     notebook: NotebookNode = jupytext.read(script, fmt="py:percent")
-    return tidy(notebook)
+    return tidy(course.frame(notebook, script.stem, questions(script.parent)))
+
+
+@functools.cache
+def questions(folder: Path) -> dict[str, str]:
+    """The question of each notebook whose script is in a folder."""
+    scripts = {path.stem: path for path in folder.glob("[0-9][0-9]_*.py")}
+    return {stem: course.question(jupytext.read(path, fmt="py:percent")) for stem, path in scripts.items()}
 
 
 def read(path: Path) -> NotebookNode:
@@ -297,14 +311,22 @@ def tour(paths: list[Path]) -> list[str]:
     return []
 
 
+def learner(paths: list[Path]) -> list[str]:
+    """The notebooks for a class: without solutions and outputs."""
+    for path in paths:
+        write(course.without_solutions(read_source(source_of(path))), LEARNER_FOLDER / path.name)
+    print(f"{len(paths)} notebooks in {LEARNER_FOLDER}")
+    return []
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["build", "check", "tour"])
+    parser.add_argument("command", choices=["build", "check", "tour", "learner"])
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args(arguments)
     names = options.names or (TOUR if options.command == "tour" else [])
-    command = {"build": build, "check": check, "tour": tour}[options.command]
+    command = {"build": build, "check": check, "tour": tour, "learner": learner}[options.command]
     try:
         failures = command(find(names))
     except NotebookError as error:

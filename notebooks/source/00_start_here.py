@@ -196,6 +196,35 @@ print(f"{path.stat().st_size:,} bytes, made from {again.info['prompts']}")
 # | SARA ([2405.17345](https://arxiv.org/abs/2405.17345)) | – | $\gamma$, one per neuron | – | three SVDs |
 # | DynScalar ([2410.04962](https://arxiv.org/abs/2410.04962)) | – | – | $w$ | gradient |
 #
+# And as pictures: which tokens, which layer, which pass. A column is a token, those behind the dashed line are still to
+# be written; a row is a layer. (Only ActAdd's and SARA's numbers are real here; the others wait for their notebooks.)
+
+# %%
+from steerlab import diagrams
+from steerlab.experiments.sara import CONSEQUENCES, DUTY
+
+
+def unfitted(method: sl.ActivScalar | sl.SteerVec | sl.DynScalar, *shape: int) -> sl.Intervention:
+    """A learned method with all its numbers, before they are learned."""
+    sites = method.sites(lm)
+    return method.intervention(sites, torch.ones(len(sites), *shape), {})
+
+
+length = len(lm.tokens(NEXT))
+five = {
+    "ActAdd: add, first tokens": wedding,
+    "SARA: gain, every pass": sl.sara(lm, NEXT, attract=DUTY, repel=CONSEQUENCES, layer=lm.n_layers // 2),
+    "ActivScalar: gains": unfitted(sl.ActivScalar(), length, 1),
+    "SteerVec: vectors": unfitted(sl.SteerVec(), length, lm.d_model),
+    "DynScalar: probes": unfitted(sl.DynScalar(), 1, lm.d_model),
+}
+figure, axes = plt.subplots(1, 5, figsize=(13, 2.5), layout="constrained", facecolor="white")
+for ax, (name, steer) in zip(axes, five.items(), strict=True):
+    diagrams.intervention(lm, steer, NEXT, labels=False, title=name, ax=ax)
+    ax.title.set_fontsize(10)
+plt.show()
+
+# %% [markdown]
 # So the package has one object, the `Intervention`. You apply it, save it, add it and scale it; the five methods are
 # five ways to fill it. Interventions behave like vectors:
 

@@ -42,7 +42,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import data, exercises, plots
+from steerlab import data, diagrams, exercises, plots
 from steerlab.experiments import actadd as experiments
 
 if REMOTE:
@@ -65,8 +65,15 @@ lm
 #
 # $$ h^\ell_{1:T_s} \;\leftarrow\; h^\ell_{1:T_s} + c\,\bigl(h^\ell_+ - h^\ell_-\bigr) $$
 #
-# In the table of all five methods (notebook 00) this fills in one column: the **shift** $a$.
-#
+# In the table of all five methods (notebook 00) this fills in one column: the **shift** $a$. In a picture: two tokens,
+# one layer, one pass.
+
+# %%
+picture = sl.actadd(lm, " weddings", " ", layer=LAYER)
+diagrams.intervention(lm, picture, PROMPT, title="ActAdd: a vector on the first tokens, once")
+plt.show()
+
+# %% [markdown]
 # | detail | what the authors' code does | here |
 # |---|---|---|
 # | start token | BOS stands in front of both prompts | the same |
@@ -529,7 +536,7 @@ exercises.check_topic_shift(lm, my_steer, data.topics()[my_topic], prompt=PROMPT
 # - **The prompt alone might do it.** Writing the word is the honest rival, and here it does.
 # - **The best of many settings is lucky.** So its share was drawn again with another seed.
 # - **A word count is not meaning.** A text that repeats *wedding* forty times scores full marks. Read the samples.
-# - **This model is small and was raised for the purpose.** It was trained on texts whose first words name their topic
+# - **This model is small and was made for the purpose.** It was trained on texts whose first words name their topic
 #   (`steerlab/bundled/README.md`). That steering works here says how it works, not how well it works on a large
 #   model.
 #

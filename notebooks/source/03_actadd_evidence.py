@@ -28,7 +28,7 @@
 # 4. tell an effect of the vector from an effect of its size, its place or its first word;
 # 5. write the one page that says what ActAdd changes on *your* model.
 #
-# **You need** notebooks 00 to 02. **Time:** about three minutes to run on a laptop with two cores. The figures show the
+# **You need** notebooks 00 to 02. The figures show the
 # full-size runs that are kept in `notebooks/results` in a folder for each model, if there are any, and each cell
 # measures a small version again beside them.
 
@@ -93,8 +93,8 @@ def box(paper: str, measured: str, why: str) -> None:
 
 
 # %% [markdown]
-# The full runs, each with what makes it again, its n (completions of a setting, texts or repeats) and its time on two
-# cores without a GPU (of a run that went on from kept completions, the rest):
+# Each full run: the command, the sample size, and its time on two CPU cores. (A resumed run shows the remaining time
+# only.)
 
 # %%
 ran = results.runs("actadd", lm)
@@ -194,7 +194,7 @@ box(
     f"random {percent(top['random'])}, prompt {percent(top['prompt'])} "
     f"({'level with' if close else against} the prompt). Layers that steer somewhere in the sweep: "
     f"{', '.join(f'{layer:.0f}' for layer in steered_layers) or 'none'} of 0 to {lm.n_layers - 1}",
-    "the bundled model was raised on texts whose first words name the topic, and reads those words in its lower "
+    "the bundled model was trained on texts whose first words name the topic, and reads those words in its lower "
     "blocks only (notebook 02 shows where): what is added at the front above them goes unread. Where the border lies "
     "depends on the prompt, as section 6 shows",
 )
@@ -238,8 +238,8 @@ box(
 #
 # Sentences are short, so a vector that lies over their first word is never far away. In a whole document most words are
 # far from it. So the question is asked twice: for sentences as in the release, and for whole documents. The first $T_s$
-# tokens are dropped in both readings, over spaces of its own too: what follows a space begins with a space itself, so
-# that a bare first word would cost some 7 nats there, whatever the vector says.
+# tokens are not counted in either reading. They would cost some 7 nats whatever the vector says, where spaces stand in
+# front: after a space the model expects a word without one, such as *The*, and reads *␣The*.
 #
 # > **Predict first.** Four lines: strongest and gentle, sentences and whole documents. Which lie nearest to 1 at
 # > density 0? Which fall?
@@ -401,12 +401,13 @@ box(
 # ## 6 · The least that it can cost
 #
 # *Our own question; the paper does not ask it.* Sections 4 and 5 find a price on unrelated text that GPT-2-XL did not
-# pay. Part of it is the text: essays of today are strange to a model that was raised on old novels. So take the mildest
-# text that there is, what the *unsteered model itself* writes after a prompt, and ask how cheap steering could be.
+# pay. Part of it is the text: essays of today are strange to a model that was trained on old novels. So take the
+# mildest text that there is, what the *unsteered model itself* writes after a prompt, and ask how cheap steering could
+# be.
 #
-# Let steering raise the share of completions of $T$ tokens that hold a wedding word from $p$ to $q$. Keep of each
-# completion only this: hit or miss. That cannot raise the KL divergence (the data-processing inequality), so it is at
-# least that of two coins:
+# Let steering raise the share of completions of $T$ tokens that hold a wedding word from $p$ to $q$. Forget everything
+# about a completion but this: hit or miss. That cannot raise the KL divergence (the data-processing inequality), so it
+# is at least that of two coins:
 #
 # $$ T \, \log(\text{ratio}) = \mathrm{KL}(P_\text{unsteered} \,\Vert\, P_\text{steered})
 #    \;\ge\; p \log\frac{p}{q} + (1 - p) \log\frac{1 - p}{1 - q} $$
@@ -748,9 +749,9 @@ def verdict(pair: str) -> str:
 display(Markdown("\n".join(f"- {verdict(pair)}." for pair in parts)))
 
 # %% [markdown]
-# Two things stay open. The mean of 22 other topics writes of weddings by itself, more often than nothing does: it is no
-# pure "here is a heading". And for feelings the topics' mean gives back a part only; a heading of feelings may not be
-# one of topics.
+# Two things stay open. The mean of 22 other topics writes of weddings by itself, more often than no vector does: so it
+# says more than "here is a heading". And for feelings the topics' mean gives back a part only; a heading of feelings
+# may not be one of topics.
 
 # %% [markdown]
 # ## 10 · What does it cost in time?
@@ -831,7 +832,8 @@ exercises.check_broken(lm, broken, prompt=experiments.PROMPT)
 # </details>
 #
 # **11.3 · Where it fails.** ●●○ about 10 minutes. Find a topic, named by a word and counted by words of your own, that
-# the strongest setting does *not* reach. Why not this one?
+# the strongest setting does *not* reach. Why not this one? (One of your words has to begin like the topic's name, and
+# nonsense is refused.)
 
 # %%
 my_word, my_words = " weddings", ["wedding", "bride"]
@@ -859,7 +861,7 @@ exercises.check_fails(lm, strong.vector(lm, my_word), my_words, room=strong.room
 #   no more of them; that is why the intervals are over sentences.
 # - **A judge that is judged.** Disfluency is taken under the same model that wrote. It shares its blind spots.
 # - **Words for meaning.** Word lists count what is said, not what is meant, and miss irony altogether.
-# - **A model raised for the purpose.** What a vector does at the front of a text here, it does because training made
+# - **A model made for the purpose.** What a vector does at the front of a text here, it does because training made
 #   the front decide. On a large model run the notebook again: `MODEL` is the only line to change.
 #
 # ## 13 · The page
@@ -905,7 +907,7 @@ display(
   unrelated sentences at most 2 %.
 - **Against the rival:** written in front, the word reaches {percent(top["prompt"])}; on an essay about ships it costs
   {times(off.loc[("strongest", "prompted")])}, the vector {times(off.loc[("strongest", "steered")])}.
-- **At the least:** on the model's own text the mildest setting that steers beyond luck costs
+- **The least that it costs:** on the model's own text the mildest setting that steers beyond luck costs
   {f"{mildest.ratio.iloc[0] - 1:.1%}, for {mildest.share.iloc[0]:.0%} of completions" if len(beyond) else "too much"}.
   The largest share by plain sampling, {furthest.share.iloc[0]:.0%}, costs {furthest.ratio.iloc[0] - 1:.0%}; its bound
   is {furthest.floor.iloc[0] - 1:.1%}.
@@ -915,6 +917,6 @@ display(
 )
 
 # %% [markdown]
-# **Next:** 04 asks what happens if the edit looks at the prompt first. **Open questions:** Is a cost on unrelated text
+# **Open questions:** Is a cost on unrelated text
 # a fault of the vector or of the model's belief that text keeps to its topic? Would a vector from many contrast
 # pairs be gentler at the same effect? What would you have to measure before you used this on people's text?

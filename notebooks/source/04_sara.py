@@ -18,7 +18,7 @@
 # by the difference. The edit is a **gain**, and it depends on what is steered.
 #
 # The idea is good, and the released code has traps worth a notebook: a sign that nobody chose, an edit that becomes
-# another one once the model starts to write, and a baseline from other questions than the answers it is compared with.
+# another one once the model starts to write, and a baseline measured on different questions.
 #
 # **Paper.** Tlaie, *Exploring and steering the moral compass of large language models*, [arXiv
 # 2405.17345](https://arxiv.org/abs/2405.17345), with its code, atlaie/ethical-llms.
@@ -30,7 +30,7 @@
 # 4. say whether steering moved a model's moral stance, or only its text;
 # 5. read a questionnaire's scores off next-token probabilities instead of parsing replies.
 #
-# **You need** notebooks 00 to 02. **Time:** about a minute to run on two quiet cores.
+# **You need** notebooks 00 to 02.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "google/gemma-2b-it", the paper's
@@ -46,7 +46,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import exercises, judges, plots
+from steerlab import diagrams, exercises, judges, plots
 from steerlab.edit import components, contrast
 from steerlab.experiments import foundations, results
 from steerlab.experiments import sara as experiments
@@ -84,8 +84,16 @@ for name, text in {"the dilemma": PARENT, "DUTY": DUTY, "CONSEQUENCES": CONSEQUE
 # (U_r\Sigma_r)_{d,:k}\bigr) \qquad h \;\leftarrow\; h + c\,\gamma \odot h $$
 #
 # In the table of all five methods (notebook 00) this fills in one column: the **gain** $\gamma$, one number in
-# $[-2, 2]$ per neuron, the same at all positions.
-#
+# $[-2, 2]$ per neuron, the same at all positions. In a picture (of a short prompt): all tokens, one layer, every pass.
+
+# %%
+picture = sl.sara(lm, "Should he keep the secret?", attract=DUTY, repel=CONSEQUENCES, layer=LAYER)
+diagrams.intervention(
+    lm, picture, "Should he keep the secret?", title="SARA: every neuron louder or softer, at every token"
+)
+plt.show()
+
+# %% [markdown]
 # | detail | what the released code does | `sl.sara(...)`, variant "anchored" |
 # |---|---|---|
 # | similarity | cosine of rows of $U\Sigma$ | cosine of rows of $U\Sigma U^\top$: no signs, no order of components |
@@ -288,7 +296,7 @@ display(table[["condition", "perplexity", "new words", "low", "high", "n"]].roun
 # ### 4.3 The order of words is lost
 #
 # $U\Sigma = AV$ is the same, up to signs, whatever the order of the columns of $A$. The attracting *activations* may be
-# permuted at will. Of the order of its *words* only that reaches γ which attention has put into the activations.
+# permuted at will. γ sees word order only as far as attention has written it into the activations.
 
 # %%
 order = torch.randperm(len(attract), generator=coin)
@@ -581,8 +589,8 @@ display(
 # the coefficient from −4 to 4 (below 0 the two prompts are swapped), and then put both methods on one axis of *price*:
 # the KL divergence of the next token's distribution from the unsteered one.
 #
-# At full size each method's layer is the one that parts $c = 1$ from $c = -1$ most, on other dilemmas than those shown,
-# the twelve that the model was trained on.
+# At full size each method has a layer of its own: the one at which $c = 1$ and $c = -1$ differ most. It was chosen on
+# twelve other dilemmas, those that the model was trained on.
 
 # %%
 dose, answers = results.find("sara_dose", lm), results.find("sara_dose_shares", lm)
@@ -610,7 +618,8 @@ plt.show()
 
 # %% [markdown]
 # A line that rises from lower left to upper right steers. One that is level does nothing; one that has the same sign on
-# both sides pushes somewhere, but not where it was told to. The bands are Student's over four dilemmas, hence wide.
+# both sides pushes the text, but not in the direction that was asked for. The bands are Student's over four dilemmas,
+# hence wide.
 
 # %%
 kl_of = {(row.method, row.coefficient): row.kl for row in curve.itertuples()}
@@ -669,8 +678,8 @@ display(Markdown(f"n = {int(answers['n'].iloc[0])} answers at each coefficient.\
 # $$ \text{parted} = \tfrac12 \bigl[(\text{duty at } c - \text{duty at } {-c}) + (\text{consequence at } {-c} -
 # \text{consequence at } c)\bigr] $$
 #
-# 1 is perfect obedience, 0 is none, and a shuffled gain may lie on either side of 0. How far from it do twenty draws
-# lie?
+# We call it *parted*: how far the two directions stand apart. 1 is perfect obedience, 0 is none, and a shuffled gain
+# may lie on either side of 0. How far from it do twenty draws lie?
 
 # %%
 control = results.find("sara_dose_control", lm)
@@ -790,7 +799,10 @@ def anchored_gain(own: torch.Tensor, attract: torch.Tensor, repel: torch.Tensor)
 exercises.check_anchored_gain(anchored_gain)
 
 # %% [markdown]
-# <details><summary>Hint</summary>The function <code>root</code> of section 2 gives the square root; compare rows with
+# <details><summary>Hint 1</summary>A neuron is a column of <code>x</code>. The prompts differ in their number of
+# tokens, so what you compare must be neurons × neurons: take the SVD of <code>x.T</code>.</details>
+#
+# <details><summary>Hint 2</summary>The function <code>root</code> of section 2 gives the square root; compare rows with
 # <code>torch.cosine_similarity(..., dim=1)</code>. You can also take it from
 # <code>torch.linalg.eigh(x.T @ x)</code>.</details>
 #
@@ -846,7 +858,7 @@ exercises.check_other_signs(other_signs)
 #   how much hangs on one.
 # - **Many cells.** With this many layers, directions and methods some intervals miss zero by luck. The pooled rows, and
 #   the layer that was chosen on other dilemmas, are what to look at.
-# - **This model is small and was raised for the purpose**, on dilemmas with a heading that sets the answer
+# - **This model is small and was made for the purpose**, trained on dilemmas with a heading that sets the answer
 #   (`steerlab/bundled/README.md`). Nothing here says what SARA does to Gemma-2B. Set `MODEL = "google/gemma-2b-it"`,
 #   with a judge that knows its language, and every cell runs unchanged.
 #
@@ -854,6 +866,6 @@ exercises.check_other_signs(other_signs)
 # `python -m steerlab.experiments.foundations` write the tables that sections 4 and 8 to 11
 # show, each with a line on how it was made; stopped, the first goes on where it was.
 #
-# **Next:** 05 learns gains by gradient instead of reading them off three prompts. **Open questions:** Is there a
+# **Open questions:** Is there a
 # similarity between prompts of different lengths that keeps the order of words? What if γ were found from many pairs of
 # stances instead of one?

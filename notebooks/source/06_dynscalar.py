@@ -27,7 +27,7 @@
 # 3. read a map that is different for every prompt;
 # 4. say what *held out* should mean for such a claim, and where it ends.
 #
-# **You need** notebook 05. **Time:** about one minute to run on a laptop with two cores.
+# **You need** notebook 05.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2"
@@ -42,7 +42,7 @@ import torch
 from IPython.display import Markdown, display
 
 import steerlab as sl
-from steerlab import exercises, plots
+from steerlab import diagrams, exercises, plots
 from steerlab.experiments import results, scaling
 from steerlab.metrics import means, share
 from steerlab.tasks.ioi import TEMPLATES
@@ -69,13 +69,19 @@ lm
 # | SteerVec | sites × positions × width | of one length |
 # | DynScalar | sites × width | of any length |
 
+# %%
+PROMPT = "When Mary and John went to the store, John gave a book to"
+sites = sl.DynScalar().sites(lm)
+picture = sl.DynScalar().intervention(sites, torch.ones(len(sites), 1, lm.d_model), {})
+diagrams.intervention(lm, picture, PROMPT, new_tokens=1, title="DynScalar: one probe per place and layer, every token")
+plt.show()
+
 # %% [markdown]
 # ## 2 · By hand
 #
 # One site, a direction drawn at random, a plain PyTorch hook:
 
 # %%
-PROMPT = "When Mary and John went to the store, John gave a book to"
 LAYER = lm.n_layers // 2
 block = lm.hf.get_submodule(lm.layout.blocks)[LAYER]
 w = 0.02 * torch.randn(lm.d_model, generator=torch.Generator().manual_seed(SEED)).to(lm.device)
@@ -197,8 +203,9 @@ display(
         + "\n\n*Why they may differ.* The paper shows maps on other lengths, and we know of no number. Prompts, form "
         "of the scalar and objective are ours (for capitals, faithfulness weighs a tenth: at equal weights they stay "
         "where they are). Where the bare model itself is less sure (last column of the table), less is there to be "
-        "scaled. Read the line from left to right: a loss at the first step is the optimiser's, at the second the few "
-        "prompts', and only at the third the lengths'."
+        "scaled. The three columns ask three questions. *Training prompts*: did the optimiser find "
+        "anything? *Other prompts, same lengths*: does it hold for other names? *Other lengths*: does it hold where "
+        "the positions differ? Only a loss at the third step is about length."
     )
 )
 for name, value in flips["unseen"]["value"].items():
@@ -243,15 +250,18 @@ plt.show()
 same = found.pivot_table("share", ["which", "role"], "lengths", fill_value=0)
 overlap = same.min(axis=1).groupby("which").sum()
 told = " and ".join(f"the {which} scalar on the same roles in {value:.0%}" for which, value in overlap.items())
+unseen = found[(found["lengths"] == "never seen") & (found["role"] == "IO")].set_index("which")["share"]
+on_answer = " and ".join(f"the {which} in {unseen.get(which, 0.0):.0%}" for which in ("largest", "smallest"))
 display(
     Markdown(
         f"""
 | Figure 5 | paper, GPT2-Small | here, at lengths never seen |
 |---|---|---|
-| the map finds the token at its new position | yes, shown on examples | {told} of prompts |
+| the map finds the answer at its new position | yes, on examples | on the receiver: {on_answer} of prompts |
+| the map moves with the words | yes | {told} of prompts |
 
-The share is the overlap of the two distributions over roles: 100 % if prompts of unseen lengths are treated exactly as
-those of the training.
+The last share is the overlap of the two distributions over roles: 100 % if prompts of unseen lengths are treated
+exactly as those of the training. Read both rows: a map may move with the words, and what it marks not be the answer.
 """
     )
 )
@@ -340,5 +350,5 @@ exercises.check_dynamic(scale_dynamically)
 # - **Many numbers again.** A direction for each site is as much as SteerVec has for one position. Whether the l1 norm
 #   makes $w$ sparse depends on the axes of the stream, which mean nothing by themselves.
 #
-# **Next:** 07 puts all five methods on the same axes. **Open questions:** Would a probe found by regression, without
+# **Open questions:** Would a probe found by regression, without
 # any steering, do the same? Does $w$ point along the names' own embeddings, or along *is the receiver*?

@@ -27,7 +27,7 @@
 # 4. learn scalars where a server gives no gradients;
 # 5. leave a job running, and collect its result from another kernel within the hour.
 #
-# **You need** notebooks 02, 04 and 05. **Time:** about one minute on a laptop with two cores; on NDIF, plus the queue.
+# **You need** notebooks 02, 04 and 05.
 
 # %% tags=["parameters"]
 MODEL = None  # None is the bundled model; on NDIF a name such as "meta-llama/Llama-3.1-70B"
@@ -469,5 +469,5 @@ exercises.check_requests(every_layer, lm, most=2)
 # - **A model under the same name.** The name and revision say what is served. Only the server knows what it loaded.
 # - **SPSA is noisy.** Its result depends on the seed more than that of the exact gradient: fit with several.
 #
-# **Next:** 09, your own model and task. **Open questions:** How many directions does SPSA need as the number of scalars
+# **Open questions:** How many directions does SPSA need as the number of scalars
 # grows? Which layers of a 70B model listen to the first words of a prompt?
