@@ -9,11 +9,7 @@ CONSTRAINTS := tools/constraints.txt
 BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help setup tour test fast real lint lab notebooks docs links clean distclean
-=======
-.PHONY: help setup tour test fast real lint lab notebooks learner wheelhouse clean distclean
->>>>>>> course
+.PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -59,7 +55,6 @@ lab: setup ## open the notebooks in JupyterLab
 notebooks: setup ## make the notebooks from notebooks/source and run them, so that outputs can be committed
 	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py build
 
-<<<<<<< HEAD
 docs: setup ## build the documentation site into build/site, and follow the links within it
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) --editable '.[$(EXTRAS),docs]'
 	$(BIN)/mkdocs build --quiet --strict --config-file tools/mkdocs.yml
@@ -67,13 +62,12 @@ docs: setup ## build the documentation site into build/site, and follow the link
 
 links: docs ## the same, and ask for every address outside of it
 	$(BIN)/python tools/docs_links.py build/site --outside
-=======
+
 learner: setup ## the notebooks for a class, without solutions and outputs, into build/learner
 	$(BIN)/python tools/notebooks.py learner
 
 wheelhouse: setup ## everything for a room without a network, into build/wheelhouse: copy it to a USB stick
 	$(BIN)/python tools/wheelhouse.py build/wheelhouse $(PIP_ARGS)
->>>>>>> course
 
 clean: ## remove what was built, keep .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

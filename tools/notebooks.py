@@ -4,6 +4,7 @@ People edit `notebooks/source/NN_name.py`, a percent script. `notebooks/NN_name.
 outputs; it is made here and committed, so that it can be read without being run.
 
     python tools/notebooks.py build [NAME ...]   scripts to executed notebooks
+    python tools/notebooks.py text  [NAME ...]   new texts for notebooks whose code is as it was; outputs stay
     python tools/notebooks.py check [NAME ...]   are the committed notebooks whole, and those of their scripts?
     python tools/notebooks.py tour  [NAME ...]   run into build/tour as HTML, print the outputs of cells tagged `tour`
     python tools/notebooks.py learner [NAME ...] for a class: build/learner, without solutions and outputs
@@ -282,6 +283,21 @@ def build(paths: list[Path]) -> list[str]:
     return failures
 
 
+def text(paths: list[Path]) -> list[str]:
+    """Write the scripts' texts into notebooks whose code has not changed, and leave their outputs as they are."""
+    failures = []
+    for path in paths:
+        old, new = read(path), read_source(source_of(path))
+        before, after = ([cell for cell in some.cells if cell.cell_type == "code"] for some in (old, new))
+        if [cell.source for cell in before] != [cell.source for cell in after]:
+            failures.append(f"{path.name}: its code has changed; build it again")
+            continue
+        for executed, cell in zip(before, after, strict=True):
+            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+        write(new, path)
+    return failures
+
+
 def check(paths: list[Path]) -> list[str]:
     """The problems of all notebooks."""
     failures = []
@@ -322,11 +338,11 @@ def learner(paths: list[Path]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["build", "check", "tour", "learner"])
+    parser.add_argument("command", choices=["build", "text", "check", "tour", "learner"])
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args(arguments)
     names = options.names or (TOUR if options.command == "tour" else [])
-    command = {"build": build, "check": check, "tour": tour, "learner": learner}[options.command]
+    command = {"build": build, "text": text, "check": check, "tour": tour, "learner": learner}[options.command]
     try:
         failures = command(find(names))
     except NotebookError as error:
