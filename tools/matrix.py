@@ -36,7 +36,9 @@ def requirements(which: str) -> list[str]:
         least = LOWEST.search(line)
         if least is None:
             raise ValueError(f"{line!r} has no least version: write {package}>=...")
-        pins.append(f"{package}=={least[1]}.*" if least[1].count(".") < 2 else f"{package}=={least[1]}")
+        whole = least[1].count(".") == 2
+        minor = ".".join([*least[1].split("."), "0"][:2])  # of ">=5" the series 5.0, not the newest 5
+        pins.append(f"{package}=={least[1]}" if whole else f"{package}=={minor}.*")
     return pins
 
 
