@@ -9,7 +9,8 @@ CONSTRAINTS := tools/constraints.txt
 BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse clean distclean
+.PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse oldest newest package
+.PHONY: clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -68,6 +69,17 @@ learner: setup ## the notebooks for a class, without solutions and outputs, into
 
 wheelhouse: setup ## everything for a room without a network, into build/wheelhouse: copy it to a USB stick
 	$(BIN)/python tools/wheelhouse.py build/wheelhouse $(PIP_ARGS)
+
+oldest: ## the fast tests with the oldest versions that pyproject.toml allows, in build/matrix
+	$(PYTHON) tools/matrix.py oldest $(PIP_ARGS)
+
+newest: ## the same with the newest, and what failed first
+	$(PYTHON) tools/matrix.py newest $(PIP_ARGS)
+
+package: setup ## build the wheel and the sdist into dist/, and try the wheel in another environment
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) build
+	rm -rf dist && $(BIN)/python -m build
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_install.py
 
 clean: ## remove what was built, keep .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -17,11 +17,12 @@ from typing import Any
 
 import pandas as pd
 
+from ..course import PLACES
 from ..identity import identity
 from ..loading import load
 from ..model import SteerableModel
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks" / "results"
+FOLDER = next((place / "results" for place in PLACES if place.is_dir()), PLACES[-1] / "results")
 """Where the notebooks look; there is none where the package is installed without its notebooks."""
 
 _VERSIONS = ("steerlab", "torch", "transformers", "nnsight")
