@@ -236,10 +236,14 @@ def _effect(method: str, direction: str) -> Read:
 
 # --- the claims ---------------------------------------------------------------------------------------------------
 
+COSTS_ALL = "the bundled model's vector makes all text less likely, on the topic or not"
+NOISE = "in a small stream a trained direction moves the logits more than noise of its norm"
+FEW = "few dilemmas: the interval speaks of other dilemmas, and is wide"
+
 ACTADD = (
     Claim(
         "A, perplexity of web text by topic density", "ratio of the densest documents", "0.96, GPT-2-XL",
-        "actadd_perplexity", _densest, "below", 1, ".3f",
+        "actadd_perplexity", _densest, "below", 1, ".3f", why=COSTS_ALL,
     ),
     Claim(
         "A, the same", "ratio of the documents without the topic", "about 1", "actadd_perplexity", _unrelated, "near",
@@ -305,16 +309,17 @@ ACTADD = (
     Claim(
         "H, random vectors", "KL / entropy, random less the vector's", "random moves logits more",
         "actadd_random_vectors",
-        _less("condition == 'random'", "condition == 'vector'", "value"), form=".3f",
+        _less("condition == 'random'", "condition == 'vector'", "value"), form=".3f", why=NOISE,
     ),
     Claim(
         "I, nonsense text", "KL / entropy, the vector's less a nonsense text's of its norm", "mild",
         "actadd_random_vectors",
-        _less("condition == 'vector'", "condition == 'nonsense'", "value"), form=".3f",
+        _less("condition == 'vector'", "condition == 'nonsense'", "value"), form=".3f", why=NOISE,
     ),
     Claim(
         "J, just the token?", "completions with a wedding word by the embeddings' difference", "almost nothing",
         "actadd_just_tokens", row("source == source.min() and condition == 'as it is'"), "below", 0.5,
+        why="where the chosen layer is the first or the next, the two are nearly the same",
     ),
     Claim(
         "K, part of the dimensions", "completions with a wedding word, all dimensions less half of them",
@@ -323,7 +328,7 @@ ACTADD = (
     ),
     Claim(
         "L, essays", "ratio on weddings, steered", "0.875", "actadd_essays",
-        ratio(f"{GENTLE} and topic == 'weddings' and condition == 'steered'"), "below", 1, ".3f",
+        ratio(f"{GENTLE} and topic == 'weddings' and condition == 'steered'"), "below", 1, ".3f", why=COSTS_ALL,
     ),
     Claim(
         "L, essays", "ratio on ships, steered", "0.994", "actadd_essays",
@@ -331,7 +336,7 @@ ACTADD = (
     ),
     Claim(
         "L, essays", "ratio on weddings, prompted", "0.890", "actadd_essays",
-        ratio(f"{GENTLE} and topic == 'weddings' and condition == 'prompted'"), "below", 1, ".3f",
+        ratio(f"{GENTLE} and topic == 'weddings' and condition == 'prompted'"), "below", 1, ".3f", why=COSTS_ALL,
     ),
     Claim(
         "L, essays", "ratio on ships, prompted", "1.132", "actadd_essays",
@@ -339,11 +344,11 @@ ACTADD = (
     ),
     Claim(
         "M, essays by layer", "layers whose ratio on weddings is below 1", "all but the first", "actadd_essay_sweep",
-        _helped, reference=0.5,
+        _helped, reference=0.5, why=COSTS_ALL,
     ),
     Claim(
         "N, reviews by layer", "layers whose ratios rise from bad to good under worst", "nearly all", "actadd_reviews",
-        _ordered, reference=0.5,
+        _ordered, reference=0.5, why=COSTS_ALL,
     ),
     Claim(
         "O, place", "completions with a wedding word, front", "front, middle and back all steer", "actadd_places",
@@ -423,7 +428,7 @@ SCALING = (
 SARA = (
     Claim(
         "1, dilemmas", "unsteered answers from duty", "0.72 a priori, Gemma-2B", "sara_shares",
-        row("method == 'unsteered' and group == 'duty'"), reference=0.5,
+        row("method == 'unsteered' and group == 'duty'"), reference=0.5, why=FEW,
     ),
     Claim(
         "2, consistency", "1 / distinct labels", "0.46", "sara_consistency", row("method == 'unsteered'", "value"),
@@ -440,7 +445,7 @@ SARA = (
     ),
     Claim(
         "5, SARA towards consequences", "change of such answers", "0.23 to 0.47", "sara_effects",
-        _effect("sara", "consequence"),
+        _effect("sara", "consequence"), why=FEW,
     ),
     Claim("5, SARA towards duty", "change of such answers", "0.72 to 0.83", "sara_effects", _effect("sara", "duty")),
     Claim(
