@@ -736,3 +736,65 @@ def test_the_bundled_models_tables_are_found_and_their_commands_known() -> None:
     assert listed["experiment"].tolist().index("choice") == 0  # the others take their settings from it
     files = {json.loads(path.read_text())["command"] for path in (results.FOLDER / "bundled").glob("*.json")}
     assert set(listed["command"]) == files
+
+
+# --- the gallery, and runs at any size ---------------------------------------------------------------------------
+
+
+def test_the_gallery_shows_the_first_completions_of_each_vector(lm: sl.SteerableModel) -> None:
+    chosen = ex.VECTORS[:2]
+    frame = ex.gallery(lm, chosen, strengths=[1.0, 0.5], n=2, max_new_tokens=4, progress=False)
+    assert frame.groupby(["vector", "coefficient"], sort=False).size().to_dict() == {
+        (vector.name, c): 2 for vector in chosen for c in (0.0, vector.coefficient, vector.coefficient / 2)
+    }
+    own, vector = frame[(frame["vector"] == chosen[1].name) & (frame["coefficient"] == 15)], chosen[1]
+    steer = sl.actadd(lm, vector.plus, vector.minus, layer=vector.depth(lm), coefficient=15)
+    alone = lm.generate(vector.prompt, steer, n=2, max_new_tokens=4, **ex.PAPER_SAMPLING)
+    assert own["completion"].tolist() == alone["completion"].tolist()
+
+
+def test_every_vector_of_the_gallery_is_shorter_than_its_prompt_and_within_the_model(lm: sl.SteerableModel) -> None:
+    for vector in ex.VECTORS:
+        assert 0 <= vector.depth(lm) < lm.n_layers
+        steer = sl.actadd(lm, vector.plus, vector.minus, layer=vector.depth(lm))
+        assert ex.front_positions(steer) <= len(lm.tokens(vector.prompt)), vector.name
+
+
+def test_a_vector_fails_whose_words_come_no_more_often() -> None:
+    rows = [
+        ("a", 0.0, False),
+        ("a", 5.0, True),
+        ("b", 0.0, True),
+        ("b", 5.0, True),
+        ("c", 0.0, False),
+        ("c", 1.0, False),
+    ]
+    assert ex.failures(pd.DataFrame(rows, columns=["vector", "coefficient", "hit"])) == ["b", "c"]
+
+
+def test_command_line_takes_a_smaller_size(run: Callable[..., pd.DataFrame]) -> None:
+    table = run("best", "best", "--settings", "gentle", "--tokens", "3")
+    assert set(table["setting"]) == {"gentle"}
+    assert set(run("layer-sweep", "layer_sweep", "--swept", "1", "--positions", "pad")["position"]) == {"pad"}
+    assert run("topics", "topics", "--topics", "weddings", "winter")["topic"].unique().tolist() == [
+        "weddings",
+        "winter",
+    ]
+    essays = run("essays", "essays", "--topics", "ships", "--sentences", "3")
+    assert set(essays["topic"]) == {"ships"} and set(essays["sentences"]) == {3}
+    assert set(run("reviews", "reviews", "--sentences", "2", "--layers", "1", "--swept", "1")["sentences"]) == {2}
+    assert set(run("knowledge", "knowledge", "--n", "2", "--settings", "gentle")["n"]) <= {1, 2}
+    assert len(run("overhead", "overhead", "--shapes")) == 1  # the model itself
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("steerlab/bundled", "bundled"),
+        ("google/gemma-3-270m", "gemma-3-270m"),
+        ("gemma-3-270m-q4_k_m", "gemma-3-270m"),
+        ("some/Model-7B.Q8_0.gguf", "model-7b"),
+    ],
+)
+def test_a_model_has_one_folder_however_it_was_quantised(name: str, folder: str) -> None:
+    assert results.short_name(SimpleNamespace(name=name)) == folder

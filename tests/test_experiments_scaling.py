@@ -18,6 +18,7 @@ from steerlab.objective import difference
 from steerlab.tasks import answer_tokens
 
 pareto = import_module("steerlab.experiments.scaling.pareto")
+held_out = import_module("steerlab.experiments.scaling.held_out")
 QUICK = {"steps": 4, "patience": 2, "batch_size": 4, "progress": False}
 
 
@@ -290,3 +291,47 @@ def test_choices_and_gradients(lm: sl.SteerableModel, task: sl.tasks.Task) -> No
     assert parameters["BOS left alone"] == parameters["as decided"] - 6
     runs = scaling.gradients(lm, task, directions=2, **QUICK)
     assert runs.groupby("gradient")["forwards"].max().to_dict() == {"exact": 4 * 8, "spsa": 4 * 4 * 8}
+
+
+def test_held_out_prompts_are_scored_at_each_strength(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    """As `score` does it, and the new answer is first where the logits say so."""
+    steer = scalars(lm, "mlp_out")
+    rows = held_out.by_strength(lm, task.test, steer, [0.5, 1.0])
+    correct, wrong = answer_tokens(lm, task.test)
+    for beta, own in rows.groupby("beta"):
+        expected = sl.score(lm, task.test, beta * steer)
+        for column in ("bare", "effectiveness", "faithfulness"):
+            assert own[column].to_numpy() == pytest.approx(expected[column].to_numpy(), abs=1e-4), column
+        assert own["flips"].tolist() == expected["flips"].tolist()
+        for i, prompt in enumerate(task.test["prompt"]):
+            new, sign = (wrong[i], -1) if own["bare"].iloc[i] > 0 else (correct[i], 1)
+            first = lm.logits(prompt, sign * beta * steer).argmax() == new
+            assert own["first"].iloc[i] == bool(first)
+
+
+def test_faithfulness_is_compared_where_both_are_as_effective() -> None:
+    """Vectors come to 4 at β = 1, which scalars reach halfway between 0.5 and 1."""
+    rows = [
+        (method, beta, row, effect, paid * (1 + row))
+        for method, points in {"a": [(0.5, 6, 1), (1.0, 2, 3)], "b": [(0.5, 8, 2), (1.0, 4, 5)]}.items()
+        for beta, effect, paid in points
+        for row in range(3)
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "beta", "row", "effectiveness", "faithfulness"])
+    (found,) = scaling.faithfulness_at_equal_effectiveness(frame).to_dict("records")
+    assert found["level"] == 4 and (found["first_beta"], found["second_beta"]) == (0.75, 1.0)
+    assert found["first"] == pytest.approx(2 * 2) and found["second"] == pytest.approx(5 * 2)
+    assert found["difference"] == pytest.approx(6) and found["better"] == 1 and found["n"] == 3
+
+
+def test_the_command_keeps_held_out_flips_with_intervals(
+    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "load", lambda model: lm)
+    told = ["--out", str(tmp_path), "--fits", str(tmp_path), "--n", "12", "--tasks", "ioi", "--steps", "2"]
+    assert command.main(["held-out", *told, "--betas", "0.5", "1"]) == 0
+    table = pd.read_csv(tmp_path / "scaling_held_out.csv")
+    assert set(table["metric"]) == {"bare", "flips", "first", "effectiveness", "faithfulness"}
+    assert set(table["method"]) == {"ActivScalar", "SteerVec"} and set(table["beta"]) == {0.5, 1.0}
+    assert (table["n"] == 6).all() and table[["low", "high"]].notna().all(axis=None)
+    assert len(pd.read_csv(tmp_path / "scaling_equal.csv")) == 1

@@ -26,10 +26,13 @@ NEAR = 0.05
 def verdict(found: Finding | None, claim: Claim) -> str:
     """Whether a finding has the paper's sign: yes, opposite, or unclear where its interval holds the reference.
 
-    Of what should not change it is yes within `NEAR` of the reference, else no.
+    Of what should not change much it is yes within `NEAR` of the reference, else no; of what should not change at all
+    it is yes where the interval holds the reference, and unclear where there is none.
     """
     if found is None:
         return "not run"
+    if claim.direction == "unchanged":
+        return "unclear" if np.isnan(found.low) else "yes" if found.low <= claim.reference <= found.high else "no"
     if claim.direction == "near":
         return "yes" if abs(found.value - claim.reference) <= NEAR else "no"
     low, high = (
@@ -51,9 +54,10 @@ def written(found: Finding | None, form: str) -> str:
 
 
 def find(claim: Claim, folder: Path) -> Finding | None:
-    """What a folder's table says of a claim; nothing where there is no such table."""
+    """What a folder's table says of a claim; nothing where there is no such table, or not yet with such a number."""
     path = folder / f"{claim.table}.csv"
-    return claim.read(pd.read_csv(path)) if path.is_file() else None
+    found = claim.read(pd.read_csv(path)) if path.is_file() else None
+    return None if found is None or np.isnan(found.value) else found
 
 
 def ledger(claims: Mapping[str, Sequence[Claim]], folder: Path = results.FOLDER) -> pd.DataFrame:

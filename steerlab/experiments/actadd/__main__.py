@@ -22,7 +22,7 @@ from ..results import Ask, Experiment, Frames
 from .choice import UNRELATED, Choice, choose, pick
 from .gallery import gallery
 from .knowledge import knowledge
-from .overhead import SHAPES, overhead_by_size, summarise_overhead
+from .overhead import SHAPES, overhead, overhead_by_size, summarise_overhead
 from .perplexity import essay_sweep, essays, perplexity_by_density, sentence_shifts, shifts_by_token
 from .price import price
 from .sentiment import summarise_tone, tone
@@ -34,6 +34,9 @@ ZERO = {"condition": "zero"}
 
 COST = 0.02
 """How far from 1 the gentle setting may move the perplexity of unrelated text."""
+
+READ = ["sentences", "whole documents"]
+"""How documents are read: as the release does, or each as one text."""
 
 PICKS: Mapping[str, float | None] = MappingProxyType({"strongest": None, "gentle": COST})
 """The settings at which is reported, and what they may cost."""
@@ -56,6 +59,8 @@ def _picks(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
 def _at_both(lm: SteerableModel, ask: Ask, run: Callable[[Choice], pd.DataFrame]) -> pd.DataFrame:
     """A frame for both settings, or those that were asked for, which it names."""
     picks = _picks(lm, ask)
+    if ask.coefficient is not None:
+        picks = {name: replace(own, coefficient=ask.coefficient) for name, own in picks.items()}
     found = [run(picks[name]).assign(setting=name, where=str(picks[name])) for name in ask.settings]
     return pd.concat(found, ignore_index=True)
 
@@ -100,10 +105,10 @@ def _perplexity(lm: SteerableModel, ask: Ask) -> Frames:
 
     def run(choice: Choice) -> pd.DataFrame:
         parts = []
-        for whole in (False, True):
-            shifts = sentence_shifts(lm, choice.vector(lm), documents, room=choice.room, whole=whole)
+        for read in ask.read:
+            shifts = sentence_shifts(lm, choice.vector(lm), documents, room=choice.room, whole=read == READ[1])
             binned = perplexity_by_density(shifts, documents, width=0.02 if own else 0.005)
-            parts.append(binned.assign(read="whole documents" if whole else "sentences"))
+            parts.append(binned.assign(read=read))
         return pd.concat(parts, ignore_index=True)
 
     best = _picks(lm, ask)["strongest"]
@@ -142,7 +147,10 @@ def _clozes(lm: SteerableModel, ask: Ask) -> Frames:
 def _price(lm: SteerableModel, ask: Ask) -> Frames:
     def run(choice: Choice) -> pd.DataFrame:
         steer = replace(choice, coefficient=1.0).vector(lm)
-        return price(lm, steer, room=choice.room, **_sampling(ask) | {"n": math.ceil(ask.n / 20)})
+        texts = data.prompts("plain")[6:26][: ask.prompts]
+        return price(
+            lm, steer, room=choice.room, prompts=texts, **_sampling(ask) | {"n": math.ceil(ask.n / len(texts))}
+        )
 
     return {"price": _at_both(lm, ask, run)}
 
@@ -229,8 +237,10 @@ def _gallery(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
+    """Of the model itself, and of random-weight models of GPT-2's shapes."""
     told: dict[str, Any] = {"rows": ask.rows, "repeats": ask.n, "warmup": 1, "seconds": ask.seconds}
-    return {"overhead": summarise_overhead(overhead_by_size(ask.shapes, **told))}
+    frames = [overhead(lm, **told)] + ([overhead_by_size(ask.shapes, **told)] if ask.shapes else [])
+    return {"overhead": summarise_overhead(pd.concat(frames, ignore_index=True))}
 
 
 def _sweep_of_essays(lm: SteerableModel, ask: Ask) -> Frames:
@@ -268,9 +278,15 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, help="instead of the paper's, for every experiment; clozes: all by default")
     parser.add_argument("--tokens", type=int, default=40, help="of a completion")
     parser.add_argument("--sentences", type=int, help="of each topic's essays or verdict's reviews; all by default")
-    parser.add_argument("--prompts", type=int, help="of the random vectors' test and of Love − Hate; all by default")
+    parser.add_argument(
+        "--prompts", type=int, help="of the price, of random vectors and of Love − Hate; all by default"
+    )
+    parser.add_argument("--read", nargs="+", choices=READ, default=READ, help="what the perplexity reads at a time")
     parser.add_argument("--topics", nargs="+", help="of topics, pairs and essays; all by default")
     parser.add_argument("--settings", nargs="+", choices=list(PICKS), default=list(PICKS), help="at which to report")
+    parser.add_argument(
+        "--coefficient", type=float, help="at which to report, such as the paper's 1; the settings' own"
+    )
     parser.add_argument("--seed", type=int, default=0)
     numbers: dict[str, Any] = {"type": float, "nargs": "+"}
     both = ["front", "pad"]
@@ -279,7 +295,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--swept", **numbers, default=[1, 2, 4], help="strengths of the sweeps over layers")
     parser.add_argument("--strengths", **numbers, default=[1], help="of the gallery, times the released ones")
     parser.add_argument("--texts", help="a set of `data.texts` for the perplexity, instead of mixtures of our essays")
-    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="models of the overhead")
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES), help="of the overhead, beside the model itself")
     parser.add_argument("--rows", type=int, default=4, help="of 64 tokens, in the overhead's batch; the paper has 32")
     parser.add_argument("--seconds", type=float, default=90, help="for each model of the overhead")
 

@@ -100,12 +100,14 @@ def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _held_out(lm: SteerableModel, ask: Ask) -> Frames:
+    """Flips with intervals, scalars beside vectors, and the prompts, whose words depend on the model's tokenizer."""
     told: dict[str, Any] = {"betas": ask.betas, "seed": ask.seeds[0], **_options(ask)}
     tasks = [TASKS[name](lm, ask.n) for name in ask.tasks]
     rows = {task.name: held_out(lm, task, _within(ask, SUBLAYERS), **told) for task in tasks}
     frames = {"held_out": summarise_held_out, "equal": faithfulness_at_equal_effectiveness}
-    return {
-        name: pd.concat([summarise(own).assign(task=task) for task, own in rows.items()])
+    prompts = [task.test[["prompt", "correct", "wrong"]].assign(task=task.name) for task in tasks]
+    return {"held_out_prompts": pd.concat(prompts, ignore_index=True)} | {
+        name: pd.concat([summarise(own).assign(task=task) for task, own in rows.items()], ignore_index=True)
         for name, summarise in frames.items()
     }
 
