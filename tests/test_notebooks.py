@@ -37,7 +37,6 @@ def test_committed_notebook_is_whole_and_not_stale(path: Path) -> None:
     assert tool.problems(path) == []
 
 
-@WAITING
 def test_every_script_has_its_notebook() -> None:
     assert [path.name for path in tool.find([]) if not path.exists()] == []
 

@@ -39,7 +39,8 @@ def prose(notebook: NotebookNode) -> str:
 
 def question(notebook: NotebookNode) -> str:
     """The question in a notebook's title."""
-    return notebook.cells[0].source.splitlines()[0].partition("·")[2].strip()
+    title = str(notebook.cells[0].source).splitlines()[0]
+    return title.partition("·")[2].strip()
 
 
 def times(stem: str, text: str) -> str:

@@ -141,7 +141,7 @@ def report(
         for row in tested.itertuples()
     ]
     shown = samples[samples["condition"] == "steered"].head(3)
-    texts = [f"> {row.prompt}**{row.completion.strip()}**".replace("\n", " ") for row in shown.itertuples()]
+    texts = [f"> {row.prompt}**{str(row.completion).strip()}**".replace("\n", " ") for row in shown.itertuples()]
     page = "\n".join(
         [
             f"# {question}\n",
