@@ -8,6 +8,7 @@ KL(steered ‖ unsteered) of the next token is 0.1, 0.3 and 1 nat.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +102,6 @@ def makers(
     lm: SteerableModel, contest: Contest, layer: int, steps: int, seed: int
 ) -> Mapping[str, Callable[[], Steers]]:
     """How each method makes its interventions: functions, so that the making can be timed."""
-    lists = {"position": "back", "vector": "last"}
 
     def same(steer: Intervention) -> Steers:
         return lambda prompts: [steer] * len(prompts)
@@ -112,7 +112,7 @@ def makers(
 
     def learned(method: ActivScalar | SteerVec | DynScalar, minimality: float) -> Callable[[], Steers]:
         objective = Objective(margin=10, faithfulness=1, minimality=minimality)
-        options = {"steps": steps, "lr": 0.03, "batch_size": 8, "seed": seed, "progress": False}
+        options: dict[str, Any] = {"steps": steps, "lr": 0.03, "batch_size": 8, "seed": seed, "progress": False}
         return lambda: same(fit(lm, contest.train, method, objective, **options).intervention)
 
     def vector() -> Intervention:
@@ -120,7 +120,7 @@ def makers(
 
     return {
         "ActAdd": lambda: same(vector()),
-        "mean difference": lambda: same(actadd(lm, *contest.many, layer=layer, **lists)),
+        "mean difference": lambda: same(actadd(lm, *contest.many, layer=layer, position="back", vector="last")),
         "SARA": lambda: gains,
         "ActivScalar": learned(ActivScalar(), 1.0),
         "SteerVec": learned(SteerVec(), 0.0),
@@ -164,8 +164,8 @@ def unrelated_kl(lm: SteerableModel, steers: Steers, strength: float, tokens: in
     """Mean KL of the next token after the beginnings of essays that have nothing to do with any task."""
     if np.isnan(strength):
         return float("nan")
-    texts = [texts[0] for topic, texts in data.essays().items() if topic != "weddings"]
-    starts = [lm.tokenizer.decode(lm.encode(text)[:tokens]) for text in texts]
+    essays = [own[0] for topic, own in data.essays().items() if topic != "weddings"]
+    starts = [str(lm.tokenizer.decode(lm.encode(essay)[:tokens])) for essay in essays]
     steer = [strength * own for own in steers(starts)]
     return float(kl(lm.logits(starts, steer), lm.logits(starts)).mean())
 
