@@ -18,24 +18,59 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK_LINK = re.compile(r'href="(\d\d_\w+)\.ipynb')
 
 
+ROWS = "<!-- notebooks -->"
+"""Where the map of the course gets its rows."""
+
+
+def notebooks() -> list[Path]:
+    """The committed notebooks."""
+    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def cells(notebook: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook."""
+    read: list[dict[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return read
+
+
 def first_picture(notebook: Path) -> bytes | None:
     """The first PNG among a notebook's outputs."""
-    cells: list[dict[str, Any]] = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    outputs = (output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+    outputs = (output.get("data", {}) for cell in cells(notebook) for output in cell.get("outputs", []))
     picture = next((data["image/png"] for data in outputs if "image/png" in data), None)
     return None if picture is None else b64decode(picture)
 
 
+def row(notebook: Path) -> str:
+    """A notebook's line in the map: its name, the question that is its title, and its first picture."""
+    title = next(cell["source"] for cell in cells(notebook) if cell["cell_type"] == "markdown")
+    number, _, question = "".join(title).splitlines()[0].lstrip("# ").partition(" · ")
+    picture = f"![The first figure of notebook {number}](assets/{notebook.stem}.png)" if first_picture(notebook) else ""
+    return f"| [{number} · {notebook.stem[3:].replace('_', ' ')}](notebooks/{notebook.name}) | {question} | {picture} |"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the notebooks behind the map of the course, and the page for instructors behind them."""
+    course = next(section["Course"] for section in config.nav or [] if "Course" in section)
+    course += [f"notebooks/{notebook.name}" for notebook in notebooks()] + ["notebooks/INSTRUCTOR.md"]
+    return config
+
+
 @event_priority(100)  # before mkdocs-jupyter, which makes pages of the notebooks that it finds
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the notebooks, a picture of each, and the drawing of the README."""
-    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        files.append(File(f"notebooks/{notebook.name}", str(ROOT), config.site_dir, config.use_directory_urls))
+    """Add the notebooks, a picture of each, the page for instructors, and the drawing of the README."""
+    for page in [*notebooks(), ROOT / "notebooks" / "INSTRUCTOR.md"]:
+        files.append(File(f"notebooks/{page.name}", str(ROOT), config.site_dir, config.use_directory_urls))
+    for notebook in notebooks():
         if picture := first_picture(notebook):
             files.append(File.generated(config, f"assets/{notebook.stem}.png", content=picture))
     drawing = (ROOT / "notebooks" / "images" / "steering.png").read_bytes()
     files.append(File.generated(config, "assets/steering.png", content=drawing))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Fill in the rows of the map of the course."""
+    return markdown.replace(ROWS, "\n".join(map(row, notebooks())))
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
