@@ -145,7 +145,7 @@ def _alone(work: Callable[[], Any]) -> Any:
 
 def _make_cells_wait() -> None:
     """Let no cell begin while a panel has the model."""
-    shell = get_ipython()  # type: ignore[no-untyped-call]  # IPython has no types here
+    shell = get_ipython()
     if shell is not None:
         shell.events.register("pre_run_cell", _wait)
 
@@ -189,4 +189,4 @@ def later(seconds: float, work: Callable[[], None]) -> None:
     if loop is None:
         work()
     else:
-        loop.calllater(seconds, work)
+        loop.call_later(seconds, work)
