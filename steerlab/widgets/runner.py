@@ -145,7 +145,7 @@ def _alone(work: Callable[[], Any]) -> Any:
 
 def _make_cells_wait() -> None:
     """Let no cell begin while a panel has the model."""
-    shell = get_ipython()  # type: ignore[no-untyped-call, unused-ignore]  # IPython has no types
+    shell = get_ipython()
     if shell is not None:
         shell.events.register("pre_run_cell", _wait)
 
