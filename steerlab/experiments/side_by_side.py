@@ -60,7 +60,7 @@ def contests(lm: SteerableModel, n: int = 40, seed: int = 0) -> dict[str, Contes
     answer = Contest(
         train,
         test,
-        (first.prompt + first.correct, first.prompt + first.wrong),
+        (first.correct, first.wrong),
         (first.prompt + first.correct, first.prompt + first.wrong),
         _ends(train),
         "Not the first name, the other one.",
