@@ -7,6 +7,7 @@ import signal
 import time
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from families import fresh, tokenizer
 
 import steerlab as sl
 from steerlab import jobs
+from steerlab.metrics import kl
 from steerlab.remote import Remote
-from steerlab.widgets import names, playground
+from steerlab.widgets import names, playground, starter
 from steerlab.widgets.runner import Guard, Stopped
 
 
@@ -203,12 +205,43 @@ def test_very_many_tokens_ask_for_a_second_press(lm: sl.SteerableModel, monkeypa
 # --- the playground ----------------------------------------------------------------------------------------------
 
 
+def test_the_playground_opens_where_something_is_seen(lm: sl.SteerableModel) -> None:
+    panel = playground(lm)
+    assert panel.state.layer == lm.n_layers // 3 and panel.presets.value == "weddings"
+    moved = float(kl(panel.after, panel.before))
+    assert moved == pytest.approx(3, rel=0.25) and f"{moved:.3f}" in panel.numbers.value
+    assert panel.one_nat is not None and panel.controls["strength"].max >= 4 * panel.one_nat * 0.95
+    assert "␣weddings" in panel.numbers.value
+    panel.presets.value = "ships"
+    assert (panel.state.plus, panel.presets.value) == (" ships", "ships")
+    assert float(kl(panel.after, panel.before)) == pytest.approx(3, rel=0.25)
+    panel.controls["plus"].value = " "
+    assert "their difference is 0" in panel.numbers.value and panel.presets.value == "(own)"
+
+
+def test_a_strength_may_be_far_beyond_the_slider(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, strength=300.0)
+    assert panel.state.strength == 300 and panel.controls["strength"].max == 300
+    panel.state = replace(panel.state, strength=500.0)
+    assert panel.state.strength == 500
+    with pytest.raises(ValueError, match=r"strength=1000000000\.0 is out of range: -1000 to 1000"):
+        panel.state = replace(panel.state, strength=1e9)
+    assert panel.state.strength == 500
+
+
+def test_the_starter_shows_a_word_and_a_strength(lm: sl.SteerableModel) -> None:
+    panel = starter(lm, plus=" ships")
+    shown = {control.description for row in panel.widget.children[0].children[0].children for control in row.children}
+    assert {"preset", "towards", "strength", "prompt"} <= shown and not shown & {"layer", "vector", "seed"}
+    assert panel.message.value == ""
+
+
 def test_next_token_view_follows_the_strength(lm: sl.SteerableModel) -> None:
     panel = playground(lm, strength=0.0)
-    unsteered, kl = panel.picture.value, panel.numbers.value
+    unsteered, told = panel.picture.value, panel.numbers.value
     panel.controls["strength"].value = 4.0
     assert panel.picture.value != unsteered
-    assert "0.000" in kl and "0.000" not in panel.numbers.value
+    assert "0.000" in told and "0.000" not in panel.numbers.value
 
 
 def test_error_is_one_line_and_the_panel_lives_on(lm: sl.SteerableModel) -> None:

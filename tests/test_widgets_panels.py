@@ -122,6 +122,19 @@ def test_code_of_a_sweep_draws_the_same_table() -> None:
     pd.testing.assert_frame_equal(names["table"], panel.measure())
 
 
+def test_the_browser_opens_on_rows_that_have_the_axes() -> None:
+    """In the package's own sweep the first condition has neither layer nor coefficient."""
+    frame = sweep()
+    frame = pd.concat([frame[frame["condition"] == "zero"], frame[frame["condition"] != "zero"]])
+    panel = sweep_browser(frame)
+    assert panel.state.only == "condition == 'steered'" and "12 settings, 3 rows each" in panel.numbers.value
+    assert not {"layer", "coefficient"} & set(panel.controls["metric"].options)
+    panel.controls["only"].value = "condition = 1"
+    assert "write it as column == 'value'" in panel.message.value
+    panel.controls["only"].value = "condition == 'zero'"
+    assert "has a value of layer and coefficient" in panel.message.value
+
+
 def test_a_frame_without_settings_is_refused() -> None:
     with pytest.raises(ValueError, match="no column with a setting"):
         sweep_browser(pd.DataFrame({"completion": ["a", "b"], "count": [1, 2]}))
@@ -150,13 +163,15 @@ def verdicts(panel: object) -> str:
 def test_the_map_shows_every_scalar(lm: sl.SteerableModel, scalars: tuple[pd.DataFrame, sl.Intervention]) -> None:
     frame, steer = scalars
     panel = scalar_panel(lm, steer, frame)
-    assert panel.message.value == ""
+    assert panel.message.value == "" and 0 <= panel.state.prompt < len(frame)
     layers, length = lm.n_layers, len(lm.tokens(frame["prompt"][0]))
     assert len(panel.grid.buttons) == layers * length
     assert panel.grid.at(layers - 1 - 2, 3).description == "0.9"  # layer 0 stands at the bottom
     last = panel.grid.at(layers - 1 - 5, length - 1)
-    assert last.description == "−1.0" and "layer 5" in last.tooltip
-    assert {panel.grid.at(0, position).description for position in range(length)} == {"0"}  # what is small, unsigned
+    assert last.description == "−1" and "layer 5" in last.tooltip
+    values = [float(panel.grid.at(0, p).description.replace("−", "-")) for p in range(length)]
+    assert min(map(abs, values)) > 0 and max(map(abs, values)) < 0.1  # what is small is told from 0
+    assert "α = −1 " in panel.scale.value and "Right answer" in panel.numbers.value
     assert ">BOS<" in panel.grid.widget.children[1].value
 
 
@@ -275,11 +290,12 @@ def test_sara_answers_stand_side_by_side_with_the_judges_shares(lm: sl.Steerable
 
 def test_a_dilemma_of_the_list_is_the_prompt(lm: sl.SteerableModel) -> None:
     panel = sara_panel(lm)
-    _, prompt = panel.dilemma.options[1]
-    panel.dilemma.value = prompt
-    assert panel.state.prompt == prompt
+    assert panel.presets.value == "parent"
+    name = panel.presets.options[3]
+    panel.presets.value = name
+    assert panel.state.prompt == panel.preset_values[name]["prompt"] and panel.presets.value == name
     panel.controls["prompt"].value = "Should I go?"
-    assert panel.dilemma.label == "(own)" and panel.message.value == ""
+    assert panel.presets.value == "(own)" and panel.message.value == ""
     panel.controls["attract"].value = ""
     assert "attract is empty" in panel.message.value
 
@@ -299,6 +315,7 @@ def test_interventions_are_compared_at_the_same_kl(lm: sl.SteerableModel) -> Non
     ships = sl.actadd(lm, " ships", layer=4, vector="mean")
     panel = compare(lm, {"ships": ships, "random": sl.random_like(ships), "three": 3 * ships}, target=0.5)
     prompt, found = panel.state.prompt, panel.strengths()
+    assert len(panel.code().splitlines()) == 7
     assert found["ships"] == pytest.approx(3 * found["three"], rel=0.02)
     for steer in list(panel.steers().values())[1:]:
         plain, steered = lm.logits([prompt] * 2, [None, steer])

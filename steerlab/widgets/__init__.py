@@ -7,8 +7,8 @@ focus: there Page Up, Page Down, Home and End move it, or a number typed beside 
 from .comparison import compare
 from .dilemma import sara_panel
 from .panel import Panel
-from .playground import playground
+from .playground import playground, starter
 from .scalars import scalar_panel
 from .sweeps import sweep_browser
 
-__all__ = ["Panel", "compare", "playground", "sara_panel", "scalar_panel", "sweep_browser"]
+__all__ = ["Panel", "compare", "playground", "sara_panel", "scalar_panel", "starter", "sweep_browser"]

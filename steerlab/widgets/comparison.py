@@ -13,7 +13,7 @@ from .. import plots
 from ..intervention import Intervention
 from ..metrics import kl
 from ..model import SteerableModel
-from ..strength import strength_for_kl, strength_for_size
+from ..strength import strength_for_size
 from .controls import (
     SAMPLING_ROWS,
     WIDE,
@@ -25,6 +25,7 @@ from .controls import (
     question_controls,
     question_rows,
 )
+from .dial import Curve
 from .playground import Saved, read_saved, saved_code
 from .writer import Writer
 
@@ -53,7 +54,7 @@ class Compare(Writer[CompareState]):
         self.lm, self.words, self.saved = lm, tuple(words), saved
         self.found = read_saved(lm, saved)
         self.conditions = (UNSTEERED, *self.found)
-        self._strength = lru_cache(maxsize=1024)(self._match)
+        self._curve, self._size = lru_cache(maxsize=64)(self._run_curve), lru_cache(maxsize=64)(self._run_size)
         controls = {
             "match": make(w.Dropdown, "same", WIDE, options=list(MATCHES.items())),
             "target": make(w.SelectionSlider, "of", WIDE, options=[(f"{t:g}", t) for t in TARGETS]),
@@ -64,7 +65,7 @@ class Compare(Writer[CompareState]):
     def strengths(self) -> dict[str, float | str]:
         """The strength of each intervention, or why it has none here."""
         s = self.state
-        return {name: self._strength(name, s.prompt, s.chat, s.match, s.target) for name in self.found}
+        return {name: self._match(name, s) for name in self.found}
 
     def steers(self) -> dict[str, Intervention | None]:
         """What is compared: nothing, and each intervention that has a strength."""
@@ -92,28 +93,29 @@ class Compare(Writer[CompareState]):
     def code(self) -> str:
         """The lines that reproduce the completions."""
         s = self.state
-        made = "".join(f"    {saved_code(name, self.saved)},\n" for name in self.saved)
-        find = {
-            "kl": f"strength_for_kl(lm, each, {s.target:g}, {s.asked!r}) * each",
-            "size": f"strength_for_size(lm, each, {s.target:g}, {s.asked!r}) * each",
-            "beta": f"{s.target:g} * each",
-        }[s.match]
-        return (
-            "from steerlab.strength import strength_for_kl, strength_for_size\n"
-            f"steer = [None] + [{find} for each in (\n{made})]\n"
-            f"lm.generate([{s.asked!r}] * len(steer), steer, {s.options_code()})"
-        )
+        made = {name: saved_code(name, self.saved) for name in self.saved}
+        known = {} if self.remote and self._stale else self.strengths()  # a remote model is asked by the button alone
+        lines = "".join(f"    {b!r} * {made[name]},\n" for name, b in known.items() if not isinstance(b, str))
+        return f"steer = [\n    None,\n{lines}]\nlm.generate([{s.asked!r}] * len(steer), steer, {s.options_code()})"
 
-    def _match(self, name: str, text: str, chat: bool, match: str, target: float) -> float | str:
-        if match == "beta":
-            return target
-        prompt = asked(text, chat)
-        find = strength_for_kl if match == "kl" else strength_for_size
-        self.lm.batch(prompt)  # a bad prompt is an error of the panel, not of one intervention
+    def _match(self, name: str, state: CompareState) -> float | str:
+        """The strength of one intervention; a bad prompt is an error of the panel, not of one intervention."""
+        if state.match == "beta":
+            return state.target
+        self.lm.batch(state.asked)
         try:
-            return find(self.lm, self.found[name], target, prompt)
+            if state.match == "kl":
+                return self._curve(name, state.prompt, state.chat).strength(state.target)
+            return state.target * self._size(name, state.prompt, state.chat)
         except ValueError as error:
             return str(error)
+
+    def _run_curve(self, name: str, text: str, chat: bool) -> Curve:
+        return Curve(self.lm, self.found[name], asked(text, chat), points=48)
+
+    def _run_size(self, name: str, text: str, chat: bool) -> float:
+        """The strength of size 1, of which others are multiples."""
+        return strength_for_size(self.lm, self.found[name], 1.0, asked(text, chat))
 
 
 def compare(lm: SteerableModel, interventions: Saved, *, words: Iterable[str] = (), **state: Any) -> Compare:

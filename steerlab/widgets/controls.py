@@ -139,6 +139,11 @@ def wrapped(widgets: Sequence[Any]) -> w.HBox:
     return w.HBox(list(widgets), layout=w.Layout(flex_flow="row wrap"))
 
 
+def visible(token: str) -> str:
+    """A token with its spaces and line breaks to be seen."""
+    return token.replace("\n", "⏎").replace(" ", "␣")
+
+
 def prose(text: str) -> str:
     """HTML whose lines are as close as a page's; in a widget they are as far apart as controls."""
     return f'<div style="line-height:1.5">{text}</div>'

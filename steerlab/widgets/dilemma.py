@@ -14,7 +14,6 @@ from ..experiments.sara import CONSEQUENCES, DUTY, PARENT, judge_answers, load_d
 from ..intervention import Intervention
 from ..judges import Judge
 from ..methods.sara import sara
-from ..metrics import kl
 from ..model import SteerableModel
 from .controls import (
     SAMPLING_ROWS,
@@ -26,11 +25,8 @@ from .controls import (
     prose,
     question_controls,
     question_rows,
-    wrapped,
 )
-from .writer import Writer
-
-OWN = "(own)"
+from .dial import Dial, Presets
 
 
 @dataclass(frozen=True)
@@ -46,23 +42,21 @@ class SaraState(Question):
     when: str = "all"
 
 
-class SaraPanel(Writer[SaraState]):
+class SaraPanel(Dial[SaraState]):
     """The panel of `sara_panel`."""
 
-    name = "sara_panel"
+    name, dial, target, presets_label = "sara_panel", "coefficient", 0.5, "dilemma"
     size = (7.2, 3.4)
     button_text = "Write answers"
     conditions = ("unsteered", "steered", "steered the other way round")
 
-    def __init__(self, lm: SteerableModel, state: SaraState, judge: Judge | None, dilemmas: pd.DataFrame) -> None:
+    def __init__(
+        self, lm: SteerableModel, state: SaraState, judge: Judge | None, presets: Presets, choose: bool = False
+    ) -> None:
         self.lm, self.judge = lm, judge
         self._gamma = lru_cache(maxsize=64)(self._build)
-        named = [(OWN, ""), *zip(dilemmas["id"].astype(str), dilemmas["prompt"], strict=True)]
-        self.dilemma = make(w.Dropdown, "dilemma", WIDE, options=named)
-        self.dilemma.observe(lambda change: self._choose(change["new"]), names="value")
         rows = [*question_rows(lm), "attract", "repel", "layer coefficient when", *SAMPLING_ROWS]
-        super().__init__(state, _controls(lm.n_layers), rows, lm)
-        self.runner.controls = [*self.runner.controls, self.dilemma]
+        super().__init__(lm, state, _controls(lm.n_layers), rows, presets, choose)
 
     def unit(self) -> Intervention:
         """SARA at coefficient 1."""
@@ -81,11 +75,6 @@ class SaraPanel(Writer[SaraState]):
         left.locator_params(axis="x", nbins=5)
         table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=6)
         plots.next_token_bars(table, ax=right).set_title("next token", fontsize=10)
-
-    def notes(self) -> str:
-        """How far the next token's distribution has moved."""
-        far = float(kl(self.after, self.before))
-        return f"KL(steered ‖ unsteered) of the next token: <b>{far:.3f}</b> nats"
 
     def steers(self) -> dict[str, Intervention | None]:
         """Nothing, SARA, and SARA the other way round."""
@@ -106,24 +95,6 @@ class SaraPanel(Writer[SaraState]):
             f"lm.generate([{s.asked!r}] * 3,\n    [None, {s.coefficient:g} * vector, {-s.coefficient:g} * vector], "
             f"{s.options_code()})"
         )
-
-    def sync(self, name: str) -> None:
-        """The list of dilemmas says which one the prompt is."""
-        if name == "prompt":
-            prompt = self.controls["prompt"].value
-            known = [value for _, value in self.dilemma.options]
-            self.dilemma.value = prompt if prompt in known else ""
-
-    def arrange(self, rows: Any) -> w.VBox:
-        """The list of dilemmas stands above their text."""
-        box = super().arrange(rows)
-        left = box.children[0].children[0]
-        left.children = [wrapped([self.dilemma]), *left.children]
-        return box
-
-    def _choose(self, prompt: str) -> None:
-        if prompt:
-            self.controls["prompt"].value = prompt
 
     def _judged(self, frame: pd.DataFrame, judge: Judge) -> str:
         """Shares of the judge's groups as a table."""
@@ -155,8 +126,10 @@ def sara_panel(
         ValueError: a field that `SaraState` does not have, or a value out of range.
     """
     chosen = load_dilemmas("test") if dilemmas is None else dilemmas
+    presets: dict[str, dict[str, Any]] = {"parent": {"prompt": PARENT}} if dilemmas is None else {}
+    presets |= {str(name): {"prompt": text} for name, text in zip(chosen["id"], chosen["prompt"], strict=True)}
     given = make_state(SaraState, "SARA panel", state, layer=lm.n_layers // 2)
-    return SaraPanel(lm, given, judge, chosen)
+    return SaraPanel(lm, given, judge, presets, "coefficient" not in state)
 
 
 def _controls(layers: int) -> dict[str, Any]:

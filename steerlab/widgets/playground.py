@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,22 @@ from .. import plots
 from ..intervention import Intervention
 from ..loading import load_intervention
 from ..methods.actadd import actadd
-from ..metrics import kl
 from ..model import SteerableModel
-from .controls import SAMPLING_ROWS, WIDE, Question, make, make_state, question_controls, question_rows
+from .controls import SAMPLING_ROWS, WIDE, Question, make, make_state, prose, question_controls, question_rows, visible
+from .dial import Dial
 from .names import called
-from .writer import Writer, side_by_side
+from .writer import side_by_side
 
 ACTADD = "ActAdd"
+PAIRS = {
+    "weddings": (" weddings", " "),
+    "ships": (" ships", " "),
+    "Love - Hate": ("Love", "Hate"),
+    "Anger - Calm": ("Anger", "Calm"),
+    "praise - hurt": ("Intent to praise", "Intent to hurt"),
+}
+"""Pairs to start from, by name: two topics of the course, and pairs that ActAdd's authors show."""
+
 Saved = Mapping[str, Intervention | str | Path]
 
 
@@ -38,25 +48,37 @@ class PlaygroundState(Question):
     prompt: str = "She told me all about the"
 
 
-class Playground(Writer[PlaygroundState]):
+class Playground(Dial[PlaygroundState]):
     """The panel of `playground`."""
 
     name = "playground"
     button_text = "Write completions"
     conditions = ("unsteered", "steered")
 
-    def __init__(self, lm: SteerableModel, state: PlaygroundState, words: Iterable[str], saved: Saved) -> None:
+    def __init__(
+        self,
+        lm: SteerableModel,
+        state: PlaygroundState,
+        words: Iterable[str],
+        saved: Saved,
+        rows: Iterable[str] = (),
+        choose: bool = False,
+    ) -> None:
         self.lm, self.words, self.saved = lm, tuple(words), saved
         self.found = read_saved(lm, saved)
         self._actadd = lru_cache(maxsize=64)(self._build)
-        rows = ["method strength", "plus minus", "layer vector when", *question_rows(lm), *SAMPLING_ROWS]
-        super().__init__(state, _controls(lm.n_layers, [ACTADD, *saved]), rows, lm)
+        every = ["method strength", "plus minus", "layer vector when", *question_rows(lm), *SAMPLING_ROWS]
+        presets = {name: {"method": ACTADD, "plus": plus, "minus": minus} for name, (plus, minus) in PAIRS.items()}
+        super().__init__(lm, state, _controls(lm.n_layers, [ACTADD, *saved]), list(rows) or every, presets, choose)
+
+    def unit(self) -> Intervention:
+        """The intervention that the controls describe, at strength 1."""
+        s = self.state
+        return self._actadd(s.plus, s.minus, s.layer, s.vector, s.when) if s.method == ACTADD else self.found[s.method]
 
     def steer(self) -> Intervention:
-        """The intervention that the controls describe."""
-        s = self.state
-        unit = self._actadd(s.plus, s.minus, s.layer, s.vector, s.when) if s.method == ACTADD else self.found[s.method]
-        return s.strength * unit
+        """The same at the strength that is set."""
+        return self.state.strength * self.unit()
 
     def steers(self) -> dict[str, Intervention | None]:
         """Nothing, and the intervention."""
@@ -72,9 +94,20 @@ class Playground(Writer[PlaygroundState]):
         ax.set_title(plots.plain(f"{what}, strength {s.strength:g}"), fontsize=10)
 
     def notes(self) -> str:
-        """How far the next token's distribution has moved."""
-        far = float(kl(self.after, self.before))
-        return f"KL(steered ‖ unsteered) of the next token: <b>{far:.3f}</b> nats"
+        """How far the next token has moved; the tokens of both prompts, where a space makes a difference."""
+        s = self.state
+        if s.method != ACTADD:
+            return super().notes()
+        sides = {"towards": s.plus, "away from": s.minus}
+        told = "; ".join(f"{name} {self._tokens(text)}" for name, text in sides.items())
+        return super().notes() + prose(f"Tokens: {told}")
+
+    def _tokens(self, text: str) -> str:
+        """The tokens of a text, each in a frame, with its spaces to be seen."""
+        shown = (escape(visible(token)) for token in self.lm.tokens(text))
+        return " ".join(
+            f'<code style="border:1px solid;border-radius:3px;padding:0 3px">{token}</code>' for token in shown
+        )
 
     def code(self) -> str:
         """The lines that reproduce the panel's completions."""
@@ -91,6 +124,7 @@ class Playground(Writer[PlaygroundState]):
 
     def sync(self, name: str) -> None:
         """Only what the method heeds can be set."""
+        super().sync(name)
         c = self.controls
         own = c["method"].value == ACTADD
         for each in ("plus", "minus", "layer", "vector"):
@@ -108,7 +142,8 @@ def playground(
 ) -> Playground:
     """A panel to steer by hand: ActAdd with two prompts of one's own, or any intervention at hand.
 
-    The bars follow the controls; the button writes completions.
+    The bars follow the controls; the button writes completions. It opens at a third of the depth and at the strength
+    of 3 nats, unless told otherwise.
 
     Args:
         lm: the model.
@@ -120,8 +155,23 @@ def playground(
         ValueError: a field that `PlaygroundState` does not have, or a value out of range; what `load_intervention`
             refuses.
     """
-    saved = interventions or {}
-    return Playground(lm, make_state(PlaygroundState, "playground", state), words, saved)
+    chosen = make_state(PlaygroundState, "playground", state, layer=lm.n_layers // 3)
+    return Playground(lm, chosen, words, interventions or {}, choose="strength" not in state)
+
+
+def starter(lm: SteerableModel, *, words: Iterable[str] = (), **state: Any) -> Playground:
+    """The playground with three controls to begin with: a word, a strength, a prompt.
+
+    Args:
+        lm: the model.
+        words: to mark in completions.
+        state: first values of the controls, also of those that are not shown: the fields of `PlaygroundState`.
+
+    Raises:
+        ValueError: a field that `PlaygroundState` does not have, or a value out of range.
+    """
+    chosen = make_state(PlaygroundState, "starter", state, layer=lm.n_layers // 3)
+    return Playground(lm, chosen, words, {}, ["plus strength", "prompt"], "strength" not in state)
 
 
 def read_saved(lm: SteerableModel, saved: Saved) -> dict[str, Intervention]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 from typing import Any, ClassVar
 
 import ipywidgets as w
@@ -9,6 +10,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure, FigureBase
 
 from .. import plots
@@ -19,12 +21,13 @@ from ..methods.learned import keep
 from ..model import SteerableModel
 from ..objective import difference
 from ..tasks import answer_tokens
-from .controls import WIDE, Held, make, make_state, prose, wrapped
+from .controls import WIDE, Held, make, make_state, prose, visible, wrapped
 from .grid import LARGEST, Cell, Grid
 from .names import called
 from .panel import Panel, png
 
 WHOLE = (9.0, 7.5)  # inches of the map and the picture together
+TRIED = 16  # prompts, to find one to open on
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 
 
@@ -56,6 +59,7 @@ class ScalarMap(Panel[ScalarState]):
         self._map, self._curves = lru_cache(maxsize=32)(self._find_map), lru_cache(maxsize=32)(self._run)
         self.grid = Grid(mpl.colormaps["RdBu"], self._click)
         self.reset = w.Button(description="All on", icon="undo", tooltip="Switch all locations on again")
+        self.scale = w.HTML()
         self.reset.on_click(lambda _: self._reset())
         self._rows: dict[tuple[int, int], Any] = {}
         controls = _controls(list(self.frame["prompt"]), intervention)
@@ -114,7 +118,9 @@ class ScalarMap(Panel[ScalarState]):
         told = [f"all {len(on)} locations: {self._verdict(every=True)}"]
         if not on.all():
             told.append(f"those that are on ({int(on.sum())} of {len(on)}): {self._verdict()}")
-        return prose("With " + "<br>With ".join(told))
+        row = self.frame.iloc[self.state.prompt]
+        answers = f"Right answer <b>{escape(repr(row['correct']))}</b>, wrong <b>{escape(repr(row['wrong']))}</b>."
+        return prose(f"{answers}<br>With " + "<br>With ".join(told))
 
     def code(self) -> str:
         """The lines that reproduce the answers."""
@@ -135,7 +141,7 @@ class ScalarMap(Panel[ScalarState]):
     def arrange(self, rows: Any) -> w.VBox:
         """The map stands between the controls and the picture, as wide as the page."""
         title = w.HTML("<b>Scalars α by layer and token</b>: press a cell to switch it off or on.")
-        head = w.HBox([title, self.reset])
+        head = w.HBox([title, self.reset, self.scale])
         seen = [self.numbers, self.picture, wrapped([self.copy])]
         return w.VBox([*self.control_rows(rows), head, self.grid.widget, *([self.log] * self.remote), *seen])
 
@@ -183,6 +189,7 @@ class ScalarMap(Panel[ScalarState]):
         if not small:
             return
         top = max(float(own["value"].abs().max()), 1e-12)
+        self.scale.value = _scale(top)
         layers, positions = sorted(own["layer"].unique(), reverse=True), sorted(own["position"].unique())
         cells, self._rows = {}, {}
         for index, row in own.iterrows():
@@ -197,7 +204,7 @@ class ScalarMap(Panel[ScalarState]):
 
     def _head(self, token: str) -> str:
         """A token with its spaces and line breaks to be seen."""
-        return "BOS" if token == self.lm.tokenizer.bos_token else token.replace("\n", "⏎").replace(" ", "␣")
+        return "BOS" if token == self.lm.tokenizer.bos_token else visible(token)
 
     def _click(self, row: int, column: int) -> None:
         """Switch a location off, or on."""
@@ -234,7 +241,10 @@ def scalar_panel(
     some, length = frame.head(limit), intervention.info.get("length")
     if length is not None and (other := set(lm.batch(list(some["prompt"])).lengths) - {length}):
         raise ValueError(f"a prompt has {min(other)} tokens, the intervention was fitted at the positions of {length}")
-    chosen = make_state(ScalarState, "scalar map", state, place=intervention.sites[-1].place)
+    usual: dict[str, Any] = {"place": intervention.sites[-1].place}
+    if "prompt" not in state and not lm.runner.at_once:
+        usual["prompt"] = _first_flip(lm, intervention, some.head(TRIED))
+    chosen = make_state(ScalarState, "scalar map", state, **usual)
     panel = ScalarMap(lm, intervention, some, chosen)
     panel.given = _given(fit, frame)
     panel.show_code()
@@ -246,6 +256,25 @@ def _given(fit: Fit | Intervention, frame: pd.DataFrame) -> str:
     part = ".intervention" if isinstance(fit, Fit) else ""
     names = {"frame": called(frame, "frame"), "intervention": called(fit, "fit" if part else "intervention") + part}
     return "".join(f"{name} = {own}\n" for name, own in names.items() if name != own)
+
+
+def _first_flip(lm: SteerableModel, intervention: Intervention, frame: pd.DataFrame) -> int:
+    """The first prompt whose answer follows the sign of β; where none does, the one that moves farthest."""
+    correct, wrong = answer_tokens(lm, frame)
+    prompts = list(frame["prompt"])
+    plus, minus = (difference(lm.logits(prompts, sign * intervention), correct, wrong) for sign in (1.0, -1.0))
+    flips = (plus > 0) & (minus < 0)
+    return int((flips.float().argmax() if bool(flips.any()) else (plus - minus).argmax()).item())
+
+
+def _scale(top: float) -> str:
+    """The colours' bar, with the numbers at its ends."""
+    steps = ", ".join(to_hex(mpl.colormaps["RdBu"](i / 8)) for i in range(9))
+    bar = (
+        f'<span style="display:inline-block;width:120px;height:10px;background:linear-gradient(90deg, {steps})"></span>'
+    )
+    least, most = _short(-top), _short(top)
+    return f'<span title="α at the ends of the colours">α = {least} {bar} {most} (largest |α| here)</span>'
 
 
 def _controls(prompts: list[str], intervention: Intervention) -> dict[str, Any]:
@@ -261,9 +290,9 @@ def _controls(prompts: list[str], intervention: Intervention) -> dict[str, Any]:
 
 
 def _short(value: float) -> str:
-    """A scalar for a narrow button: 0 for what rounds to it."""
-    text = f"{value:.1f}"
-    return "0" if float(text) == 0 else text.replace("-", "−")
+    """A scalar for a narrow button, with two significant digits."""
+    text = f"{value:.2g}" if 0.01 <= abs(value) < 1e4 or value == 0 else f"{value:.0e}".replace("e-0", "e-")
+    return text.replace("-", "−")
 
 
 def _signed(value: float) -> str:

@@ -1,6 +1,6 @@
 """Any tidy sweep: choose its axes and its metric, see a heat map or curves, open a setting's completions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
@@ -53,9 +53,14 @@ class SweepBrowser(Panel[SweepState]):
     def rows(self) -> pd.DataFrame:
         """The rows of the frame that are looked at."""
         query = self.state.only.strip()
-        found = self.frame.query(query) if query else self.frame
+        try:
+            found = self.frame.query(query) if query else self.frame
+        except Exception as error:  # pandas raises many kinds
+            raise ValueError(f"{query!r} is no filter ({error}): write it as column == 'value' or column > 2") from None
+        settings = [column for column in (self.state.x, self.state.y) if column != NONE]
+        found = found.dropna(subset=settings)
         if found.empty:
-            raise ValueError(f"no row of the frame matches {query!r}")
+            raise ValueError(f"no row of the frame matches {query!r} and has a value of {' and '.join(settings)}")
         return found
 
     def measure(self) -> pd.DataFrame:
@@ -200,15 +205,17 @@ def sweep_browser(frame: pd.DataFrame, *, words: Iterable[str] = (), **state: An
     topic, given = tuple(words), frame
     if topic and "completion" in frame:
         frame = frame.assign(topic_word=[has_topic_word(text, topic) for text in frame["completion"]])
-    axes, metrics = find_axes(frame), find_metrics(frame)
+    axes = find_axes(frame)
+    metrics = find_metrics(frame, axes)
     if not axes or not metrics:
         what = "setting (2 to 64 different values)" if not axes else "number to look at"
         raise ValueError(f"the frame has no column with a {what}: it has {', '.join(map(str, frame.columns))}")
     x, y = [*axes, NONE][:2]
     chosen = make_state(SweepState, "sweep browser", state, x=x, y=y, metric=metrics[0])
-    first = {"only": next(iter(_queries(frame, (chosen.x, chosen.y))), "")}  # a mean over conditions says little
+    first: dict[str, Any] = {"only": _first_query(frame, [n for n in (chosen.x, chosen.y) if n != NONE])}
+    shown = frame.query(first["only"]) if first["only"] else frame
     for at, column in (("at_x", chosen.x), ("at_y", chosen.y)):
-        first[at] = next(iter(_values(frame, column)), "")
+        first[at] = next(iter(_values(shown, column)), "")
     return SweepBrowser(given, frame, replace(chosen, **(first | state)), topic)
 
 
@@ -220,9 +227,9 @@ def find_axes(frame: pd.DataFrame) -> list[str]:
     return sorted(found, key=lambda name: not is_numeric_dtype(frame[name]))
 
 
-def find_metrics(frame: pd.DataFrame) -> list[str]:
-    """Columns to look at: truth values, then known results, then any other numbers."""
-    skip = {"low", "high", "seed", "sample", "row", "n"}
+def find_metrics(frame: pd.DataFrame, axes: Sequence[str] = ()) -> list[str]:
+    """Columns to look at: truth values, then known results, then any other numbers but those of the axes."""
+    skip = {"low", "high", "seed", "sample", "row", "n", *axes}
     names = [str(name) for name in frame if name not in skip and is_numeric_dtype(frame[name])]
     return sorted(names, key=lambda name: (not is_bool_dtype(frame[name]), name not in RESULTS))
 
@@ -231,6 +238,12 @@ def _queries(frame: pd.DataFrame, axes: tuple[str, ...] = ()) -> list[str]:
     """A query for each value of each column of names."""
     names = [n for n in find_axes(frame) if n not in axes and not is_numeric_dtype(frame[n]) and n.isidentifier()]
     return [f"{name} == {value!r}" for name in names for value in frame[name].dropna().unique()[:20].tolist()]
+
+
+def _first_query(frame: pd.DataFrame, axes: Sequence[str]) -> str:
+    """The first query whose rows have a value on each axis, since a mean over conditions says little; none if none."""
+    queries = _queries(frame, tuple(axes))
+    return next((query for query in queries if not frame.query(query).dropna(subset=list(axes)).empty), "")
 
 
 def _values(frame: pd.DataFrame, column: str) -> list[Any]:
@@ -258,7 +271,7 @@ def _controls(frame: pd.DataFrame) -> dict[str, Any]:
     return {
         "x": make(w.Dropdown, "across", options=axes),
         "y": make(w.Dropdown, "down", options=[NONE, *axes]),
-        "metric": make(w.Dropdown, "metric", options=find_metrics(frame)),
+        "metric": make(w.Dropdown, "metric", options=find_metrics(frame, axes)),
         "view": make(w.Dropdown, "view", options=["heat map", "curves"]),
         "only": make(w.Combobox, "only rows", WIDE, options=_queries(frame), placeholder="condition == 'steered'"),
         "at_x": make(w.SelectionSlider, "at (across)", options=[("–", "")]),
