@@ -56,7 +56,7 @@ class SweepBrowser(Panel[SweepState]):
         try:
             found = self.frame.query(query) if query else self.frame
         except Exception as error:  # pandas raises many kinds
-            raise ValueError(f"{query!r} is no filter ({error}): write it as column == 'value' or column > 2") from None
+            raise ValueError(f"{query!r} is no filter, write it as column == 'value' or column > 2: {error}") from None
         settings = [column for column in (self.state.x, self.state.y) if column != NONE]
         found = found.dropna(subset=settings)
         if found.empty:
