@@ -238,7 +238,7 @@ def test_dynamic_scalars_are_switched_off_by_position(
     frame, _ = scalars
     method = sl.DynScalar(("resid_post",), layers=(1, 4))
     probes = 0.01 * torch.randn(2, 1, lm.d_model, generator=torch.manual_seed(1))
-    panel = scalar_panel(lm, method.intervention(method.sites(lm), probes, {}), frame)
+    panel = scalar_panel(lm, method.intervention(method.sites(lm), probes, {}), frame, prompt=0)
     everything = panel.curves()[0]["difference"]
     bare = everything[list(BETAS).index(0.0)]
     assert abs(everything - bare).max() > 1e-3
