@@ -367,6 +367,7 @@ ACTADD = (
     Claim(
         "qualitative vectors", "vectors whose words come more often than unsteered", "shown as working",
         "actadd_gallery", _shown, reference=0.5,
+        why="strengths and depths are those of GPT-2-XL, none was tuned",
     ),
 )  # fmt: skip
 
