@@ -46,11 +46,12 @@ def test_the_prompt_makes_essays_on_ships_less_likely(essays: "pd.Series[float]"
     assert essays["ships", "prompted"] > essays["ships", "steered"]
 
 
-def test_completions_speak_of_weddings_and_those_of_a_random_vector_do_not(lm: sl.SteerableModel) -> None:
-    frame = ex.layer_sweep(lm, layers=[4], coefficients=[2.0], n=8, max_new_tokens=30, progress=False)
-    shares = frame.groupby("condition")["hit"].mean()
-    assert shares["steered"] >= 0.5
-    assert shares["zero"] == shares["random"] == 0
+def test_completions_speak_of_weddings_when_steered(lm: sl.SteerableModel) -> None:
+    """The kept table's setting and noise: of 100 there are 65, without steering none."""
+    steer = sl.actadd(lm, " weddings", " ", layer=4, coefficient=4)
+    frame = lm.generate([ex.PROMPT] * 2, [steer, None], n=16, seed=1, **ex.PAPER_SAMPLING)
+    hits = ex.count_topic_words(frame).groupby("row")["hit"].mean()
+    assert hits[0] >= 0.25 and hits[1] == 0
 
 
 def test_scalars_flip_answers_that_they_were_not_fitted_on(held_out: pd.DataFrame) -> None:

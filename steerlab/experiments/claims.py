@@ -367,6 +367,7 @@ ACTADD = (
     Claim(
         "qualitative vectors", "vectors whose words come more often than unsteered", "shown as working",
         "actadd_gallery", _shown, reference=0.5,
+        why="strengths and depths are those of GPT-2-XL, none was tuned",
     ),
 )  # fmt: skip
 
@@ -447,7 +448,10 @@ SARA = (
         "5, SARA towards consequences", "change of such answers", "0.23 to 0.47", "sara_effects",
         _effect("sara", "consequence"), why=FEW,
     ),
-    Claim("5, SARA towards duty", "change of such answers", "0.72 to 0.83", "sara_effects", _effect("sara", "duty")),
+    Claim(
+        "5, SARA towards duty", "change of such answers", "0.72 to 0.83", "sara_effects", _effect("sara", "duty"),
+        why=FEW,
+    ),
     Claim(
         "6, by depth", "share of answers from duty under SARA, late less middle layers", "1.0 − 0.67", "sara_depths",
         _less(*(f"method == 'sara' and direction == 'duty' and depth == '{depth}'" for depth in ("late", "middle"))),

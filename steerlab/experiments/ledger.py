@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from . import results
+from .actadd import failures
 from .claims import CLAIMS, Claim, Finding
 
 MODELS: Mapping[str, str] = MappingProxyType({"gemma-3-270m": "Gemma 3 270M", "bundled": "bundled model"})
@@ -86,7 +87,17 @@ def page(folder: Path = results.FOLDER) -> str:
     for paper, own in frame.groupby("paper", sort=False):
         lines += [f"### {paper}", "", _table(titles), _table(["---"] * len(titles))]
         lines += [_table(list(values)) for values in own[columns].itertuples(index=False)] + [""]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *_failed(folder)]).rstrip() + "\n"
+
+
+def _failed(folder: Path) -> list[str]:
+    """The vectors of each model's gallery whose words come no more often than unsteered."""
+    lines = []
+    for model, name in MODELS.items():
+        if (path := folder / model / "actadd_gallery.csv").is_file():
+            named = ", ".join(failures(pd.read_csv(path))) or "none"
+            lines.append(f"Of the gallery (`{model}/{path.name}`), vectors that fail on the {name}: {named}.")
+    return lines
 
 
 def _summary(frame: pd.DataFrame) -> list[str]:

@@ -103,8 +103,11 @@ def _held_out(lm: SteerableModel, ask: Ask) -> Frames:
     """Flips with intervals, scalars beside vectors, and the prompts, whose words depend on the model's tokenizer."""
     told: dict[str, Any] = {"betas": ask.betas, "seed": ask.seeds[0], **_options(ask)}
     tasks = [TASKS[name](lm, ask.n) for name in ask.tasks]
-    rows = {task.name: held_out(lm, task, _within(ask, SUBLAYERS), **told) for task in tasks}
-    frames = {"held_out": summarise_held_out, "equal": faithfulness_at_equal_effectiveness}
+    methods = [method for method in _within(ask, SUBLAYERS) if method.name in ask.methods]
+    rows = {task.name: held_out(lm, task, methods, **told) for task in tasks}
+    frames = {"held_out": summarise_held_out}
+    if len(methods) > 1:
+        frames["equal"] = faithfulness_at_equal_effectiveness
     prompts = [task.test[["prompt", "correct", "wrong"]].assign(task=task.name) for task in tasks]
     return {"held_out_prompts": pd.concat(prompts, ignore_index=True)} | {
         name: pd.concat([summarise(own).assign(task=task) for task, own in rows.items()], ignore_index=True)
@@ -159,6 +162,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--n", type=int, default=200, help="prompts of a task, half of them to train on")
     parser.add_argument("--grid", type=float, nargs="+", default=[0, 1, 10, 100], help="of margin, λ_F and λ_M")
+    names = [method.name for method in SUBLAYERS]
+    parser.add_argument("--methods", nargs="+", choices=names, default=names, help="of held-out")
     parser.add_argument("--betas", type=float, nargs="+", default=list(BETAS), help="strengths of held-out")
     parser.add_argument("--examples", type=int, default=20, help="prompts that are fitted and patched one by one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -1,6 +1,7 @@
 """Prompts that no fit has seen: do the answers flip, does the model then say them, and what do the other tokens pay?"""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from ...fit import fit_grid
+from ...identity import identity
 from ...intervention import Intervention
+from ...kept import digest
 from ...methods.learned import Learned
 from ...metrics import gain, means, share
 from ...model import SteerableModel
 from ...objective import Objective, difference, effectiveness, faithfulness, flips
-from ...tasks import Task, answer_tokens
+from ...tasks import COLUMNS, Task, answer_tokens
 from .settings import SOFT, SUBLAYERS, Folder
 
 BETAS = (0.25, 0.5, 0.75, 1.0)
@@ -36,15 +39,25 @@ def held_out(
 ) -> pd.DataFrame:
     """Methods fitted on a task's train side, and what they do to each prompt of the test side, by strength.
 
+    In the folder, beside the finished fits, the rows of each method are kept too, so that a stopped run goes on.
+
     Returns:
         One row per method, strength and prompt: `method`, `places`, `beta`, `row`, and of the prompt `bare` (Δ without
         steering), `effectiveness` (with `margin`) and `faithfulness` in nats, `flips`, and `first`: whether the new
         answer, the one that the bare model does not prefer, is the model's most probable token.
     """
-    parts = []
+    sides = [side[list(COLUMNS)].to_numpy().tolist() for side in (task.train, task.test)]
+    common, parts = [identity(lm), sides, repr(objective), seed, options, list(betas), margin], []
     for method in methods:
-        [found] = fit_grid(lm, task.train, method, [objective], seeds=(seed,), folder=folder, progress=False, **options)
-        rows = by_strength(lm, task.test, found.intervention, betas, margin)
+        file = None if folder is None else Path(folder) / f"{digest([repr(method), *common])[:20]}.csv"
+        if file is None or not file.exists():
+            told: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False, **options}
+            [found] = fit_grid(lm, task.train, method, [objective], **told)
+            rows = by_strength(lm, task.test, found.intervention, betas, margin)
+            if file is not None:
+                rows.to_csv(file, index=False)
+        else:
+            rows = pd.read_csv(file)
         parts.append(rows.assign(method=method.name, places="+".join(method.places)))
     return pd.concat(parts, ignore_index=True)
 
