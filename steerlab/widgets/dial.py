@@ -143,7 +143,7 @@ class Dial(Writer[Q]):
         self.one_nat: float | None = None
         quiet, self._quiet = self._quiet, True
         try:
-            if not self.remote:
+            if not self.remote and any(self.unit().norm().values()):
                 curve = self._curve(self.unit(), self.state.prompt, self.state.chat)
                 self.one_nat = _reached(curve, 1.0)
                 start = _reached(curve, self.target) or self.one_nat
