@@ -216,7 +216,7 @@ def test_the_playground_opens_where_something_is_seen(lm: sl.SteerableModel) -> 
     assert (panel.state.plus, panel.presets.value) == (" ships", "ships")
     assert 0.5 < float(kl(panel.after, panel.before)) < 4
     panel.controls["plus"].value = " "
-    assert "their difference is 0" in panel.numbers.value and panel.presets.value == "(own)"
+    assert "their difference is zero" in panel.message.value and panel.presets.value == "(own)"
 
 
 def test_a_strength_may_be_far_beyond_the_slider(lm: sl.SteerableModel) -> None:
