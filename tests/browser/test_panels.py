@@ -78,6 +78,7 @@ def actadd(lab: Lab) -> NotebookPage:
     """Notebook 02, run down to its panel."""
     page = lab.open_source("02_actadd")
     page.run_to(PANEL_CELL)
+    page.run_cells("panel")
     return page
 
 
