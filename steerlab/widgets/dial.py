@@ -98,8 +98,8 @@ class Dial(Writer[Q]):
 
     def refresh(self) -> None:
         """A new picture, after the slider was given its range."""
-        self._fade(True)
-        self._set_range()
+        with self.fading():
+            self._set_range()
         super().refresh()
 
     def notes(self) -> str:

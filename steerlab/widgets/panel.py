@@ -3,7 +3,8 @@
 import io
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, ClassVar, Generic
 
@@ -22,11 +23,11 @@ DPI = 110
 VIEW = "a panel: run this cell to use it; beneath is a picture of it"
 STILL_EVERY = 1.0  # seconds, since a notebook is not saved more often
 STYLE = """<style>
-.steerlab-old { opacity: 0.65; transition: opacity 0s 0.5s; }
+.steerlab-old { opacity: 0.65; }
 .steerlab.disconnected::before { content: "The kernel has been restarted: run the cell again."; font-weight: bold; }
 .jp-OutputArea-child:has(.steerlab) + .jp-OutputArea-child:has(.jp-RenderedImage) { display: none; }
 </style>"""
-"""What is old fades, unless it is new at once; a panel without its kernel says so; its still picture makes room."""
+"""What is old fades; a panel without its kernel says so; its still picture makes room."""
 
 
 class Panel(ABC, Generic[S]):
@@ -129,16 +130,15 @@ class Panel(ABC, Generic[S]):
 
     def refresh(self) -> None:
         """A new picture, with its numbers and code; the old one fades where there is none."""
-        self._fade(True)
-        figure = Figure(self.size, layout=None if self.margins else "constrained", facecolor="white")
-        if self.margins:
-            figure.subplots_adjust(**self.margins)
-        self.draw(figure)
-        self._stale = False
-        self.picture.value = png(figure)
-        self.numbers.value = self.notes()
-        self.show_code()
-        self._fade(False)
+        with self.fading():
+            figure = Figure(self.size, layout=None if self.margins else "constrained", facecolor="white")
+            if self.margins:
+                figure.subplots_adjust(**self.margins)
+            self.draw(figure)
+            self._stale = False
+            self.picture.value = png(figure)
+            self.numbers.value = self.notes()
+            self.show_code()
         self._renew_still()
 
     def show_code(self) -> None:
@@ -172,6 +172,16 @@ class Panel(ABC, Generic[S]):
         if self.button_text or self.remote:
             return [*map(wrapped, found), w.HBox([self.button, self.runner.stop, self.message])]
         return [*map(wrapped, found[:-1]), wrapped([*found[-1], self.message])]
+
+    @contextmanager
+    def fading(self) -> Iterator[None]:
+        """Let the picture fade where what renews it fails; else nothing travels to the page on its account."""
+        try:
+            yield
+        except BaseException:
+            self._fade(True)
+            raise
+        self._fade(False)
 
     def _fade(self, old: bool) -> None:
         for part in (self.picture, self.numbers):
