@@ -248,6 +248,10 @@ class PanelOnPage:
         """The address of the picture; a new picture has another."""
         return self.picture.get_attribute("src") or ""
 
+    def shown(self) -> str:
+        """The picture itself, whose address is new when it fades, too."""
+        return str(self.picture.evaluate("async picture => await (await fetch(picture.src)).text()"))
+
     def expect_another_picture(self, than: str = "") -> None:
         """Until the picture is another, and whole."""
         expect(self.picture).not_to_have_attribute("src", than)

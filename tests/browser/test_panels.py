@@ -189,15 +189,17 @@ def test_tab_reaches_every_kind_of_control(playground: PanelOnPage) -> None:
 
 
 def test_bad_prompt_is_one_line_and_the_panel_lives_on(playground: PanelOnPage) -> None:
-    before = playground.source()
+    before = playground.shown()
     playground.write("prompt", "")
     expect(playground.alert).to_contain_text("prompt 0 is empty")
     assert "\n" not in playground.alert.inner_text().strip()
-    assert playground.source() == before
+    assert playground.shown() == before
     playground.screenshot("playground_bad_prompt")
+    faded = playground.source()
     playground.write("prompt", "We went to see the")
     expect(playground.alert).to_have_count(0)
-    playground.expect_another_picture(before)
+    playground.expect_another_picture(faded)
+    assert playground.shown() != before
 
 
 def test_button_pressed_twice_runs_once(playground: PanelOnPage) -> None:
