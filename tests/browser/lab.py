@@ -31,15 +31,15 @@ FADED = "() => !document.getAnimations().some(one => one instanceof CSSTransitio
 # Notes when a key goes down and when a picture has loaded, in milliseconds, and how often a long run began.
 WATCH = """root => {
     const seen = window.seen = {keys: [], pictures: [], runs: 0};
-    const message = root.querySelector(".steerlab-message");
+    const stop = root.querySelector(".steerlab-stop");  // can be pressed during a run
     let before = false;
     document.addEventListener("keydown", () => seen.keys.push(performance.now()), true);
     root.querySelector(".steerlab-picture").addEventListener("load", () => seen.pictures.push(performance.now()));
     new MutationObserver(() => {
-        const running = message.innerText.includes("running");
+        const running = !stop.disabled;
         seen.runs += running && !before;
         before = running;
-    }).observe(message, {childList: true, subtree: true, characterData: true});
+    }).observe(stop, {attributes: true});
 }"""
 
 # The least contrast of the panel's texts with what is behind them, as WCAG 2 defines it, and the text that has it.
@@ -251,6 +251,14 @@ class PanelOnPage:
     def shown(self) -> str:
         """The picture itself, whose address is new when it fades, too."""
         return str(self.picture.evaluate("async picture => await (await fetch(picture.src)).text()"))
+
+    def expect_to_show_another(self, than: str) -> None:
+        """Until another picture is shown, whatever its address."""
+        for _ in range(100):
+            if self.shown() != than:
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("the panel still shows the same picture")
 
     def expect_another_picture(self, than: str = "") -> None:
         """Until the picture is another, and whole."""
