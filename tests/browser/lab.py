@@ -31,11 +31,11 @@ FADED = "() => !document.getAnimations().some(one => one instanceof CSSTransitio
 # Notes when a key goes down and when a picture has loaded, in milliseconds, and how often a long run began.
 WATCH = """root => {
     const seen = window.seen = {keys: [], pictures: [], runs: 0};
-    const stop = root.querySelector(".steerlab-stop");  // can be pressed during a run
+    const stop = root.querySelector(".steerlab-stop");  // can be pressed during a run; some panels have none
     let before = false;
     document.addEventListener("keydown", () => seen.keys.push(performance.now()), true);
     root.querySelector(".steerlab-picture").addEventListener("load", () => seen.pictures.push(performance.now()));
-    new MutationObserver(() => {
+    if (stop) new MutationObserver(() => {
         const running = !stop.disabled;
         seen.runs += running && !before;
         before = running;
@@ -133,9 +133,9 @@ class NotebookPage:
         """Run the cells that hold these texts, one after the other, and wait for each."""
         for text in texts:
             prompt = self.select(text).locator(".jp-InputPrompt")
-            before = prompt.inner_text()
+            prompt.evaluate("prompt => prompt.textContent = 'before'")  # a new kernel may give it the same number
             self.page.keyboard.press("Control+Enter")
-            expect(prompt).not_to_have_text(before)
+            expect(prompt).not_to_have_text("before")
             done = prompt.get_by_text(re.compile(r"\[\d+\]:"))
             done.or_(self.page.locator(ERROR)).first.wait_for(timeout=CELL_PATIENCE)
             self.wait_for_kernel()  # the number may come before the outputs

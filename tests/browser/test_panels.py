@@ -73,12 +73,17 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return line
 
 
+def run_to_panel(page: NotebookPage) -> None:
+    """Run notebook 02 down to the cell that makes its panel, and the one that shows it."""
+    page.run_to(PANEL_CELL)
+    page.run_cells("panel")
+
+
 @pytest.fixture(scope="module")
 def actadd(lab: Lab) -> NotebookPage:
     """Notebook 02, run down to its panel."""
     page = lab.open_source("02_actadd")
-    page.run_to(PANEL_CELL)
-    page.run_cells("panel")
+    run_to_panel(page)
     return page
 
 
@@ -230,8 +235,7 @@ def test_time_from_slider_to_picture_is_told(playground: PanelOnPage, tell: Tell
 def test_notebook_7_has_the_same_panel(lab: Lab) -> None:
     """There the arrow keys walk from heading to heading before a slider sees them; other keys and numbers reach it."""
     page = lab.open_source("02_actadd", NOTEBOOK_7)
-    page.run_to(PANEL_CELL)
-    page.run_cells("panel")
+    run_to_panel(page)
     panel = page.panel("playground")
     panel.expect_another_picture()
     before = panel.source()
@@ -252,7 +256,7 @@ def test_kernel_is_restarted_and_the_panel_comes_back(actadd: NotebookPage) -> N
     panel = actadd.panel("playground")
     expect(panel.root).to_have_class(re.compile("disconnected"))  # it says that it no longer works
     panel.screenshot("playground_after_restart")
-    actadd.run_to(PANEL_CELL)
+    run_to_panel(actadd)
     panel = actadd.panel("playground")
     panel.expect_another_picture()
     before = panel.source()
@@ -300,7 +304,7 @@ def test_scalar_map_switches_a_location_off_and_on(scaling: NotebookPage) -> Non
 def test_scalar_map_follows_its_sliders(scaling: NotebookPage) -> None:
     panel = scaling.panel("scalar_panel")
     before = panel.source()
-    panel.press("strength β", "Home")
+    panel.press("strength β", "End")  # it opens at the other
     panel.expect_another_picture(before)
     panel.press("threshold", "End")
     expect(panel.numbers).to_contain_text("that are on (1 of")
