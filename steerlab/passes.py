@@ -143,30 +143,35 @@ def logits(
 
 
 def logprobs(
-    model: Any, batch: Plain, taps: Sequence[Tap], count: int, top: tuple[Any, Any, float | None] | None, chunk: int
+    model: Any, batch: Plain, taps: Sequence[Tap], wanted: Tensor, top: tuple[Any, Any, float | None] | None, chunk: int
 ) -> Tensor:
-    """Log-probability [B, count] of each row's last `count` tokens, each after those before it.
+    """Log-probability of the last tokens of each row, each after those before it, where `wanted` [B, P] says so; else 0.
 
-    Logits of a large vocabulary are large: they are formed for `chunk` positions at a time, by applying the head to the
+    Logits of a large vocabulary are large: they are formed for `chunk` tokens at a time, by applying the head to the
     decoder's output. `top` is both, and the cap of the logits (Gemma 2). Where that is not what the model itself does,
     as the last position tells, or where there is no `top`, all logits are formed at once.
     """
-    ids = batch[0]
-    if top is None:
-        return scored(logits(model, batch, taps, False, False)[:, -count - 1 : -1], ids[:, -count:]).cpu()
-    decoder, head, cap = top
+    ids, before = batch[0], slice(-wanted.shape[1] - 1, -1)
+    targets = ids[:, -wanted.shape[1] :][wanted.to(ids.device)]
     scores: list[Tensor] = []
-    with torch.no_grad(), model.trace(ids, use_cache=False, logits_to_keep=1, **inputs(batch)):
-        visit(taps, len(ids), batch[2], 0, [])
-        hidden = decoder.output[0]
-        for first in range(ids.shape[1] - count, ids.shape[1], chunk):
-            targets = ids[:, first : first + chunk]
-            scores.append(scored(capped(head(hidden[:, first - 1 : first - 1 + targets.shape[1]]), cap), targets))
-        mine, own = capped(head(hidden[:, -1:]), cap), model.output.logits
-    if not torch.allclose(mine.float(), own.float(), rtol=1e-2, atol=1e-2, equal_nan=True):
-        every = logits(model, batch, taps, False, False)
-        scores = [scored(every[:, -count - 1 : -1], ids[:, -count:])]
-    return torch.cat(scores, 1).cpu()
+    if top is not None:
+        decoder, head, cap = top
+        with torch.no_grad(), model.trace(ids, use_cache=False, logits_to_keep=1, **inputs(batch)):
+            visit(taps, len(ids), batch[2], 0, [])
+            hidden = decoder.output[0]
+            states = hidden[:, before][wanted.to(hidden.device)]  # a matrix: on a stack of them the head is slow
+            for first in range(0, len(states), chunk):
+                part = slice(first, first + chunk)
+                scores.append(scored(capped(head(states[part]), cap), targets[part]))
+            mine, own = capped(head(hidden[:, -1]), cap), model.output.logits[:, -1]
+        if not torch.allclose(mine.float(), own.float(), rtol=1e-2, atol=1e-2, equal_nan=True):
+            scores = []
+    if not scores:
+        every = logits(model, batch, taps, False, False)[:, before]
+        scores = [scored(every[wanted.to(every.device)], targets)]
+    table = torch.zeros(wanted.shape)
+    table[wanted.cpu()] = torch.cat(scores).cpu()
+    return table
 
 
 def capped(scores: Tensor, cap: float | None) -> Tensor:
@@ -175,11 +180,8 @@ def capped(scores: Tensor, cap: float | None) -> Tensor:
 
 
 def scored(scores: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability [B, P] of targets under logits [B, P, V]."""
-    losses = torch.nn.functional.cross_entropy(
-        scores.float().flatten(0, 1), targets.flatten().to(scores.device), reduction="none"
-    )
-    return -losses.view(targets.shape)
+    """Log-probability [N] of targets under logits [N, V]."""
+    return -torch.nn.functional.cross_entropy(scores.float(), targets.to(scores.device), reduction="none")
 
 
 def generate(

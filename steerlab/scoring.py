@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,9 +43,9 @@ def logprobs(
         )
     each = per_row(steer, len(rows))
     chunks = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
+    counts = [len(row) - first for row, first in zip(rows, firsts, strict=True)]
     calls = (
-        _call(lm, [rows[i] for i in chunk], [each[i] for i in chunk], max(len(rows[i]) - firsts[i] for i in chunk))
-        for chunk in chunks
+        _call(lm, [rows[i] for i in chunk], [each[i] for i in chunk], [counts[i] for i in chunk]) for chunk in chunks
     )
     scores = [row for batch in lm.run(calls) for row in finite(batch)]
     frames = [_frame(lm, i, row, scores[i], firsts[i]) for i, row in enumerate(rows)]
@@ -58,13 +59,17 @@ def _continued(lm: "SteerableModel", prefix: list[int], text: Prompt) -> list[in
 
 
 def _call(
-    lm: "SteerableModel", rows: Sequence[Sequence[int]], steer: Sequence[Intervention | None], count: int
+    lm: "SteerableModel",
+    rows: Sequence[Sequence[int]],
+    steer: Sequence[Intervention | None],
+    counts: Sequence[int],
 ) -> Call:
-    """Log-probabilities of the rows' last `count` tokens, [batch, count]."""
+    """Log-probabilities of each row's last tokens, as many as `counts` says, at the end of [batch, max(counts)]."""
     batch = Batch.of(rows, lm.filler, lm.device)
     taps = lm.taps(lm.check(steer, batch))
-    chunk = max(1, LOGITS_BYTES // (len(rows) * lm.n_vocab * 4))
-    return Call(passes.logprobs, (batch.plain, taps, count, lm.top, chunk), like(len(rows), count))
+    wanted = torch.arange(max(counts)) >= max(counts) - torch.tensor(counts)[:, None]
+    chunk = max(1, LOGITS_BYTES // (lm.n_vocab * 4))
+    return Call(passes.logprobs, (batch.plain, taps, wanted, lm.top, chunk), like(*wanted.shape))
 
 
 def _frame(
