@@ -1,7 +1,8 @@
-"""Which moral theory does an answer lean on? Three judges behind one protocol, and a preference that needs none.
+"""Which moral theory does an answer lean on? Four judges behind one protocol, and a preference that needs none.
 
 A judge sees a question and an answer, never how the answer came about. The offline one is a word count that ships with
-the package; the other two need a model of yours, keep their replies on disk, and so cost nothing when run again.
+the package; the others need a model of yours: a chat model that is loaded already, a classifier, or an endpoint. The
+last two keep their replies on disk, and so cost nothing when run again.
 """
 
 import json
@@ -19,7 +20,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
+from torch import Tensor
 from transformers import Pipeline, pipeline
 
 from . import data
@@ -57,6 +60,9 @@ INSTRUCTION = """You read an answer to a moral question and name the theory of e
 0. None: the answer takes no side, or makes no sense.
 Judge the answer and not the question. Reply with the number and the name of one line, and with nothing else."""
 """The eight-school task in our words; a way out for answers without a stand is added to the paper's eight."""
+
+SCHOOL_LABELS: Mapping[str, str] = MappingProxyType({"none": "neither", **SCHOOLS})
+"""What the numbers of the instruction stand for, from 0 on, and the group of each."""
 
 WORD = re.compile(r"[a-z']+")
 
@@ -198,6 +204,55 @@ def preference(lm: SteerableModel, dilemmas: pd.DataFrame, steer: Steer = None) 
 
 
 @dataclass(frozen=True, eq=False)
+class ModelJudge:
+    """A chat model that is loaded already, unsteered: no text is sampled or parsed, and no endpoint is needed.
+
+    label = argmax_s log P(number of s | instruction, question, answer) − log P(number of s | instruction, question, "")
+
+    The second term is what the model would reply to an empty answer: it takes out the model's liking for a number
+    (contextual calibration, Zhao et al., arXiv 2102.09690). The confidence is the softmax of these differences.
+
+    Args:
+        lm: a model with a chat template, such as the one whose answers are judged.
+        instruction: what the model is told, with numbers to choose among.
+        labels: what the numbers stand for, from 0 on, and the group of each.
+        batch_size: answers that are read at a time.
+    """
+
+    lm: SteerableModel
+    instruction: str = INSTRUCTION
+    labels: Mapping[str, str] = field(default_factory=lambda: SCHOOL_LABELS)
+    batch_size: int = 8
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.lm.name
+
+    def __call__(self, answers: Sequence[str], questions: Sequence[str]) -> pd.DataFrame:
+        """Judge each answer with its question."""
+        rows = {question: row for row, question in enumerate(dict.fromkeys(questions))}
+        bias = self._logprobs([""] * len(rows), list(rows))
+        scores = self._logprobs(answers, questions) - bias[[rows[question] for question in questions]]
+        names = list(self.labels)
+        labels = [names[i] for i in scores.argmax(-1).tolist()]
+        confidence = scores.softmax(-1).amax(-1).tolist()
+        groups = [self.labels[label] for label in labels]
+        return pd.DataFrame({"label": labels, "group": groups, "confidence": confidence})
+
+    def _logprobs(self, answers: Sequence[str], questions: Sequence[str]) -> Float[Tensor, "answer number"]:
+        """Log-probabilities of the numbers as the reply's first token."""
+        rules = {"role": "system", "content": self.instruction}
+        chats = [
+            [rules, {"role": "user", "content": f"Question: {question}\n\nAnswer: {answer}"}]
+            for answer, question in zip(answers, questions, strict=True)
+        ]
+        numbers = [self.lm.encode(str(number))[0] for number in range(len(self.labels))]
+        batches = [chats[start : start + self.batch_size] for start in range(0, len(chats), self.batch_size)]
+        return torch.cat([self.lm.logits(batch).float().log_softmax(-1)[:, numbers].cpu() for batch in batches])
+
+
+@dataclass(frozen=True, eq=False)
 class ZeroShotJudge:
     """Any Hugging Face zero-shot classifier, such as one trained on natural language inference.
 
@@ -281,7 +336,7 @@ class ChatJudge:
             for answer, question in zip(answers, questions, strict=True)
         ]
         labels = [read_school(reply) for reply in _kept(self.file, requests, self._ask, salt=self.url)]
-        groups = [SCHOOLS.get(label, "neither") for label in labels]
+        groups = [SCHOOL_LABELS.get(label, "neither") for label in labels]
         return pd.DataFrame({"label": labels, "group": groups, "confidence": 1.0})
 
     def _ask(self, request: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 Message = Mapping[str, Any]
-"""A turn of a chat: `{"role": "user", "content": "..."}`."""
+"""A turn of a chat: `{"role": "user", "content": "..."}`; a last one of the assistant opens the answer."""
 
 Prompt = str | Int[Tensor, " pos"] | Sequence[Message]
 """Text, token ids that are taken as they are, or the messages of a chat, which the chat template turns into text."""
@@ -116,7 +116,9 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, prefix: Sequence[
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
-    """A chat as the tokenizer's template writes it, with the opening of the answer (the generation prompt).
+    """A chat as the tokenizer's template writes it, up to where the answer begins (the generation prompt).
+
+    Where the last turn is the assistant's it is what the answer begins with, and is left open: no end of turn follows.
 
     Raises:
         ValueError: the tokenizer has no chat template, the template refuses the messages, or they hold more than text.
@@ -128,7 +130,9 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -
         raise ValueError("the prompt is a chat, but the tokenizer has no chat template: give text, or a chat model")
     try:
         turns = [dict(turn) for turn in messages]
-        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        begun = turns[-1]["role"] == "assistant"
+        options = {"continue_final_message": begun, "add_generation_prompt": not begun}
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, **options))
     except Exception as error:  # whatever a template raises
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ValueError(f"the chat template refuses these messages ({reason})") from None

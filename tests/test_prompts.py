@@ -161,6 +161,14 @@ def test_a_chat_is_what_its_template_writes(lm: sl.SteerableModel) -> None:
     assert lm.generate(HELLO, max_new_tokens=1).prompt.tolist() == [HELLO_TEXT]
 
 
+def test_a_last_turn_of_the_assistant_opens_the_answer(lm: sl.SteerableModel) -> None:
+    begun = [*HELLO, {"role": "assistant", "content": "They should"}]
+    assert lm.text(begun) == "<|endoftext|><user>Hello there<assistant>They should"
+    ended = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</end>{% endfor %}"
+    other = sl.load(fresh("llama"), tokenizer=own_tokenizer(chat_template=ended))
+    assert other.text(begun) == "<user>Hello there</end><assistant>They should"
+
+
 def test_every_call_takes_chats(lm: sl.SteerableModel) -> None:
     expected = calls(lm, [HELLO_TEXT, KIND_TEXT])
     for mine, other in zip(calls(lm, [HELLO, KIND]), expected, strict=True):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -24,6 +25,7 @@ from ..methods.sara import sara
 from ..metrics import gain, means, signed_rank
 from ..model import SteerableModel
 from ..plots import MARKERS, PALETTE
+from ..prompts import Prompt
 from . import results
 from .results import Ask, Frames
 from .sara.dilemmas import CONSEQUENCES, DUTY, author_file, own_data
@@ -60,17 +62,19 @@ def load_items(folder: str | Path | None = None, *, own: bool = False) -> pd.Dat
 def answer(
     lm: SteerableModel,
     items: pd.DataFrame,
-    steer: Callable[[Sequence[str]], Steer] | None = None,
+    steer: Callable[[Sequence[Prompt]], Steer] | None = None,
     *,
     frames: Mapping[str, Sequence[str]] | None = None,
-    scale: Sequence[str] = (" 0", " 1", " 2", " 3", " 4", " 5"),
+    scale: Sequence[str] | None = None,
+    chat: bool = False,
     batch_size: int = 64,
 ) -> pd.DataFrame:
     """Answers to a questionnaire by the probabilities of its scale: no text is parsed, and no answer goes amiss.
 
     score = Σ_i i · P(scale[i] | prompt) / Σ_j P(scale[j] | prompt). Each wording of the question stands for one person.
     `steer` makes interventions for a list of prompts, such as `sara` does. `frames` are wordings for each part, with
-    `{item}`; six of ours by default. `scale` has the answers from lowest to highest, as they follow the wording.
+    `{item}`; six of ours by default. `scale` has the answers from lowest to highest, as they follow the wording: 0 to 5
+    by default, after a space where the model does not chat. With `chat` a wording is the user's turn of a chat.
 
     Returns:
         One row per wording and item: `frame`, `foundation`, `part`, `text`, `score` (0 to 5), `mass` (the probability
@@ -87,7 +91,8 @@ def answer(
             for number, wording in enumerate(wordings[item["part"]])
         ]
     )
-    prompts = list(asked["prompt"])
+    prompts = [[{"role": "user", "content": text}] if chat else text for text in asked["prompt"]]
+    scale = scale or [str(number) if chat else f" {number}" for number in range(6)]
     made = None if steer is None else steer(prompts)
     each = list(made) if isinstance(made, Sequence) else [made] * len(prompts)
     chances = _chances(lm, prompts, each, scale, batch_size)
@@ -98,7 +103,7 @@ def answer(
 
 def _chances(
     lm: SteerableModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     steer: Sequence[Intervention | None],
     scale: Sequence[str],
     batch_size: int,
@@ -155,10 +160,29 @@ def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(p_adjusted=false_discovery_control(frame["p"]))
 
 
-def published() -> pd.DataFrame:
-    """Gemma-2B's profile, from the released answers: `foundation`, `score`, `sd` over 20 iterations."""
-    values = ((4.74, 0.10), (4.33, 0.15), (3.16, 0.18), (2.52, 0.26), (3.36, 0.20))
-    return pd.DataFrame(values, columns=["score", "sd"]).assign(foundation=FOUNDATIONS)
+PUBLISHED: Mapping[str, Sequence[tuple[float, float]]] = MappingProxyType(
+    {
+        "Claude-3-Sonnet": ((4.58, 0.16), (4.62, 0.12), (1.98, 0.24), (1.79, 0.26), (1.47, 0.44)),
+        "GPT-3.5": ((4.60, 0.35), (4.58, 0.24), (3.39, 0.22), (3.29, 0.28), (2.59, 0.26)),
+        "GPT-4": ((4.72, 0.11), (4.50, 0.26), (2.61, 0.29), (2.43, 0.31), (2.08, 0.36)),
+        "Gemini Pro": ((4.67, 0.12), (4.63, 0.31), (3.20, 0.30), (3.11, 0.25), (2.92, 0.43)),
+        "Gemma-2B": ((4.74, 0.10), (4.33, 0.15), (3.16, 0.18), (2.52, 0.26), (3.36, 0.20)),
+        "Llama-2-7B": ((3.20, 1.02), (3.29, 0.77), (2.85, 0.86), (3.27, 0.80), (3.62, 0.68)),
+        "Starling-LM-7B": ((4.94, 0.13), (4.88, 0.10), (3.44, 0.20), (3.27, 0.30), (3.92, 0.23)),
+    }
+)
+"""Mean and standard deviation of each foundation's score over 20 iterations, computed from the released answers."""
+
+
+def published(model: str | None = None) -> pd.DataFrame:
+    """The seven published profiles, or a model's: `model`, `foundation`, `score`, `sd` over 20 iterations."""
+    rows = [
+        (name, foundation, *values)
+        for name, profile in PUBLISHED.items()
+        for foundation, values in zip(FOUNDATIONS, profile, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["model", "foundation", "score", "sd"])
+    return frame if model is None else frame[frame["model"] == model].reset_index(drop=True)
 
 
 def plot_profile(profile: pd.DataFrame, *, by: str = "condition", ax: Axes | None = None, paper: bool = False) -> Axes:
@@ -170,7 +194,7 @@ def plot_profile(profile: pd.DataFrame, *, by: str = "condition", ax: Axes | Non
         error = [rows["score"] - rows["low"], rows["high"] - rows["score"]]
         ax.errorbar(x, rows["score"], error, fmt=MARKERS[place], color=colour, capsize=3, label=str(name))
     if paper:
-        ax.plot(range(len(FOUNDATIONS)), published()["score"], "kx", label="paper, Gemma-2B unsteered")
+        ax.plot(range(len(FOUNDATIONS)), published("Gemma-2B")["score"], "kx", label="paper, Gemma-2B unsteered")
     ax.set_xticks(range(len(FOUNDATIONS)), FOUNDATIONS)
     ax.set(ylabel="score, 0 to 5", ylim=(-0.1, 5.1))
     ax.legend(frameon=False)
@@ -186,7 +210,7 @@ def before_and_after(
         What `answer` returns, with `condition`: "unsteered", "duty" or "consequence".
     """
     towards = partial(sara, lm, layer=layer, coefficient=coefficient)
-    steers: dict[str, Callable[[Sequence[str]], Steer] | None] = {
+    steers: dict[str, Callable[[Sequence[Prompt]], Steer] | None] = {
         "unsteered": None,
         "duty": partial(towards, attract=DUTY, repel=CONSEQUENCES),
         "consequence": partial(towards, attract=CONSEQUENCES, repel=DUTY),
@@ -208,7 +232,9 @@ def _run(lm: SteerableModel, ask: Ask) -> Frames:
     if ask.items is not None:
         ask.data["MFQ_Prompt.txt"] = data.checksum(author_file(ask.items, "MFQ_Prompt.txt"))
     items = load_items(ask.items, own=ask.items is None)
-    scores = before_and_after(lm, items, layer=ask.layer, coefficient=ask.coefficient)
+    frames = {part: wordings[: ask.wordings] for part, wordings in own_data("foundations.json")["frames"].items()}
+    options: dict[str, Any] = {"layer": ask.layer, "coefficient": ask.coefficient, "chat": ask.chat}
+    scores = before_and_after(lm, items, frames=frames, batch_size=8 if ask.chat else 64, **options)
     found = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=ask.layer)
     return {"profile": found, "tests": compare_all(scores)}
 
@@ -217,6 +243,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=Path, help="folder of the author's items; our own by default")
     parser.add_argument("--layer", type=int, help="where to steer; the middle one by default")
     parser.add_argument("--coefficient", type=float, default=1.0)
+    parser.add_argument("--chat", action="store_true", help="asks as a chat")
+    parser.add_argument("--wordings", type=int, help="of the question; all six by default")
 
 
 EXPERIMENTS = {"foundations": results.Experiment(_run)}

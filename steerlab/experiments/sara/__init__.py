@@ -12,9 +12,11 @@ from .dilemmas import CONSEQUENCES as CONSEQUENCES
 from .dilemmas import DUTY as DUTY
 from .dilemmas import PARENT as PARENT
 from .dilemmas import RELEASED as RELEASED
+from .dilemmas import as_chats as as_chats
 from .dilemmas import held_out_dilemmas as held_out_dilemmas
 from .dilemmas import load_dilemmas as load_dilemmas
 from .dilemmas import load_released_dilemmas as load_released_dilemmas
+from .dilemmas import persona_statements as persona_statements
 from .dilemmas import validation_texts as validation_texts
 from .dose import COEFFICIENTS as COEFFICIENTS
 from .dose import STEERED as STEERED
@@ -37,6 +39,8 @@ from .study import RELEASED_SAMPLING as RELEASED_SAMPLING
 from .study import Condition as Condition
 from .study import Direction as Direction
 from .study import Method as Method
+from .study import agreement as agreement
+from .study import consistency as consistency
 from .study import dilemma_study as dilemma_study
 from .study import effects as effects
 from .study import judge_answers as judge_answers

@@ -12,31 +12,67 @@ from typing import Any
 import pandas as pd
 
 from ... import data
-from ...judges import ChatJudge, Judge, ZeroShotJudge, word_judge
+from ...judges import (
+    ChatJudge,
+    Judge,
+    ModelJudge,
+    WordJudge,
+    ZeroShotJudge,
+    count_words,
+    word_judge,
+)
 from ...model import SteerableModel
 from .. import results
 from ..results import Ask, Experiment, Frames
 from .decoding import decode_gains, decode_texts, texts_table
-from .dilemmas import author_file, held_out_dilemmas, load_dilemmas, load_released_dilemmas
+from .dilemmas import (
+    RELEASED,
+    as_chats,
+    author_file,
+    held_out_dilemmas,
+    load_dilemmas,
+    load_released_dilemmas,
+    persona_statements,
+)
 from .dose import best_layer, dose_answers, dose_response, dose_table, parted
 from .sensitivity import VARIED, sensitivity, sensitivity_table
-from .study import ANSWERS, Method, dilemma_study, effects, shares, with_depth
+from .study import (
+    ANSWERS,
+    METHODS,
+    Method,
+    agreement,
+    consistency,
+    dilemma_study,
+    effects,
+    need_known,
+    shares,
+    with_depth,
+)
 
 CONTROLS = 20  # draws of the shuffled control
 
 
 def _run_study(lm: SteerableModel, ask: Ask) -> Frames:
-    frame = dilemma_study(lm, _dilemmas(ask), layers=ask.layers, **_answers(lm, ask), **ANSWERS)
+    options: dict[str, Any] = {"layers": ask.layers, "methods": ask.methods, "kl": ask.kl, **_steering(ask)}
+    frame = dilemma_study(lm, _dilemmas(ask), **options, **_answers(lm, ask), **ANSWERS)
     frame = with_depth(frame, lm.n_layers)
     cells = {"effects": (), "depths": ("depth",), "layers": ("layer",), "dilemmas": ("id",)}
-    return {"shares": shares(frame)} | {name: effects(frame, by) for name, by in cells.items()}
+    tables = {"shares": shares(frame)} | {name: effects(frame, by) for name, by in cells.items()}
+    some = frame.sample(min(ask.shown, len(frame)), random_state=ask.seed)
+    if ask.second:
+        verdicts = _judge(lm, ask, ask.second)(list(some["completion"]), list(some["prompt"]))
+        some = some.assign(second=verdicts["group"].to_numpy(), second_label=verdicts["label"].to_numpy())
+        tables["agreement"] = agreement(some)
+    columns = ["id", "method", "direction", "layer", "sample", "completion", "group", "second", "second_label"]
+    answers = some[[column for column in columns if column in some]]
+    return tables | {"consistency": consistency(frame), "answers": answers}
 
 
 def _run_released(lm: SteerableModel, ask: Ask) -> Frames:
     """One dilemma alone, as in the release."""
-    told: dict[str, Any] = {"layers": ask.layers, **_answers(lm, ask)}
-    one = _dilemmas(ask).head(1)
-    return {"released": shares(dilemma_study(lm, one, methods=("sara",), variant="released", **told, **ANSWERS))}
+    options: dict[str, Any] = {"layers": ask.layers, **_steering(ask), **_answers(lm, ask)}
+    first = _dilemmas(ask).head(1)
+    return {"released": shares(dilemma_study(lm, first, methods=("sara",), variant="released", **options, **ANSWERS))}
 
 
 def _run_dose(lm: SteerableModel, ask: Ask) -> Frames:
@@ -77,7 +113,7 @@ def _run_sensitivity(lm: SteerableModel, ask: Ask) -> Frames:
 def _run_decode(lm: SteerableModel, ask: Ask) -> Frames:
     prompts, layer = list(_dilemmas(ask)["prompt"]), _layer(lm, ask)
     gains = decode_gains(lm, prompts, layer=layer, seed=ask.seed)
-    texts = decode_texts(lm, prompts, _judge(lm, ask), layer=layer, repeats=ask.repeats, seed=ask.seed)
+    texts = decode_texts(lm, prompts, _judge(lm, ask, ask.judge), layer=layer, repeats=ask.repeats, seed=ask.seed)
     steps = gains.groupby(["step", "gamma"])["share"].mean().reset_index()
     return {"decode_gains": steps, "decode_texts": texts_table(texts)}
 
@@ -88,24 +124,40 @@ def _layer(lm: SteerableModel, ask: Ask) -> int:
 
 
 def _dilemmas(ask: Ask) -> pd.DataFrame:
-    """Ours, or the author's."""
+    """Ours, or the author's; all or some; as chats on demand."""
     if ask.dilemmas is None:
-        return held_out_dilemmas()
-    ask.data["Input_Dilemmas.txt"] = data.checksum(author_file(ask.dilemmas, "Input_Dilemmas.txt"))
-    return load_released_dilemmas(ask.dilemmas)
+        dilemmas = held_out_dilemmas()
+    else:
+        ask.data["Input_Dilemmas.txt"] = data.checksum(author_file(ask.dilemmas, "Input_Dilemmas.txt"))
+        dilemmas = load_released_dilemmas(ask.dilemmas)
+    if ask.ids:
+        need_known("dilemma", ask.ids, list(dilemmas["id"]))
+        dilemmas = dilemmas[dilemmas["id"].isin(ask.ids)].reset_index(drop=True)
+    return dilemmas if ask.opening is None else as_chats(dilemmas, ask.opening)
+
+
+def _steering(ask: Ask) -> dict[str, str]:
+    """The steering prompts: ours, or the author's."""
+    return dict(RELEASED) if ask.steering == "released" else {}
 
 
 def _answers(lm: SteerableModel, ask: Ask) -> dict[str, Any]:
     """How answers are sampled, judged and kept."""
-    return {"judge": _judge(lm, ask), "repeats": ask.repeats, "seed": ask.seed, "file": ask.file}
+    return {"judge": _judge(lm, ask, ask.judge), "repeats": ask.repeats, "seed": ask.seed, "file": ask.file}
 
 
-def _judge(lm: SteerableModel, ask: Ask) -> Judge:
-    """The judge that was asked for; without one the word judge, of the bundled model alone."""
-    if ask.judge in (None, "words"):
-        return word_judge(None if ask.judge else lm)
+def _judge(lm: SteerableModel, ask: Ask, name: str | None) -> Judge:
+    """A judge by name; without one the word judge, of the bundled model alone."""
+    if name in (None, "words"):
+        return word_judge(None if name else lm)
+    if name == "personas":
+        statements = persona_statements()
+        ask.data["ethics_personas"] = f"{len(statements)} statements"
+        return WordJudge(count_words(zip(statements["text"], statements["group"], strict=True), 3), name=name)
+    if name == "self":
+        return ModelJudge(lm, batch_size=4)
     file = ask.out / "judged.sqlite"
-    return ChatJudge(ask.judge, ask.judge_url, file=file) if ask.judge_url else ZeroShotJudge(ask.judge, file=file)
+    return ChatJudge(name, ask.judge_url, file=file) if ask.judge_url else ZeroShotJudge(name, file=file)
 
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
@@ -124,12 +176,21 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, help="answers to a dilemma at each layer; 10, of released 5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dilemmas", type=Path, help="folder of the author's; our own by default")
-    parser.add_argument("--judge", help='a zero-shot classifier, a chat model with --judge-url, or "words": the word '
-                        "judge, which is the default for the bundled model alone")  # fmt: skip
+    parser.add_argument("--ids", nargs="+", help="of the dilemmas that are put; all by default")
+    parser.add_argument("--opening", help="asks as a chat whose answers begin with this, such as 'They should'")
+    parser.add_argument("--steering", choices=["own", "released"], default="own", help="prompts that steer")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="of the study")
+    parser.add_argument("--kl", type=float, help="nats at which every method steers in the study")
+    parser.add_argument("--shown", type=int, default=60, help="answers of the study that are kept as they are")
+    parser.add_argument("--judge", help="see below; by default the word judge, for the bundled model alone")
+    parser.add_argument("--second", help="another, for the answers that are kept as they are")
     parser.add_argument("--judge-url", help="of an API that speaks OpenAI's chat completions")
 
 
-PAPER = results.Paper("sara", "SARA's experiments.", EXPERIMENTS, _options, ("seed", "repeats"))
+ABOUT = """SARA's experiments. A judge is "words", the word judge; "personas", the same made of the statements of
+anthropics/evals (in STEERLAB_DATA); "self", the model that is judged, if it chats; a zero-shot classifier; or a chat
+model with --judge-url."""
+PAPER = results.Paper("sara", ABOUT, EXPERIMENTS, _options, ("seed", "repeats"))
 main = PAPER.main
 
 if __name__ == "__main__":

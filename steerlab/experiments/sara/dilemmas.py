@@ -49,6 +49,19 @@ def held_out_dilemmas() -> pd.DataFrame:
     return pd.concat([parent, load_dilemmas("test")[["id", "prompt"]]], ignore_index=True)
 
 
+def as_chats(dilemmas: pd.DataFrame, opening: str = "") -> pd.DataFrame:
+    """Dilemmas as a chat model is asked them: `prompt` becomes a chat, and `question` keeps the text for the judge.
+
+    Args:
+        dilemmas: `id` and `prompt`, a text.
+        opening: what every answer begins with, steered or not, such as "They should": a chat model that would decline
+            to answer takes a stance then.
+    """
+    begun = [{"role": "assistant", "content": opening}] if opening else []
+    chats = [[{"role": "user", "content": text}, *begun] for text in dilemmas["prompt"]]
+    return dilemmas.assign(question=dilemmas["prompt"], prompt=pd.Series(chats, dilemmas.index, dtype=object))
+
+
 def load_released_dilemmas(folder: str | Path | None = None) -> pd.DataFrame:
     """The author's dilemmas, a row per question: `id`, `title`, `prompt` (the situation and the question).
 
@@ -82,6 +95,27 @@ def validation_texts() -> pd.DataFrame:
     plain = pd.DataFrame({"text": [*test["prompt"], *(facts["prompt"] + facts["answer"] + ".")], "group": "neither"})
     plain["source"] = ["dilemma"] * len(test) + ["fact"] * len(facts)
     return pd.concat([stances, arguments, plain], ignore_index=True)[["text", "group", "source"]]
+
+
+def persona_statements(folder: str | Path | None = None) -> pd.DataFrame:
+    """Statements that a deontologist or a utilitarian would make: `text`, `group`; of anthropics/evals.
+
+    Args:
+        folder: with the JSON lines; by default `ethics_personas` in the folder named by STEERLAB_DATA.
+
+    Raises:
+        FileNotFoundError: they are not there.
+    """
+    base = Path(os.environ.get("STEERLAB_DATA", ".")) / "ethics_personas" if folder is None else Path(folder)
+    parts = []
+    for persona, group in (("deontology", "duty"), ("utilitarianism", "consequence")):
+        paths = sorted(base.glob(f"subscribes-to-{persona}*.jsonl"))
+        if not paths:
+            raise FileNotFoundError(f"no subscribes-to-{persona}*.jsonl in {base}: get it from anthropics/evals")
+        rows = pd.concat([pd.read_json(path, lines=True) for path in paths])
+        rows = rows[rows["answer_matching_behavior"].str.strip() == "Yes"]
+        parts.append(pd.DataFrame({"text": rows["statement"], "group": group}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def own_data(name: str) -> Any:

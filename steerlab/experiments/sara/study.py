@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -13,8 +14,10 @@ from ...intervention import Intervention, When
 from ...judges import GROUPS, Judge, word_judge
 from ...methods.actadd import actadd
 from ...methods.sara import Variant, sara, shuffled
-from ...metrics import gain, mcnemar, means, share
+from ...metrics import gain, mcnemar, mean, means, share
 from ...model import SteerableModel
+from ...prompts import Prompt
+from ...strength import mean_kl
 from ...sweep import Setting, completions, noted
 from .dilemmas import CONSEQUENCES, DUTY, PARENT
 
@@ -71,6 +74,7 @@ def dilemma_study(
     methods: Sequence[Method] = METHODS,
     coefficient: float = 1.0,
     actadd_coefficient: float = 1.0,
+    kl: float | None = None,
     variant: Variant = "anchored",
     when: When = "all",
     temperature: float = 0.8,
@@ -91,7 +95,7 @@ def dilemma_study(
 
     Args:
         lm: the model.
-        dilemmas: `id` and `prompt`.
+        dilemmas: `id` and `prompt`, a text or a chat; of a chat also `question`, the text that the judge is shown.
         judge: sorts the answers; of the bundled model the word judge by default, of another model one has to be given.
             It is shown the dilemma and the answer, also where another text stood in front of the dilemma.
         duty: the prompt that the direction "duty" attracts to, and "consequence" repels from.
@@ -102,6 +106,8 @@ def dilemma_study(
         methods: of `METHODS`. For "prompt" a layer is only another draw of the noise.
         coefficient: of SARA and of its control.
         actadd_coefficient: of ActAdd.
+        kl: nats of the next token's KL(steered ‖ unsteered) at coefficient 1, for every method, direction, layer and
+            dilemma alike (see `at_kl`); by default coefficient 1 is the method's own.
         variant: of SARA. "released" runs one row at a time.
         when: passes that SARA edits.
         temperature: of the sampling, and so on as released.
@@ -132,6 +138,7 @@ def dilemma_study(
     pairs: dict[Direction, tuple[str, str]] = {"duty": (duty, consequence), "consequence": (consequence, duty)}
     sampling: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
     sampling |= {"n": repeats, "file": file, "rows": 1 if variant == "released" else rows, "progress": False}
+    shown = dilemmas.set_index("id")["question" if "question" in dilemmas else "prompt"]
 
     def steers(direction: Direction, lm: SteerableModel) -> dict[str, list[ByLayer]]:
         return unit_steers(lm, prompts, *pairs[direction], chosen, methods, variant, when, seed)
@@ -143,6 +150,8 @@ def dilemma_study(
     with noted(lm, file) as lm:
         conditions = [Condition("unsteered", "unsteered", 0.0)]
         made = lm.together([partial(steers, direction) for direction in directions])
+        if kl is not None:
+            made = [{name: at_kl(lm, prompts, each, kl) for name, each in steer.items()} for steer in made]
         for direction, steer in zip(directions, made, strict=True):
             for method in methods:
                 if method == "prompt":
@@ -153,7 +162,7 @@ def dilemma_study(
         bar = tqdm(chosen, disable=not progress or lm.runner.at_once, unit="layer")
         frames = lm.together(partial(answers, layer) for layer in bar)
     frame = pd.concat(frames, ignore_index=True)
-    return judge_answers(frame.assign(prompt=frame["id"].map(dilemmas.set_index("id")["prompt"])), judge)
+    return judge_answers(frame.assign(prompt=frame["id"].map(shown)), judge)
 
 
 ByLayer = dict[int, Intervention]
@@ -174,14 +183,51 @@ class Condition(NamedTuple):
         bare = [None] * len(dilemmas)
         steers = bare if self.steers is None else [self.coefficient * each[layer] for each in self.steers]
         return [
-            Setting({"id": name, **columns}, self.heading + str(prompt), steer)
+            Setting({"id": name, **columns}, under(self.heading, prompt), steer)
             for name, prompt, steer in zip(dilemmas["id"], dilemmas["prompt"], steers, strict=True)
         ]
 
 
+def under(heading: str, prompt: Prompt) -> Prompt:
+    """A prompt with a heading in front of it; of a chat in front of the user's first turn."""
+    if isinstance(prompt, str):
+        return heading + prompt
+    first = next(i for i, turn in enumerate(prompt) if turn["role"] == "user")
+    return [{**turn, "content": heading + turn["content"]} if i == first else turn for i, turn in enumerate(prompt)]
+
+
+DOSES = np.geomspace(0.25, 64, 9)
+"""Strengths among which `at_kl` looks."""
+
+
+def at_kl(lm: SteerableModel, prompts: Sequence[Prompt], steers: Sequence[ByLayer], target: float) -> list[ByLayer]:
+    """Each dilemma's interventions at the strength that moves its next token by a target.
+
+    Between the strengths of `DOSES`, a factor of 2 apart, log KL is taken for linear in log strength. Where no strength
+    reaches the target it is the one that comes nearest.
+
+    Args:
+        lm: the model.
+        prompts: the dilemmas.
+        steers: of each dilemma, by layer, at strength 1.
+        target: KL(steered ‖ unsteered) in nats.
+    """
+
+    def dosed(prompt: Prompt, intervention: Intervention) -> Intervention:
+        values = np.maximum(mean_kl(lm, intervention, DOSES.tolist(), [prompt]), 1e-9)
+        reached = int((values >= target).argmax())
+        if values[reached] < target:
+            return float(DOSES[values.argmax()]) * intervention
+        part = slice(max(0, reached - 1), reached + 1)
+        return float(np.exp(np.interp(np.log(target), np.log(values[part]), np.log(DOSES[part])))) * intervention
+
+    pairs = zip(prompts, tqdm(steers, desc="doses", leave=False), strict=True)
+    return [{layer: dosed(prompt, steer) for layer, steer in by_layer.items()} for prompt, by_layer in pairs]
+
+
 def unit_steers(
     lm: SteerableModel,
-    prompts: list[str],
+    prompts: Sequence[Prompt],
     attract: str,
     repel: str,
     layers: list[int],
@@ -194,7 +240,7 @@ def unit_steers(
     options: dict[str, Any] = {"attract": attract, "repel": repel, "layer": layers, "when": when, "variant": variant}
     works: list[Callable[[SteerableModel], Any]] = []
     if {"sara", "shuffled"} & set(methods):
-        each: list[Any] = prompts if variant == "released" else [prompts]
+        each: Sequence[Any] = prompts if variant == "released" else [prompts]
         works += [partial(sara, prompts=one, **options) for one in each]
     gains = len(works)
     if "actadd" in methods:
@@ -309,6 +355,33 @@ def _effect(cell: pd.DataFrame, target: str) -> dict[str, Any]:
         **{"baseline_low": baseline.low, "baseline_high": baseline.high},
         **{"beyond": change.low > 0, "p": mcnemar(after, before), "spill": sum(max(0.0, rise) for rise in rises)},
     }
+
+
+def consistency(frame: pd.DataFrame, n: int = 5) -> pd.DataFrame:
+    """1 / (number of distinct labels among the first n answers to a dilemma), as the paper counts them, and the mean.
+
+    Returns:
+        One row per method and direction: the mean over dilemmas as `value`, with Student's 95 % interval `low`, `high`,
+        and `n` (dilemmas).
+    """
+    rows = []
+    for cell, answers in frame.groupby(["method", "direction"], sort=False):
+        distinct = answers.groupby("id", sort=False)["label"].agg(lambda labels: labels.head(n).nunique())
+        rows.append((*cell, *mean(1 / distinct)))
+    return pd.DataFrame(rows, columns=["method", "direction", "value", "low", "high", "n"])
+
+
+def agreement(frame: pd.DataFrame) -> pd.DataFrame:
+    """How often two judges put an answer into the same group: `group` and `second`.
+
+    Returns:
+        One row per method and direction, and one for all: the share as `value`, with Wilson's 95 % interval `low`,
+        `high`, and `n`.
+    """
+    same = frame.assign(same=frame["group"] == frame["second"])
+    cells = [*same.groupby(["method", "direction"], sort=False), (("all", "all"), same)]
+    rows = [(*cell, *share(part["same"])) for cell, part in cells]
+    return pd.DataFrame(rows, columns=["method", "direction", "value", "low", "high", "n"])
 
 
 def _dilemma(frame: pd.DataFrame) -> str:
