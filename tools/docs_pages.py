@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK_LINK = re.compile(r'href="(\d\d_\w+)\.ipynb')
 
 
+BESIDE = ("INSTRUCTOR.md", "results/README.md")
+"""Pages of the course beside its notebooks: for instructors, and the papers' figures beside the kept tables."""
+
 ROWS = "<!-- notebooks -->"
 """Where the map of the course gets its rows."""
 
@@ -49,17 +52,17 @@ def row(notebook: Path) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the notebooks behind the map of the course, and the page for instructors behind them."""
+    """Put the notebooks behind the map of the course, and the pages beside them behind these."""
     course = next(section["Course"] for section in config.nav or [] if "Course" in section)
-    course += [f"notebooks/{notebook.name}" for notebook in notebooks()] + ["notebooks/INSTRUCTOR.md"]
+    course += [f"notebooks/{name}" for name in (*(notebook.name for notebook in notebooks()), *BESIDE)]
     return config
 
 
 @event_priority(100)  # before mkdocs-jupyter, which makes pages of the notebooks that it finds
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the notebooks, a picture of each, the page for instructors, and the drawing of the README."""
-    for page in [*notebooks(), ROOT / "notebooks" / "INSTRUCTOR.md"]:
-        files.append(File(f"notebooks/{page.name}", str(ROOT), config.site_dir, config.use_directory_urls))
+    """Add the notebooks, a picture of each, the pages beside them, and the drawing of the README."""
+    for name in (*(notebook.name for notebook in notebooks()), *BESIDE):
+        files.append(File(f"notebooks/{name}", str(ROOT), config.site_dir, config.use_directory_urls))
     for notebook in notebooks():
         if picture := first_picture(notebook):
             files.append(File.generated(config, f"assets/{notebook.stem}.png", content=picture))
