@@ -145,7 +145,7 @@ def logits(
 def logprobs(
     model: Any, batch: Plain, taps: Sequence[Tap], wanted: Tensor, top: tuple[Any, Any, float | None] | None, chunk: int
 ) -> Tensor:
-    """Log-probability of the last tokens of each row, each after those before it, where `wanted` [B, P] says so; else 0.
+    """Log-probability of the last tokens of a row, each after those before it, where `wanted` [B, P] is True; else 0.
 
     Logits of a large vocabulary are large: they are formed for `chunk` tokens at a time, by applying the head to the
     decoder's output. `top` is both, and the cap of the logits (Gemma 2). Where that is not what the model itself does,

@@ -293,6 +293,21 @@ def test_choices_and_gradients(lm: sl.SteerableModel, task: sl.tasks.Task) -> No
     assert runs.groupby("gradient")["forwards"].max().to_dict() == {"exact": 4 * 8, "spsa": 4 * 4 * 8}
 
 
+def test_restarts_differ_in_what_their_names_say(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
+    short = {"patience": 2, "steps": 4}
+    variants = {
+        name: (short, start, price) for name, (_, start, price) in scaling.VARIANTS.items() if "steps" not in name
+    }
+    frame = scaling.restarts(lm, task, [sl.ActivScalar()], variants=variants, seeds=(0, 1), **QUICK)
+    assert frame.groupby(["variant", "split"], sort=False).size().tolist() == [2] * 2 * len(variants)
+    loss = frame[frame["seed"] == 0].groupby("variant")["loss"].first()
+    assert loss["as by default"] == loss["patient"]  # here nothing is changed but the options, which are the same
+    assert loss.nunique() == len(variants) - 1
+    test = frame.query("variant == 'patient' and seed == 0 and split == 'test'").iloc[0]
+    [fit] = sl.fit_grid(lm, task.train, sl.ActivScalar(), [scaling.SOFT], seeds=(0,), **QUICK)
+    assert test["flip_rate"] == sl.score(lm, task.test, fit)["flips"].mean()
+
+
 def test_held_out_prompts_are_scored_at_each_strength(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
     """As `score` does it, and the new answer is first where the logits say so."""
     steer = scalars(lm, "mlp_out")

@@ -26,6 +26,8 @@ from .maps import scalars_by_token as scalars_by_token
 from .maps import vector_changes as vector_changes
 from .pareto import at_equal_effectiveness as at_equal_effectiveness
 from .pareto import pareto as pareto
+from .restarts import VARIANTS as VARIANTS
+from .restarts import restarts as restarts
 from .settings import CHEAP as CHEAP
 from .settings import SOFT as SOFT
 from .settings import STREAM as STREAM

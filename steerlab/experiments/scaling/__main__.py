@@ -31,6 +31,7 @@ from .maps import (
     vector_changes,
 )
 from .pareto import pareto, pareto_of_tasks
+from .restarts import VARIANTS, restarts
 from .settings import CHEAP, CHECKED, DYNAMIC, FREE, SOFT, STREAM, SUBLAYERS, TASKS, THOROUGH
 from .table import table
 
@@ -134,6 +135,17 @@ def _choices(lm: SteerableModel, ask: Ask) -> Frames:
     }
 
 
+def _restarts(lm: SteerableModel, ask: Ask) -> Frames:
+    """On sentences of both orders, where the place of the receiver's name says nothing, with the thorough options."""
+    methods = [method for method in _within(ask, SUBLAYERS) if method.name in ask.methods]
+    variants = {name: VARIANTS[name] for name in ask.variants}
+    return {
+        "restarts": restarts(
+            lm, ioi(lm, ask.n), methods, variants=variants, seeds=ask.seeds, folder=ask.fits, **THOROUGH
+        )
+    }
+
+
 def _options(ask: Ask) -> dict[str, Any]:
     """Those of a fit, and where it is kept."""
     return {"folder": ask.fits} | {name: getattr(ask, name) for name in CHEAP}
@@ -153,6 +165,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "lengths": Experiment(_lengths),
         "table": Experiment(_table),
         "choices": Experiment(_choices),
+        "restarts": Experiment(_restarts),
     }
 )
 
@@ -163,7 +176,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, default=200, help="prompts of a task, half of them to train on")
     parser.add_argument("--grid", type=float, nargs="+", default=[0, 1, 10, 100], help="of margin, λ_F and λ_M")
     names = [method.name for method in SUBLAYERS]
-    parser.add_argument("--methods", nargs="+", choices=names, default=names, help="of held-out")
+    parser.add_argument("--methods", nargs="+", choices=names, default=names, help="of held-out and restarts")
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="of restarts")
     parser.add_argument("--betas", type=float, nargs="+", default=list(BETAS), help="strengths of held-out")
     parser.add_argument("--examples", type=int, default=20, help="prompts that are fitted and patched one by one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
