@@ -138,12 +138,9 @@ def _choices(lm: SteerableModel, ask: Ask) -> Frames:
 def _restarts(lm: SteerableModel, ask: Ask) -> Frames:
     """On sentences of both orders, where the place of the receiver's name says nothing, with the thorough options."""
     methods = [method for method in _within(ask, SUBLAYERS) if method.name in ask.methods]
+    options: dict[str, Any] = {"seeds": ask.seeds, "folder": ask.fits, **THOROUGH}
     variants = {name: VARIANTS[name] for name in ask.variants}
-    return {
-        "restarts": restarts(
-            lm, ioi(lm, ask.n), methods, variants=variants, seeds=ask.seeds, folder=ask.fits, **THOROUGH
-        )
-    }
+    return {"restarts": restarts(lm, ioi(lm, ask.n), methods, variants=variants, **options)}
 
 
 def _options(ask: Ask) -> dict[str, Any]:
