@@ -102,7 +102,7 @@ def main() -> None:
     options = {"steps": args.steps, "patience": args.steps, "batch_size": args.batch_size, "progress": False}
     objectives = [sl.Objective(margin=10, faithfulness=i) for i in range(args.settings)]
 
-    def one() -> None:
+    def fit() -> None:
         sl.fit(lm, frame, sl.ActivScalar(), **options)
 
     def hand() -> None:
@@ -111,13 +111,13 @@ def main() -> None:
     def grid() -> None:
         sl.fit_grid(lm, frame, sl.ActivScalar(), objectives, **options)
 
-    def each() -> None:
+    def separately() -> None:
         for objective in objectives:
             sl.fit(lm, frame, sl.ActivScalar(), objective, **options)
 
     cpu = lm.device.type == "cpu"
-    rows = [compare("step", one, hand, args.rounds, args.steps, cpu)]
-    rows.append(compare("grid", grid, each, args.rounds, args.steps * args.settings, cpu))
+    rows = [compare("step", fit, hand, args.rounds, args.steps, cpu)]
+    rows.append(compare("grid", grid, separately, args.rounds, args.steps * args.settings, cpu))
     print(lm, f"{torch.get_num_threads()} threads", f"batch of {args.batch_size} prompts", sep=", ")
     print(pd.DataFrame(rows).round(4).to_string(index=False))
 

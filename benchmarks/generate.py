@@ -130,8 +130,8 @@ def ratios(frame: pd.DataFrame) -> pd.DataFrame:
     """Median, least and largest ratio over rounds of steerlab to either way of transformers."""
     wide = frame.pivot(index=["model", "top_p", "round"], columns="way", values="seconds")
     tall = pd.concat({way: wide["steerlab"] / wide[way] for way in ("greedy", "sampling")}, names=["to transformers'"])
-    found = tall.groupby(["model", "top_p", "to transformers'"], sort=False).agg(["median", "min", "max", "size"])
-    return found.reset_index().round(3)
+    summary = tall.groupby(["model", "top_p", "to transformers'"], sort=False).agg(["median", "min", "max", "size"])
+    return summary.reset_index().round(3)
 
 
 def peak(name: str, way: str, n: int, tokens: int, top_p: float) -> int:

@@ -132,10 +132,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a name on the Hub; the bundled model's shape if none")
     parser.add_argument("--host", help="a server, to run the sweep there")
-    told = parser.parse_args()
-    lm = model(told.model, Remote(told.host or "https://nowhere.invalid", progress=False))
+    args = parser.parse_args()
+    lm = model(args.model, Remote(args.host or "https://nowhere.invalid", progress=False))
     print(f"{lm.name}: {lm.n_params / 1e9:.2f}B parameters, {lm.n_layers} layers x {lm.d_model}")
-    frame = dry(lm, STUDIES) if told.host is None else real(lm)
+    frame = dry(lm, STUDIES) if args.host is None else real(lm)
     print(frame.to_string(index=False, float_format="%.2f"))
 
 

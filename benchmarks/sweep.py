@@ -146,7 +146,7 @@ def completions(args: argparse.Namespace) -> None:
                 print("run", file=peer.stdin, flush=True)
                 pairs.append((mine, json.loads(peer.stdout.readline())))
             peer.stdin.close()
-    mine, other = median(one for one, _ in pairs), median(two["seconds"] for _, two in pairs)
+    mine, other = median(seconds for seconds, _ in pairs), median(two["seconds"] for _, two in pairs)
     what = f"completions, {lm.n_layers} layers x {args.strengths} strengths x {args.samples} x {args.new_tokens} tokens"
     memory = f"peak memory {peak():.2f} GB, theirs {pairs[-1][1]['peak']:.2f} GB"
     report(what, mine, other, 1.5, f"steering-vectors at its best batch size, {started['batch']}", memory)

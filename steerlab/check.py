@@ -35,10 +35,10 @@ def nnsight() -> str:
     Raises:
         RuntimeError: it is not 0.8.
     """
-    found = version("nnsight")
-    if not found.startswith("0.8."):
-        raise RuntimeError(f"{found}, but 0.8 is needed: pip install 'nnsight>=0.8.1,<0.9'")
-    return found
+    installed = version("nnsight")
+    if not installed.startswith("0.8."):
+        raise RuntimeError(f"{installed}, but 0.8 is needed: pip install 'nnsight>=0.8.1,<0.9'")
+    return installed
 
 
 def device() -> str:

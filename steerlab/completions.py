@@ -64,8 +64,8 @@ class Sampling:
 
 def ends(lm: "SteerableModel", sampling: Sampling) -> list[int]:
     """Ids that end a completion: those asked for, else those of the checkpoint and of the tokenizer."""
-    own = [lm.hf.generation_config.eos_token_id, lm.tokenizer.eos_token_id]
-    listed = [sampling.options["eos_token_id"]] if "eos_token_id" in sampling.options else own
+    usual = [lm.hf.generation_config.eos_token_id, lm.tokenizer.eos_token_id]
+    listed = [sampling.options["eos_token_id"]] if "eos_token_id" in sampling.options else usual
     flat = [end for some in listed for end in (some if isinstance(some, Iterable) else [some])]
     return sorted({int(end) for end in flat if end is not None})
 
@@ -98,11 +98,11 @@ def completion_call(
     if lm.runner.at_once and lm.top and not SHIFTING & set(sampling.options):
         taps = lm.taps(stacks, cached=True)
         return Call(passes.generate_beside, (batch.plain, taps, every_step, options, _scaled(lm, draw), lm.top), gives)
-    same = {(tuple(row), id(own)): i for i, (row, own) in enumerate(zip(rows, steer, strict=True))}
+    same = {(tuple(row), id(edit)): i for i, (row, edit) in enumerate(zip(rows, steer, strict=True))}
     if sampling.options or sampling.max_new_tokens == 1 or len(same) == len(rows) or lm.runner.at_once:
         return Call(passes.generate, (batch.plain, lm.taps(stacks), every_step, options, draw), gives)
     number = {kind: i for i, kind in enumerate(same)}
-    index = torch.tensor([number[tuple(row), id(own)] for row, own in zip(rows, steer, strict=True)])
+    index = torch.tensor([number[tuple(row), id(edit)] for row, edit in zip(rows, steer, strict=True)])
     prompts = Batch.of([rows[i] for i in same.values()], lm.filler, lm.device)
     taps = lm.taps(lm.check([steer[i] for i in same.values()], prompts))
     later = lm.taps(stacks) if every_step else []
@@ -159,8 +159,8 @@ def _scaled(lm: "SteerableModel", draw: Mapping[str, Any]) -> dict[str, Any]:
 def _transformers_options(lm: "SteerableModel", sampling: Sampling) -> dict[str, Any]:
     """Options of `transformers.generate`, over a checkpoint's config of which the special tokens alone hold."""
     stop = ends(lm, sampling)
-    own: dict[str, Any] = {"eos_token_id": stop or None, "pad_token_id": stop[0] if stop else lm.filler}
+    tokens: dict[str, Any] = {"eos_token_id": stop or None, "pad_token_id": stop[0] if stop else lm.filler}
     if "stop_strings" in sampling.options:
-        own["tokenizer"] = lm.tokenizer
+        tokens["tokenizer"] = lm.tokenizer
     checkpoint = neutral_options(lm.hf.generation_config.to_dict())
-    return checkpoint | dict(sampling.options) | own | {"max_new_tokens": sampling.max_new_tokens}
+    return checkpoint | dict(sampling.options) | tokens | {"max_new_tokens": sampling.max_new_tokens}

@@ -42,9 +42,9 @@ def contrast(x: "torch.Tensor", attract: "torch.Tensor", repel: "torch.Tensor") 
     A neuron is compared by its entries in the first k components, k being the smallest number of components of the
     three. A pass over a single token has k = 1, where a cosine is the product of two signs.
     """
-    own = components(x)
-    k = min(len(own), len(attract), len(repel))
-    near, far = (torch.cosine_similarity(own[:k], other[:k].to(own), dim=0) for other in (attract, repel))
+    prompt = components(x)
+    k = min(len(prompt), len(attract), len(repel))
+    near, far = (torch.cosine_similarity(prompt[:k], other[:k].to(prompt), dim=0) for other in (attract, repel))
     return near - far
 
 

@@ -88,9 +88,9 @@ def check_own_pair(
 def check_read(answer: Callable[[str, int], Tensor | None], lm: SteerableModel) -> str:
     """01: from a prompt and a layer to what the MLP of that block adds to the stream, [pos, d_model]."""
     sites = {place: Site(place, lm.n_layers // 2) for place in PLACES}
-    found = lm.activations(PROMPT, list(sites.values()))
-    wanted = found.row(0, sites.pop("mlp_out"))
-    near = {f"this is {place}; mlp_out is wanted": found.row(0, site) for place, site in sites.items()}
+    activations = lm.activations(PROMPT, list(sites.values()))
+    wanted = activations.row(0, sites.pop("mlp_out"))
+    near = {f"this is {place}; mlp_out is wanted": activations.row(0, site) for place, site in sites.items()}
     return _equal(answer(PROMPT, lm.n_layers // 2), wanted, near)
 
 
@@ -110,12 +110,12 @@ def check_silence(hook: Callable[..., Any], lm: SteerableModel) -> str:
     handle = attention.register_forward_hook(watched)
     try:
         with torch.no_grad():
-            found = lm.hf(lm.batch(PROMPT).ids).logits[0, -1].float()
+            logits = lm.hf(lm.batch(PROMPT).ids).logits[0, -1].float()
     finally:
         handle.remove()
     off = scale(-1, layer=layer, place="attn_out")
     near = {"the logits are those of the untouched model": lm.logits(PROMPT)[0]}
-    return _equal(found, lm.logits(PROMPT, off)[0], near)
+    return _equal(logits, lm.logits(PROMPT, off)[0], near)
 
 
 @_checker
@@ -142,14 +142,14 @@ def check_add_at_front(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]
     columns[:, :2] += vector
     for row, first in enumerate(pad.tolist()):
         wanted[row, first : first + 2] += vector
-    found = answer(h, vector, pad)
+    edited = answer(h, vector, pad)
     if not torch.equal(h, before):
         raise _NotYet("it changes the activations it is given: work on h.clone()")
     near = {
         "this is h, unchanged": h,
         "the vector lies on the first columns, and in shorter rows these are padding": columns,
     }
-    return _equal(found, wanted, near)
+    return _equal(edited, wanted, near)
 
 
 @_checker
@@ -163,8 +163,12 @@ def check_steered_texts(answer: Callable[[list[str], Tensor, int, int], Any], lm
     steer = actadd(lm, " weddings", " ", layer=layer, coefficient=2.0)
     vector = steer.edits[0][1].shift
     assert vector is not None
-    found = answer(prompts, vector.clone(), layer, new)
-    if not isinstance(found, list | tuple) or len(found) != len(prompts) or not all(isinstance(t, str) for t in found):
+    returned = answer(prompts, vector.clone(), layer, new)
+    if (
+        not isinstance(returned, list | tuple)
+        or len(returned) != len(prompts)
+        or not all(isinstance(t, str) for t in returned)
+    ):
         raise _NotYet(f"a list of {len(prompts)} texts is wanted: the continuations, decoded")
     everywhere = add(vector[-1], layer=layer, place="resid_pre", when="all")
     near = {
@@ -172,11 +176,11 @@ def check_steered_texts(answer: Callable[[list[str], Tensor, int, int], Any], lm
         "is steered at every token and in every pass": _texts(lm, prompts, everywhere, new),
     }
     wanted = _texts(lm, prompts, steer, new)
-    for row, (own, right) in enumerate(zip(found, wanted, strict=True)):
-        if own.strip().startswith(prompts[row]):
+    for row, (text, right) in enumerate(zip(returned, wanted, strict=True)):
+        if text.strip().startswith(prompts[row]):
             raise _NotYet("the prompt is part of your text: cut it off, ids[:, width_of_the_prompts:]")
-        if own.strip() != right:
-            mistake = next((name for name, texts in near.items() if own.strip() == texts[row]), f"is {own[:40]!r}")
+        if text.strip() != right:
+            mistake = next((name for name, texts in near.items() if text.strip() == texts[row]), f"is {text[:40]!r}")
             raise _NotYet(f"row {row} {mistake}; {right[:40]!r} is wanted")
     return f"your texts are those of lm.generate: {wanted[0][:40]!r} and {wanted[1][:40]!r}"
 
@@ -212,12 +216,14 @@ def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: f
     """
     prompts = data.prompts("plain")[26:32]
     frame = price(lm, steer, strengths=(1,), room=room, prompts=prompts, n=n, progress=False)
-    zero, own = frame[frame["sampling"] == "released"].to_dict("records")
-    counts = f"{own['share']:.0%} of {own['n']} completions hold a word of the topic, unsteered {zero['share']:.0%}"
-    if own["gain"] <= 0 or own["p"] >= 0.05:
-        raise _NotYet(f"{counts}; McNemar's p of these pairs is {own['p']:.2g}, below 0.05 is wanted")
-    line = f"the perplexity ratio of the model's own text is {own['ratio']:.3f}"
-    if abs(own["ratio"] - 1) > cost:
+    zero, steered = frame[frame["sampling"] == "released"].to_dict("records")
+    counts = (
+        f"{steered['share']:.0%} of {steered['n']} completions hold a word of the topic, unsteered {zero['share']:.0%}"
+    )
+    if steered["gain"] <= 0 or steered["p"] >= 0.05:
+        raise _NotYet(f"{counts}; McNemar's p of these pairs is {steered['p']:.2g}, below 0.05 is wanted")
+    line = f"the perplexity ratio of the model's own text is {steered['ratio']:.3f}"
+    if abs(steered["ratio"] - 1) > cost:
         raise _NotYet(f"{counts}, but {line}, not 1 ± {cost:g}")
     return f"{counts}, and {line}"
 
@@ -300,7 +306,7 @@ def check_fewer(
     A share of `least` of the held-out prompts must flip; after a share of `named` the most probable token at β = -1
     must be the other name, not a third one.
     """
-    every, mine = (locations(each).query("norm > 1e-6") for each in (learned, kept))
+    every, mine = (locations(steer).query("norm > 1e-6") for steer in (learned, kept))
     if len(mine.merge(every, on=["place", "layer", "position"])) < len(mine):
         raise _NotYet("there are locations that were not learned: use sl.keep on the learned intervention")
     flips = float(score(lm, frame, kept)["flips"].mean())
@@ -325,39 +331,39 @@ def check_anchored_gain(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None
 
     From activations [tokens, neurons] of the prompt, the attracting and the repelling one to γ [neurons].
     """
-    own, near, far = _activations()
-    grams = [x.T @ x for x in (own, near, far)]
+    prompt, near, far = _activations()
+    grams = [x.T @ x for x in (prompt, near, far)]
     squared = torch.cosine_similarity(grams[0], grams[1]) - torch.cosine_similarity(grams[0], grams[2])
-    anchored = sara_gain(own, near, far)
+    anchored = sara_gain(prompt, near, far)
     close = {
-        "that is the released γ, which depends on signs": sara_gain(own, near, far, variant="released"),
+        "that is the released γ, which depends on signs": sara_gain(prompt, near, far, variant="released"),
         "attraction and repulsion are swapped": -anchored,
         "these are cosines of rows of A Aᵀ: take its square root": squared,
     }
     try:
-        found = answer(own, near, far)
+        gains = answer(prompt, near, far)
     except RuntimeError as error:
         if "size of tensor" not in str(error):
             raise
         raise _NotYet(
             "sizes differ: rows are tokens here, and neurons are to be compared: take the SVD of x.T"
         ) from error
-    return _equal(found, anchored, close)
+    return _equal(gains, anchored, close)
 
 
 @_checker
 def check_other_signs(answer: Callable[[Tensor], Tensor | None], least: float = 0.5) -> str:
     """04: components [K, neurons] as right as those given, by which some neuron's released γ changes by `least`."""
-    own, near, far = _activations()
+    prompt, near, far = _activations()
     first, repel = components(near), components(far)
-    found = answer(first.clone())
-    if not isinstance(found, Tensor) or found.shape != first.shape:
+    signed = answer(first.clone())
+    if not isinstance(signed, Tensor) or signed.shape != first.shape:
         raise _NotYet("return components of the same shape")
-    if not _close(found.T @ found, first.T @ first):
+    if not _close(signed.T @ signed, first.T @ first):
         raise _NotYet("these are components of another prompt: Cᵀ C must stay what it was")
-    if not _close(found.abs(), first.abs()):
+    if not _close(signed.abs(), first.abs()):
         raise _NotYet("that is a rotation among components; an SVD leaves open only the sign of each")
-    moved = float((contrast(own, found, repel) - contrast(own, first, repel)).abs().max())
+    moved = float((contrast(prompt, signed, repel) - contrast(prompt, first, repel)).abs().max())
     if moved < least:
         raise _NotYet(f"no neuron's γ changes by more than {moved:.2f}: {least} is wanted")
     return f"it is the same SVD, and some neuron's γ changes by {moved:.2f}"
@@ -397,19 +403,19 @@ def check_requests(study: Callable[[SteerableModel], Any], lm: SteerableModel, *
     return f"{requests} requests for the whole study, instead of two for every layer"
 
 
-def _equal(found: object, wanted: Tensor, near: Mapping[str, Tensor]) -> str:
+def _equal(answer: object, wanted: Tensor, near: Mapping[str, Tensor]) -> str:
     """A line when both agree; else `_NotYet` says what was found instead, if it is one of `near`."""
-    if found is None or found is ...:
+    if answer is None or answer is ...:
         raise _NotYet("nothing is returned so far")
-    if not isinstance(found, Tensor):
-        raise _NotYet(f"a tensor is wanted, not {type(found).__name__}")
+    if not isinstance(answer, Tensor):
+        raise _NotYet(f"a tensor is wanted, not {type(answer).__name__}")
     for mistake, tensor in near.items():
-        if _close(found, tensor) and not _close(tensor, wanted):
+        if _close(answer, tensor) and not _close(tensor, wanted):
             raise _NotYet(mistake)
-    if found.shape != wanted.shape:
-        raise _NotYet(f"the shape is {list(found.shape)}, and {list(wanted.shape)} is wanted")
-    if not _close(found, wanted):
-        distance = float((found.detach().to(wanted) - wanted).abs().max())
+    if answer.shape != wanted.shape:
+        raise _NotYet(f"the shape is {list(answer.shape)}, and {list(wanted.shape)} is wanted")
+    if not _close(answer, wanted):
+        distance = float((answer.detach().to(wanted) - wanted).abs().max())
         raise _NotYet(f"the shape is right, the numbers are not: they differ by up to {distance:.2g}")
     return "your tensor and the package's are the same"
 

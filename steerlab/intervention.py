@@ -329,9 +329,11 @@ def per_row(steer: Steer, rows: int) -> list[Intervention | None]:
         TypeError: something else than an intervention, a list of them, or nothing.
         ValueError: a list of another length than the batch.
     """
-    for own in steer if isinstance(steer, Sequence) else (steer,):
-        if not isinstance(own, Intervention | None):
-            raise TypeError(f"cannot steer by {type(own).__name__}: give an Intervention, or a list of one per prompt")
+    for intervention in steer if isinstance(steer, Sequence) else (steer,):
+        if not isinstance(intervention, Intervention | None):
+            raise TypeError(
+                f"cannot steer by {type(intervention).__name__}: give an Intervention, or a list of one per prompt"
+            )
     if not isinstance(steer, Sequence):
         return [steer] * rows
     if len(steer) != rows:
@@ -348,17 +350,18 @@ def stack_rows(steer: Steer, rows: int) -> dict[Site, list[Stack]]:
         TypeError: something else than an intervention, a list of them, or nothing.
         ValueError: a list of another length than the batch, or references for more than one row.
     """
-    each = per_row(steer, rows)
-    if rows > 1 and any(own is not None and own.one_by_one for own in each):
+    interventions = per_row(steer, rows)
+    if rows > 1 and any(intervention is not None and intervention.one_by_one for intervention in interventions):
         raise ValueError(
             f"SARA as released edits one prompt at a time, and this batch has {rows} rows: "
             "pass batch_size=1, or use the anchored variant"
         )
-    if each and all(own is each[0] for own in each):
-        return _by_site((site, _stack([edit], None)) for site, edit in (each[0].edits if each[0] is not None else ()))
+    shared = interventions[0] if interventions else None
+    if all(intervention is shared for intervention in interventions):
+        return _by_site((site, _stack([edit], None)) for site, edit in (shared or Intervention()).edits)
     groups: dict[tuple[Any, ...], list[tuple[int, Site, Edit]]] = {}
-    for row, own in enumerate(each):
-        for site, edit in own.edits if own is not None else ():
+    for row, intervention in enumerate(interventions):
+        for site, edit in intervention.edits if intervention is not None else ():
             groups.setdefault((site, edit.kind), []).append((row, site, edit))
     stacks = []
     for members in groups.values():

@@ -133,10 +133,10 @@ def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[PreTrainedModel, s
         name, model = f" with {model.active_adapter}", checkpoint.adapted(model)
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
-    own = share(model)
+    shared = share(model)
     moved = {"device": wanted.device, "dtype": wanted.dtype}
     moved = {key: value for key, value in moved.items() if value is not None}
-    return own.to(**moved) if moved else own, _name(model) + name  # type: ignore[arg-type]  # `to` is ill-typed
+    return shared.to(**moved) if moved else shared, _name(model) + name  # type: ignore[arg-type]  # `to` is ill-typed
 
 
 def _language_model(model: PreTrainedModel) -> PreTrainedModel:
@@ -205,8 +205,8 @@ def load_intervention(
     ours = lm.info()
     for theirs in () if any_model else sharing.origins(intervention.info):
         if not sharing.same_model(theirs, ours):
-            said = f"{sharing.described(theirs)}; this is {sharing.described(ours)}"
-            raise ValueError(f"{path} was made for {said}: pass any_model=True to use it all the same")
+            models = f"{sharing.described(theirs)}; this is {sharing.described(ours)}"
+            raise ValueError(f"{path} was made for {models}: pass any_model=True to use it all the same")
     lm.check_layers(intervention.sites)
     for site, edit in intervention.edits:
         if edit.width not in (1, lm.d_model):

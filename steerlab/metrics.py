@@ -181,13 +181,13 @@ def means(
     cells = kept.groupby(keys, sort=False, dropna=dropna, observed=True)
     ready = {"low", "high"} <= set(frame) and len(kept) == cells.ngroups
     if ready and kept[column].between(kept["low"], kept["high"]).all():
-        given = kept.get("interval", "given")
-        given_intervals = kept[[*keys, "low", "high"]].assign(value=kept[column], n=1, units=1, interval=given)
+        kind = kept.get("interval", "given")
+        given_intervals = kept[[*keys, "low", "high"]].assign(value=kept[column], n=1, units=1, interval=kind)
         return given_intervals[[*keys, *MEANS]].reset_index(drop=True)
     rows = []
     for values, cell in cells:
-        own = units[cell.index].to_numpy()
-        rows.append((*values, *mean(cell[column].to_numpy(), own), *_units(own, cell[column], named)))
+        cell_units = units[cell.index].to_numpy()
+        rows.append((*values, *mean(cell[column].to_numpy(), cell_units), *_units(cell_units, cell[column], named)))
     return pd.DataFrame(rows, columns=[*keys, *MEANS])
 
 
@@ -440,6 +440,6 @@ def classifier_scorer(model: str, label: str) -> Scorer:
 
     def score(texts: Sequence[str]) -> list[float]:
         results = classify(list(texts), batch_size=32)
-        return [next(float(each["score"]) for each in labels if each["label"] == label) for labels in results]
+        return [next(float(score["score"]) for score in labels if score["label"] == label) for labels in results]
 
     return score

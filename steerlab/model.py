@@ -130,8 +130,8 @@ class SteerableModel(Jobs):
     def info(self, **more: Any) -> Mapping[str, Any]:
         """What an intervention made with this model carries: what tells the model from others, versions, and `more`."""
         versions = {package: version(package) for package in ("steerlab", "torch", "transformers", "nnsight")}
-        own = {"model": portable_name(self.name), "revision": self.revision, "tokenizer": self.tokenizer_hash}
-        return MappingProxyType(own | {"weights": self.fingerprint, "versions": versions} | more)
+        this = {"model": portable_name(self.name), "revision": self.revision, "tokenizer": self.tokenizer_hash}
+        return MappingProxyType(this | {"weights": self.fingerprint, "versions": versions} | more)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without BOS."""
@@ -305,15 +305,15 @@ class SteerableModel(Jobs):
         ids = [self.ids(prompt) for prompt in listed]
         self.check_prompts(listed, ids, max_new_tokens)
         self.check_steer(steer, ids)
-        each = list(steer) if isinstance(steer, Sequence) else [steer] * len(ids)
-        if any(own is not None and own.one_by_one for own in each):
+        interventions = list(steer) if isinstance(steer, Sequence) else [steer] * len(ids)
+        if any(intervention is not None and intervention.one_by_one for intervention in interventions):
             batch_size = 1
         rows = [(row, sample) for row in range(len(ids)) for sample in range(n)]
         calls = (
             completion_call(
                 self,
                 [ids[row] for row, _ in chunk],
-                [each[row] for row, _ in chunk],
+                [interventions[row] for row, _ in chunk],
                 [sample for _, sample in chunk],
                 sampling,
             )
@@ -335,10 +335,10 @@ class SteerableModel(Jobs):
             ValueError: what `check_steer` refuses, or SARA as released for several rows.
         """
         self.check_steer(steer, batch.rows, first)
-        given = stack_rows(steer, len(batch.ids))
+        unresolved = stack_rows(steer, len(batch.ids))
         stacks: dict[Site, list[Stack]] = {}
-        for site, own in zip(self.check_layers(given), given.values(), strict=True):
-            stacks.setdefault(site, []).extend(own)
+        for site, stacked in zip(self.check_layers(unresolved), unresolved.values(), strict=True):
+            stacks.setdefault(site, []).extend(stacked)
         return stacks
 
     def check_steer(self, steer: Steer, rows: Sequence[Sequence[int]], first: int = 0) -> None:
@@ -349,13 +349,13 @@ class SteerableModel(Jobs):
             ValueError: a list of another length than the rows, a layer out of range, tensors of another width, with NaN
                 or infinite values, or for more positions than the prompt has.
         """
-        each = per_row(steer, len(rows))
-        for intervention in {id(own): own for own in each if own is not None}.values():
+        interventions = per_row(steer, len(rows))
+        for intervention in {id(steering): steering for steering in interventions if steering is not None}.values():
             self.check_layers(intervention.sites)
             for site, edit in intervention.edits:
                 self._check_edit(site, edit)
-        for row, own in enumerate(each):
-            for site, edit in own.edits if own is not None else ():
+        for row, steering in enumerate(interventions):
+            for site, edit in steering.edits if steering is not None else ():
                 if edit.anchor != "all" and edit.start + edit.length > len(rows[row]):
                     raise ValueError(
                         f"prompt {first + row} has {len(rows[row])} tokens, fewer than the {edit.start + edit.length} "

@@ -163,8 +163,8 @@ def logprobs(
             for first in range(0, len(states), chunk):
                 part = slice(first, first + chunk)
                 scores.append(scored(capped(head(states[part]), cap), targets[part]))
-            mine, own = capped(head(hidden[:, -1]), cap), model.output.logits[:, -1]
-        if not torch.allclose(mine.float(), own.float(), rtol=1e-2, atol=1e-2, equal_nan=True):
+            mine, theirs = capped(head(hidden[:, -1]), cap), model.output.logits[:, -1]
+        if not torch.allclose(mine.float(), theirs.float(), rtol=1e-2, atol=1e-2, equal_nan=True):
             scores = []
     if not scores:
         every = logits(model, batch, taps, False, False)[:, before]

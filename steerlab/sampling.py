@@ -238,8 +238,8 @@ KEPT = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"
 
 def neutral_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Options that undo what a checkpoint's generation config asks for beyond the ids of its special tokens."""
-    asked = {name for name, value in checkpoint.items() if value is not None and not name.startswith("_")}
-    return dict.fromkeys(asked - KEPT - set(NEUTRAL)) | NEUTRAL
+    settings = {name for name, value in checkpoint.items() if value is not None and not name.startswith("_")}
+    return dict.fromkeys(settings - KEPT - set(NEUTRAL)) | NEUTRAL
 
 
 def check_options(options: Mapping[str, Any], **counts: int) -> None:

@@ -41,11 +41,12 @@ def logprobs(
         raise ValueError(
             f"text {short[0]} is a single token with nothing before it to say how likely it is: give a prompt (given=)"
         )
-    each = per_row(steer, len(rows))
+    interventions = per_row(steer, len(rows))
     chunks = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     counts = [len(row) - first for row, first in zip(rows, firsts, strict=True)]
     calls = (
-        _call(lm, [rows[i] for i in chunk], [each[i] for i in chunk], [counts[i] for i in chunk]) for chunk in chunks
+        _call(lm, [rows[i] for i in chunk], [interventions[i] for i in chunk], [counts[i] for i in chunk])
+        for chunk in chunks
     )
     scores = [row for batch in lm.run(calls) for row in finite(batch)]
     frames = [_frame(lm, i, row, scores[i], firsts[i]) for i, row in enumerate(rows)]
@@ -54,8 +55,8 @@ def logprobs(
 
 def _continued(lm: "SteerableModel", prefix: list[int], text: Prompt) -> list[int]:
     """Ids of a text after a prefix, and then without a BOS of its own, or on its own."""
-    own = lm.ids(text)
-    return prefix + (own[leading(own, lm.prefix) :] or own) if prefix else own
+    ids = lm.ids(text)
+    return prefix + (ids[leading(ids, lm.prefix) :] or ids) if prefix else ids
 
 
 def _call(
@@ -77,6 +78,6 @@ def _frame(
 ) -> pd.DataFrame:
     """The tokens of one text from position `first` on, with their scores."""
     positions = range(first, len(ids))
-    own = scores[len(scores) - len(positions) :].tolist()
+    values = scores[len(scores) - len(positions) :].tolist()
     tokens = [lm.tokenizer.decode([ids[i]]) for i in positions]
-    return pd.DataFrame({"row": number, "position": list(positions), "token": tokens, "logprob": own})
+    return pd.DataFrame({"row": number, "position": list(positions), "token": tokens, "logprob": values})

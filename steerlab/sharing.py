@@ -313,6 +313,8 @@ def _control_vector(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
     if list(tensors) != ["shift"]:
         raise ValueError(f"llama.cpp adds vectors alone, and the edit at {site} has a {' and a '.join(tensors)}")
     if (anchor, when) != ("all", "all"):
-        said = f"anchor={anchor!r}, when={when!r}"
-        raise ValueError(f"llama.cpp adds a vector at every token, and the edit at {site} has {said}: both must be all")
+        where = f"anchor={anchor!r}, when={when!r}"
+        raise ValueError(
+            f"llama.cpp adds a vector at every token, and the edit at {site} has {where}: both must be all"
+        )
     return tensors["shift"][0].float()

@@ -19,8 +19,10 @@ def svg(cells: Cells) -> str:
     places: list[Place] = list(dict.fromkeys(site.place for site, _ in sorted(cells, key=lambda cell: cell[0])))
     layers, drawn, left = _layers([site for site, _ in cells]), [], 4
     for place in places:
-        own = {(site.layer, position): value for (site, position), value in cells.items() if site.place == place}
-        panel, width = _panel(place, own, layers, largest or 1.0)
+        panel_cells = {
+            (site.layer, position): value for (site, position), value in cells.items() if site.place == place
+        }
+        panel, width = _panel(place, panel_cells, layers, largest or 1.0)
         drawn.append(f'<g transform="translate({left},0)">{panel}</g>')
         left += width
     height = 18 + HEIGHT * len(layers) + 18

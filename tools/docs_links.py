@@ -42,8 +42,8 @@ def read(site: Path) -> dict[Path, Links]:
 
 def broken_within(site: Path, pages: dict[Path, Links]) -> Iterator[str]:
     """Links to files and anchors that the site does not have."""
-    for page, found in pages.items():
-        for link in sorted(found.links):
+    for page, page_links in pages.items():
+        for link in sorted(page_links.links):
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
@@ -57,7 +57,9 @@ def broken_within(site: Path, pages: dict[Path, Links]) -> Iterator[str]:
 
 def broken_outside(pages: dict[Path, Links]) -> Iterator[str]:
     """Addresses outside of the site that do not answer, or not well."""
-    addresses = {link.partition("#")[0] for found in pages.values() for link in found.links if link.startswith("http")}
+    addresses = {
+        link.partition("#")[0] for page_links in pages.values() for link in page_links.links if link.startswith("http")
+    }
     with httpx.Client(follow_redirects=True, timeout=30) as client:
         for address in sorted(addresses):
             if urlsplit(address).hostname in LEAVE_OUT:

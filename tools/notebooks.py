@@ -68,13 +68,13 @@ def source_of(notebook: Path) -> Path:
 def find(names: list[str]) -> list[Path]:
     """The notebooks, made or still to be made, whose names begin with one of `names`; all when there are none."""
     stems = {path.stem for pattern in ("*.ipynb", "source/*.py") for path in NOTEBOOKS.glob(pattern)}
-    found = set()
+    chosen = set()
     for name in names or [""]:
         matches = {stem for stem in stems if stem.startswith(Path(name).stem)}
         if name and not matches:
             raise NotebookError(f"no notebook {name!r}; there are: {', '.join(sorted(stems)) or 'none'}")
-        found |= matches
-    return [NOTEBOOKS / f"{stem}.ipynb" for stem in sorted(found)]
+        chosen |= matches
+    return [NOTEBOOKS / f"{stem}.ipynb" for stem in sorted(chosen)]
 
 
 def read_source(script: Path) -> NotebookNode:
@@ -191,20 +191,20 @@ def problems(path: Path) -> list[str]:
     """What is wrong with a committed notebook; nothing is when this is empty."""
     notebook = read(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    found = list(stale(notebook, source_of(path)))
+    wrong = list(stale(notebook, source_of(path)))
     if any(output.output_type == "error" for cell in code for output in cell.outputs):
-        found.append("a cell's output is an error")
+        wrong.append("a cell's output is an error")
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
-        found.append("its code cells were not all executed once, from top to bottom")
+        wrong.append("its code cells were not all executed once, from top to bottom")
     if not any("parameters" in cell.metadata.get("tags", []) for cell in code):
-        found.append("no code cell is tagged `parameters`")
+        wrong.append("no code cell is tagged `parameters`")
     if path.stat().st_size >= MAX_BYTES:
-        found.append(f"it has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}")
+        wrong.append(f"it has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}")
     for number, cell in enumerate(notebook.cells, 1):
         for text in (cell.source, *output_texts(cell)):
             if match := ABSOLUTE_PATH.search(text):
-                found.append(f"cell {number} holds an absolute path, {match[0]}")
-    return found
+                wrong.append(f"cell {number} holds an absolute path, {match[0]}")
+    return wrong
 
 
 def stale(notebook: NotebookNode, script: Path) -> Iterator[str]:

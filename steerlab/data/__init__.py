@@ -77,8 +77,8 @@ def reviews(name: str | None = None, n: int = 100) -> dict[str, tuple[str, ...]]
         raise ValueError(f"set {name!r} of reviews is unknown: choose yelp, or leave it out for our own")
     reviews: dict[str, list[str]] = {"bad": [], "middling": [], "good": []}
     for row in _rows(name):
-        own = reviews[("bad", "bad", "middling", "good", "good")[int(row["label"])]]
-        own += [str(row["text"])] if len(own) < n else []
+        kind = reviews[("bad", "bad", "middling", "good", "good")[int(row["label"])]]
+        kind += [str(row["text"])] if len(kind) < n else []
         if all(len(texts) == n for texts in reviews.values()):
             break
     return {verdict: tuple(texts) for verdict, texts in reviews.items()}

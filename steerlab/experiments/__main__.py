@@ -46,15 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if ask.ledger:
         print(ledger.write())
         return 0
-    found = commands(ask.folder)
-    found = found[found["sampled"] | (not ask.sampled)]
-    for row in found.to_dict("records"):
+    listed = commands(ask.folder)
+    listed = listed[listed["sampled"] | (not ask.sampled)]
+    for row in listed.to_dict("records"):
         took = "time not kept" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f} s"
         print(f"# {'sampled' if row['sampled'] else 'not sampled'}, {took}\n{row['command']}", flush=True)
         if ask.run:
             words = [word for word in shlex.split(row["command"]) if not word.startswith("STEERLAB_DATA=")]
             subprocess.run([sys.executable, *words[1:]], check=True)
-    print(f"# {len(found)} commands, {found['seconds'].sum() / 60:.0f} minutes where the time was kept")
+    print(f"# {len(listed)} commands, {listed['seconds'].sum() / 60:.0f} minutes where the time was kept")
     return 0
 
 

@@ -123,8 +123,8 @@ class Paper:
 
     def _command(self, name: str, ask: Ask) -> str:
         """What makes the frames of one experiment, with the variable that its public sets were found by."""
-        told = [name if argument == ask.experiment else argument for argument in ask.command]
-        line = shlex.join(["python", "-m", f"{__package__}.{self.name}", *told])
+        words = [name if argument == ask.experiment else argument for argument in ask.command]
+        line = shlex.join(["python", "-m", f"{__package__}.{self.name}", *words])
         return f"STEERLAB_DATA=... {line}" if ask.data else line
 
     def _parser(self) -> argparse.ArgumentParser:
@@ -189,5 +189,5 @@ def _folder(lm: SteerableModel, folder: str | Path | None) -> Path:
 
 def _line(path: Path) -> dict[str, Any]:
     """What a table's JSON says."""
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return told
+    line: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return line

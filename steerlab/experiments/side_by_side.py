@@ -235,5 +235,5 @@ def typed(lm: SteerableModel, contest: Contest) -> dict[str, float]:
     at = range(len(prompts))
     gap = (z[at, wanted] - z[at, other]) - (plain[at, wanted] - plain[at, other])
     value = mean(gap.cpu().numpy())
-    told = {"target": float(kl(z, plain).mean()), "effect": value.value, "low": value.low, "high": value.high}
-    return told | {"n": len(prompts), "numbers": 0, "seconds": 0.0}
+    costs = {"target": float(kl(z, plain).mean()), "effect": value.value, "low": value.low, "high": value.high}
+    return costs | {"n": len(prompts), "numbers": 0, "seconds": 0.0}

@@ -111,7 +111,7 @@ def _by_position(
     rows = [side for pair in pairs for side in pair]
     padded = [row + [_space(lm)] * (max(widths) - len(row)) if len(row) < max(widths) else row for row in rows]
     read = _activations(lm, padded, sites)
-    return {site: torch.stack(own[::2]).mean(0) - torch.stack(own[1::2]).mean(0) for site, own in read.items()}
+    return {site: torch.stack(h[::2]).mean(0) - torch.stack(h[1::2]).mean(0) for site, h in read.items()}
 
 
 def _single(
@@ -128,11 +128,11 @@ def _single(
     read = _activations(lm, rows, sites)
     vectors = {
         site: torch.stack(
-            [h[-1] if vector == "last" else h[first:].mean(0) for h, first in zip(own, firsts, strict=True)]
+            [h[-1] if vector == "last" else h[first:].mean(0) for h, first in zip(states, firsts, strict=True)]
         )
-        for site, own in read.items()
+        for site, states in read.items()
     }
-    return {site: (own[::2].mean(0) - own[1::2].mean(0))[None] for site, own in vectors.items()}
+    return {site: (v[::2].mean(0) - v[1::2].mean(0))[None] for site, v in vectors.items()}
 
 
 def _activations(

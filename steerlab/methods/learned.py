@@ -46,9 +46,9 @@ class Learned:
             Site(place, 0)
         if self.layers is not None and not self.layers:
             raise ValueError("layers=() leaves nothing to learn: give some, or None for all")
-        for name, given in (("places", self.places), ("layers", self.layers or ())):
-            if len(set(given)) < len(given):
-                raise ValueError(f"{name}={given!r} names one twice")
+        for name, values in (("places", self.places), ("layers", self.layers or ())):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}={values!r} names one twice")
         if not self.init >= 0:
             raise ValueError(f"init={self.init} is out of range: it is a standard deviation, 0 or larger")
 

@@ -77,31 +77,31 @@ def scale(
 
 
 def _made(
-    name: Literal["shift", "gain"], given: Any, layer: Layers, place: Place, options: dict[str, Any]
+    name: Literal["shift", "gain"], tensors: Any, layer: Layers, place: Place, options: dict[str, Any]
 ) -> Intervention:
     """Edits of one tensor each."""
-    if isinstance(given, Mapping) == (layer is not None):
+    if isinstance(tensors, Mapping) == (layer is not None):
         raise ValueError("say where, once: a tensor with layer=6, or a mapping {6: tensor} without layer")
-    sites = {site: given for site in sites_at(place, layer)} if layer is not None else _mapped(given, place)
+    sites = {site: tensors for site in sites_at(place, layer)} if layer is not None else _mapped(tensors, place)
     edits = {site: Edit(**options | {name: _matrix(name, tensor)}) for site, tensor in sites.items()}
     return Intervention(edits, {"method": "add" if name == "shift" else "scale"})
 
 
-def _mapped(given: Mapping[int | Site, Any], place: Place) -> dict[Site, Any]:
+def _mapped(tensors: Mapping[int | Site, Any], place: Place) -> dict[Site, Any]:
     """Tensors by site."""
-    return {at if isinstance(at, Site) else Site(place, at): tensor for at, tensor in given.items()}
+    return {at if isinstance(at, Site) else Site(place, at): tensor for at, tensor in tensors.items()}
 
 
-def _matrix(name: str, given: Any) -> Tensor:
+def _matrix(name: str, value: Any) -> Tensor:
     """A tensor as `Edit` takes it, [positions or 1, width or 1]."""
     try:
-        tensor = given if isinstance(given, Tensor) else torch.tensor(np.asarray(given))
+        tensor = value if isinstance(value, Tensor) else torch.tensor(np.asarray(value))
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{type(given).__name__} is no tensor of numbers: give a tensor, an array or a list") from None
+        raise TypeError(f"{type(value).__name__} is no tensor of numbers: give a tensor, an array or a list") from None
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise TypeError(f"{tensor.dtype} is no dtype of activations: give real numbers")
-    if not tensor.is_floating_point() or not isinstance(given, Tensor | np.ndarray):
+    if not tensor.is_floating_point() or not isinstance(value, Tensor | np.ndarray):
         tensor = tensor.to(torch.get_default_dtype())
     if tensor.ndim == 0 and name == "shift":
-        raise ValueError(f"{given} is no vector: add takes d_model numbers, scale takes one")
+        raise ValueError(f"{value} is no vector: add takes d_model numbers, scale takes one")
     return tensor.reshape(1, -1) if tensor.ndim < 2 else tensor

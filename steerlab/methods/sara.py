@@ -128,24 +128,24 @@ def sara(
         raise ValueError(f"coefficient {coefficient} is not a finite number")
     template = Edit(gain=torch.full((1, 1), float(coefficient)), when=when)  # refuses a wrong `when`
     sites = sorted(set(lm.check_layers(sites_at(place, layer))))
-    given: dict[str, Prompts] = {"prompt": listed, "attract": as_one(attract), "repel": as_one(repel)}
-    counted = {name: _counted(lm, name, each, variant == "anchored" and skip_bos) for name, each in given.items()}
+    by_role: dict[str, Prompts] = {"prompt": listed, "attract": as_one(attract), "repel": as_one(repel)}
+    counted = {name: _counted(lm, name, text, variant == "anchored" and skip_bos) for name, text in by_role.items()}
     _check_components(components, {name: int(mask.sum(1).min()) for name, mask in counted.items()})
     if variant == "released":
-        rows = [_released(lm, given, sites, template, components)]
+        rows = [_released(lm, by_role, sites, template, components)]
     else:
-        gains = _gains(lm, given, counted, sites, components)
+        gains = _gains(lm, by_role, counted, sites, components)
         rows = [
             tuple((site, replace(template, gain=coefficient * gain[row, None])) for site, gain in gains.items())
             for row in range(len(counted["prompt"]))
         ]
-    own: dict[str, Any] = {"variant": variant, "place": place, "layers": [site.layer for site in sites]}
-    own |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
-    made = []
+    settings: dict[str, Any] = {"variant": variant, "place": place, "layers": [site.layer for site in sites]}
+    settings |= {"coefficient": coefficient, "components": components, "skip_bos": variant == "anchored" and skip_bos}
+    interventions = []
     for edits, prompt in zip(rows, listed, strict=True):
         texts = {"prompt": lm.text(prompt), "attract": lm.text(attract), "repel": lm.text(repel)}
-        made.append(Intervention(edits, lm.info(method="sara", **own, prompts=texts)))
-    return made[0] if single else made
+        interventions.append(Intervention(edits, lm.info(method="sara", **settings, prompts=texts)))
+    return interventions[0] if single else interventions
 
 
 def sara_gain(
@@ -166,10 +166,10 @@ def sara_gain(
         variant: "anchored", or "released", which takes no batch.
     """
     if variant == "released":
-        near, far = (leading_components(each)[:components] for each in (attract, repel))
+        near, far = (leading_components(side)[:components] for side in (attract, repel))
         return contrast(prompt, near, far)
-    own = _root(prompt, components)
-    return _likeness(own, _root(attract, components)) - _likeness(own, _root(repel, components))
+    root = _root(prompt, components)
+    return _likeness(root, _root(attract, components)) - _likeness(root, _root(repel, components))
 
 
 def shuffled(intervention: Intervention, seed: int = 0) -> Intervention:
@@ -210,10 +210,10 @@ def _check_components(components: int | None, tokens: dict[str, int]) -> None:
 
 
 def _released(
-    lm: SteerableModel, given: dict[str, Prompts], sites: list[Site], template: Edit, components: int | None
+    lm: SteerableModel, by_role: dict[str, Prompts], sites: list[Site], template: Edit, components: int | None
 ) -> Edits:
     """Edits that hold the reference prompts' components; γ is found in the model's pass."""
-    near_prompt, far_prompt = given["attract"], given["repel"]
+    near_prompt, far_prompt = by_role["attract"], by_role["repel"]
     read = lm.together([lambda lm: lm.activations(near_prompt, sites), lambda lm: lm.activations(far_prompt, sites)])
     edits = []
     for site in sites:
@@ -224,13 +224,13 @@ def _released(
 
 def _gains(
     lm: SteerableModel,
-    given: dict[str, Prompts],
+    by_role: dict[str, Prompts],
     counted: dict[str, Bool[Tensor, "_ _"]],
     sites: list[Site],
     components: int | None,
 ) -> dict[Site, Float[Tensor, "batch d_model"]]:
     """Anchored γ of every prompt, from unsteered activations in which the tokens that do not count are zeros."""
-    read = {name: (lm.batch(each).plain, counted[name]) for name, each in given.items()}
+    read = {name: (lm.batch(prompts).plain, counted[name]) for name, prompts in by_role.items()}
     gives = [like(len(counted["prompt"]), lm.d_model, dtype=torch.float64)] * len(sites)
     (gains,) = lm.run([Call(gains_beside, (read, lm.taps({}, sites), components), gives)])
     return {
@@ -259,10 +259,10 @@ def _root(
     return u * s, u
 
 
-def _likeness(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Float[Tensor, "*batch d_model"]:
+def _likeness(root: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Float[Tensor, "*batch d_model"]:
     """Row by row, the cosine of two roots; 0 for a neuron that is silent in one of them, but for rounding."""
-    (scaled, u), (other_scaled, v) = one, other
+    (scaled, u), (other_scaled, v) = root, other
     inner = ((scaled @ (u.mT @ v)) * other_scaled).sum(-1)
-    norms = [root.norm(dim=-1) for root in (scaled, other_scaled)]
+    norms = [factor.norm(dim=-1) for factor in (scaled, other_scaled)]
     heard = [norm > 1e3 * torch.finfo(norm.dtype).eps * norm.amax(-1, keepdim=True) for norm in norms]
     return torch.where(heard[0] & heard[1], inner / (norms[0] * norms[1]), 0)

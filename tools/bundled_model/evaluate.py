@@ -97,8 +97,8 @@ def rows_of(file: str, split: str) -> pd.DataFrame:
 
 def share(metric: str, condition: str, hits: Iterable[bool], units: Iterable[str] | None = None) -> Result:
     """The share of trials that hit, with its Wilson interval: independent trials, or several of each unit."""
-    found = sl.metrics.share([bool(hit) for hit in hits], None if units is None else list(units))
-    return Result(metric, condition, found.n, found.value, found.low, found.high)
+    estimate = sl.metrics.share([bool(hit) for hit in hits], None if units is None else list(units))
+    return Result(metric, condition, estimate.n, estimate.value, estimate.low, estimate.high)
 
 
 def ratio(metric: str, condition: str, n: int, above: Sequence[float], below: Sequence[float]) -> Result:
@@ -122,8 +122,8 @@ def words(text: str) -> list[str]:
 
 def count_words(completions: Iterable[str], wanted: Iterable[str]) -> list[int]:
     """How many of the wanted words stand in each completion."""
-    found = set(wanted)
-    return [sum(word in found for word in words(text)) for text in completions]
+    counted = set(wanted)
+    return [sum(word in counted for word in words(text)) for text in completions]
 
 
 def holds_any(completions: Iterable[str], wanted: Iterable[str]) -> list[bool]:
@@ -170,8 +170,8 @@ def book_losses(bench: Bench) -> Iterator[Result]:
     """Bits per byte and nats per token of passages from books that were never trained on."""
     lm, rng = bench.lm, random.Random(0)
     held_out = split_books(read_books(bench.corpus, limit=BOOK_CHARACTERS))[1]
-    found = [ids for book in held_out for ids in book_passages(lm, book, rng)]
-    chosen = rng.sample(found, bench.count(250))
+    passages = [ids for book in held_out for ids in book_passages(lm, book, rng)]
+    chosen = rng.sample(passages, bench.count(250))
     start = torch.tensor([lm.tokenizer.bos_token_id])
     scored = lm.logprobs([torch.tensor(ids) for ids in chosen], given=[start] * len(chosen))
     sizes = [len(lm.tokenizer.decode(ids).encode()) for ids in chosen]
@@ -306,9 +306,9 @@ def fact_recall(bench: Bench) -> Iterator[Result]:
     """Simple facts as clozes; where several answers are right, only one of them counts."""
     for condition, split in (("seen phrasings", "train"), ("held-out phrasings", "test")):
         trials = [Trial(row.prompt, row.answer) for row in rows_of("facts", split).itertuples()]
-        found = ranks(bench, random.Random(0).sample(trials, bench.count(len(facts.HELD_OUT))))
+        answer_ranks = ranks(bench, random.Random(0).sample(trials, bench.count(len(facts.HELD_OUT))))
         for k in (1, 10):
-            yield share(f"facts: P@{k}", condition, (rank < k for rank in found))
+            yield share(f"facts: P@{k}", condition, (rank < k for rank in answer_ranks))
 
 
 def headed(bench: Bench, heads: Sequence[str], starts: Sequence[str], n: int) -> pd.DataFrame:
@@ -356,8 +356,8 @@ def activation_addition(bench: Bench) -> Iterator[Result]:
     metric = "ActAdd: a wedding word"
     for name, decoding in DECODINGS.items():
         counts = wedding_grid(bench, decoding)
-        for (layer, strength), found in counts.items():
-            yield share("ActAdd grid", f"{name}, layer {layer}, strength {strength}", (count > 0 for count in found))
+        for (layer, strength), numbers in counts.items():
+            yield share("ActAdd grid", f"{name}, layer {layer}, strength {strength}", (count > 0 for count in numbers))
         layer, strength = max(counts, key=lambda at: (sum(c > 0 for c in counts[at]), sum(counts[at])))
         best = strength * sl.actadd(bench.lm, " weddings", " ", layer=layer)
         n = bench.count(200)
@@ -396,8 +396,8 @@ def wedding_grid(bench: Bench, decoding: dict[str, float]) -> dict[tuple[int, in
     steer = [strength * vectors[layer] for layer, strength in settings]
     n = bench.count(25)
     frame = bench.lm.generate([PROMPT] * len(settings), steer, n=n, seed=0, **decoding)
-    found = count_words(frame.sort_values(["row", "sample"]).completion, topic_words("weddings"))
-    return {setting: found[row * n : (row + 1) * n] for row, setting in enumerate(settings)}
+    counts = count_words(frame.sort_values(["row", "sample"]).completion, topic_words("weddings"))
+    return {setting: counts[row * n : (row + 1) * n] for row, setting in enumerate(settings)}
 
 
 def wedding_hits(
@@ -472,16 +472,16 @@ def write(results: list[Result], samples: pd.DataFrame | None = None, folder: Pa
 
 def block(card: str, name: str) -> re.Match[str]:
     """The part of a card between the markers of a name."""
-    found = re.search(rf"(?<=<!-- {name}: begin -->\n).*?(?=<!-- {name}: end -->)", card, flags=re.DOTALL)
-    if found is None:
+    part = re.search(rf"(?<=<!-- {name}: begin -->\n).*?(?=<!-- {name}: end -->)", card, flags=re.DOTALL)
+    if part is None:
         raise ValueError(f"the card has no markers <!-- {name}: begin --> and <!-- {name}: end -->")
-    return found
+    return part
 
 
 def replace_block(card: str, name: str, body: str) -> str:
     """The card with another text between the markers."""
-    found = block(card, name)
-    return f"{card[: found.start()]}{body}\n{card[found.end() :]}"
+    part = block(card, name)
+    return f"{card[: part.start()]}{body}\n{card[part.end() :]}"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -587,11 +587,11 @@ def measure(bench: Bench, names: Iterable[str]) -> list[Result]:
     results = []
     for name in names:
         began = time.perf_counter()
-        found = list(MEASURES[name](bench))
+        rows = list(MEASURES[name](bench))
         print(f"# {name}: {time.perf_counter() - began:.1f} s")
-        for row in found:
+        for row in rows:
             print(f"{row.metric:28} {row.condition:70} n={row.n:<5} {number(row):>8} ({interval(row)})", flush=True)
-        results += found
+        results += rows
     return results
 
 

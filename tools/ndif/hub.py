@@ -24,8 +24,8 @@ class Hub(BaseHTTPRequestHandler):
             names = sorted(file.name for file in folder.glob("*")) if path[2] == "tiny" else []
             if not names:
                 return self.missing("RepoNotFound", body)
-            told: Any = self.tree(folder, names) if "tree" in path else self.model(path[3], names)
-            return self.say(json.dumps(told), body)
+            answer: Any = self.tree(folder, names) if "tree" in path else self.model(path[3], names)
+            return self.say(json.dumps(answer), body)
         if len(path) == 5 and path[0] == "tiny" and path[2] == "resolve":
             file = FOLDER / path[1] / path[4]
             return self.say(file.read_bytes(), body) if file.is_file() else self.missing("EntryNotFound", body)

@@ -100,12 +100,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--env", type=Path, required=True)
     parser.add_argument("--dtype", default="bfloat16")
-    told = parser.parse_args()
-    folder = told.folder.resolve()
+    args = parser.parse_args()
+    folder = args.folder.resolve()
     folder.mkdir(parents=True)
     os.chmod(folder, 0o755)
     models(folder)
-    env = environment(folder, told.env.resolve(), told.dtype)
+    env = environment(folder, args.env.resolve(), args.dtype)
     processes: list[subprocess.Popen[bytes]] = []
 
     def begin(name: str, command: list[str]) -> None:
@@ -127,7 +127,7 @@ def main() -> None:
         temporary = ["--temp-dir", str(folder / "ray"), "--include-dashboard=false", "--disable-usage-stats"]
         begin("ray", ["ray", "start", "--block", "--head", *ports, *sizes, *temporary])
         fill_database()
-        patiently([str(told.env / "bin" / "ray"), "status", "--address", f"127.0.0.1:{RAY}"], 400)
+        patiently([str(args.env / "bin" / "ray"), "status", "--address", f"127.0.0.1:{RAY}"], 400)
         begin("controller", ["python", "-c", CONTROLLER.format(port=RAY)])
         bound = ["--bind", f"127.0.0.1:{API}"]
         begin("api", ["gunicorn", "-c", "python:ndif.services.api.gunicorn_conf", *bound, "ndif.services.api.app:app"])

@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--keys", default="trusted,ordinary")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--calls", default=",".join(CALLS))
-    told = parser.parse_args()
-    families, dtype = told.families.split(","), getattr(torch, told.dtype)
+    args = parser.parse_args()
+    families, dtype = args.families.split(","), getattr(torch, args.dtype)
     warnings.simplefilter("ignore")
     folder = Path(tempfile.mkdtemp())
     os.environ["STEERLAB_CACHE"] = str(folder / "cache")
@@ -62,24 +62,24 @@ def main() -> None:
         fresh(family).save_pretrained(folder / family)
         tokenizer().save_pretrained(folder / family)
     double = None
-    if told.host is None:
+    if args.host is None:
         double = Double(folder, {f"tiny/{family}": folder / family for family in families})
-        double.switch(dtype=told.dtype)
-    remote = sl.Remote(told.host or (double.url if double else None), timeout=300, progress=False)
+        double.switch(dtype=args.dtype)
+    remote = sl.Remote(args.host or (double.url if double else None), timeout=300, progress=False)
     try:
         for family in families:
             here = sl.load(folder / family, dtype=dtype)  # as a server does: rotary angles stay in float32
-            for kind in told.keys.split(","):
+            for kind in args.keys.split(","):
                 os.environ["NDIF_API_KEY"] = KEYS[kind]
-                there, equal, names = distant(family, remote, dtype), 0, told.calls.split(",")
+                there, equal, names = distant(family, remote, dtype), 0, args.calls.split(",")
                 for name in names:
                     outcome, local, distance = compared(CALLS[name][1], here, there)
                     equal += outcome == "equal"
                     print(
-                        f"{family:9s}{told.dtype:9s}{kind:9s}{name:16s}{local:6.2f}{distance:7.2f}  {outcome}",
+                        f"{family:9s}{args.dtype:9s}{kind:9s}{name:16s}{local:6.2f}{distance:7.2f}  {outcome}",
                         flush=True,
                     )
-                print(f"{family:9s}{told.dtype:9s}{kind:9s}{equal} of {len(names)} equal", flush=True)
+                print(f"{family:9s}{args.dtype:9s}{kind:9s}{equal} of {len(names)} equal", flush=True)
     finally:
         if double is not None:
             double.stop()

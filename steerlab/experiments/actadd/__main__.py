@@ -43,9 +43,9 @@ PICKS: Mapping[str, float | None] = MappingProxyType({"strongest": None, "gentle
 
 
 def _choice(lm: SteerableModel, ask: Ask) -> Frames:
-    told: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.coefficients, "file": ask.file}
-    told |= {"positions": ask.positions, "max_new_tokens": ask.tokens, "limit": ask.sentences}
-    return {"choice": choose(lm, n=max(1, ask.n // 6), seed=ask.seed + 1000, **told)}
+    options: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.coefficients, "file": ask.file}
+    options |= {"positions": ask.positions, "max_new_tokens": ask.tokens, "limit": ask.sentences}
+    return {"choice": choose(lm, n=max(1, ask.n // 6), seed=ask.seed + 1000, **options)}
 
 
 def _picks(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
@@ -61,8 +61,8 @@ def _at_both(lm: SteerableModel, ask: Ask, run: Callable[[Choice], pd.DataFrame]
     picks = _picks(lm, ask)
     if ask.coefficient is not None:
         picks = {name: replace(own, coefficient=ask.coefficient) for name, own in picks.items()}
-    found = [run(picks[name]).assign(setting=name, where=str(picks[name])) for name in ask.settings]
-    return pd.concat(found, ignore_index=True)
+    frames = [run(picks[name]).assign(setting=name, where=str(picks[name])) for name in ask.settings]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _sampling(ask: Ask) -> dict[str, Any]:
@@ -71,23 +71,23 @@ def _sampling(ask: Ask) -> dict[str, Any]:
 
 def _at_places(ask: Ask, run: Callable[[bool], pd.DataFrame]) -> pd.DataFrame:
     """A frame for a vector over the first tokens and one for a vector over spaces of its own, or those asked for."""
-    found = [run(position == "pad").assign(position=position) for position in ask.positions]
-    return pd.concat(found, ignore_index=True)
+    frames = [run(position == "pad").assign(position=position) for position in ask.positions]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _layer_sweep(lm: SteerableModel, ask: Ask) -> Frames:
-    told: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.swept, **_sampling(ask)}
+    options: dict[str, Any] = {"layers": ask.layers, "coefficients": ask.swept, **_sampling(ask)}
 
     def run(room: bool) -> pd.DataFrame:
-        return summarise(layer_sweep(lm, room=room, **told), baseline=ZERO)
+        return summarise(layer_sweep(lm, room=room, **options), baseline=ZERO)
 
     return {"layer_sweep": _at_places(ask, run)}
 
 
 def _best(lm: SteerableModel, ask: Ask) -> Frames:
     def run(choice: Choice) -> pd.DataFrame:
-        told: dict[str, Any] = {"layers": [choice.layer], "coefficients": [choice.coefficient], "room": choice.room}
-        return summarise(layer_sweep(lm, **told, **_sampling(ask) | {"seed": ask.seed + 1}), baseline=ZERO)
+        options: dict[str, Any] = {"layers": [choice.layer], "coefficients": [choice.coefficient], "room": choice.room}
+        return summarise(layer_sweep(lm, **options, **_sampling(ask) | {"seed": ask.seed + 1}), baseline=ZERO)
 
     return {"best": _at_both(lm, ask, run)}
 
@@ -166,18 +166,23 @@ def _essays(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _text_sweep(lm: SteerableModel, plus: str, texts: Mapping[str, Sequence[str]] | None, ask: Ask) -> pd.DataFrame:
-    told: dict[str, Any] = {"layers": ask.layers, "coefficients": [-1.0, *ask.swept], "texts": texts}
-    told |= {"limit": ask.sentences}
-    return _at_places(ask, lambda room: essay_sweep(lm, plus, room=room, **told))
+    options: dict[str, Any] = {"layers": ask.layers, "coefficients": [-1.0, *ask.swept], "texts": texts}
+    options |= {"limit": ask.sentences}
+    return _at_places(ask, lambda room: essay_sweep(lm, plus, room=room, **options))
 
 
 def _tones(
     lm: SteerableModel, ask: Ask, choice: Choice, prompts: Sequence[str], scorer: Scorer, plus: str, minus: str
 ) -> pd.DataFrame:
     """About n completions at a setting, shared by the prompts: the paper's pair, and its first half against a space."""
-    told: dict[str, Any] = {"prefix": plus, "room": choice.room, **_sampling(ask), "n": math.ceil(ask.n / len(prompts))}
+    options: dict[str, Any] = {
+        "prefix": plus,
+        "room": choice.room,
+        **_sampling(ask),
+        "n": math.ceil(ask.n / len(prompts)),
+    }
     parts = {
-        against: summarise_tone(tone(lm, choice.vector(lm, plus, against), prompts, scorer, **told))
+        against: summarise_tone(tone(lm, choice.vector(lm, plus, against), prompts, scorer, **options))
         for against in (minus, " ")
     }
     return pd.concat([part.assign(minus=against.strip() or "space") for against, part in parts.items()])
@@ -198,19 +203,19 @@ def _tone(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _toxicity(lm: SteerableModel, ask: Ask) -> Frames:
-    told = (data.prompts("rude"), word_scorer(data.words("rude")), " Love", " Hate")
-    return {"toxicity": _at_both(lm, ask, lambda choice: _tones(lm, ask, choice, *told))}
+    rude = (data.prompts("rude"), word_scorer(data.words("rude")), " Love", " Hate")
+    return {"toxicity": _at_both(lm, ask, lambda choice: _tones(lm, ask, choice, *rude))}
 
 
 def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
     """The short ones, all at the strongest setting."""
     best = _picks(lm, ask)["strongest"]
-    steer, told = best.vector(lm), _sampling(ask)
+    steer, sampling = best.vector(lm), _sampling(ask)
     stress = random_vectors(lm, steer, data.prompts()[: ask.prompts], room=best.room, seed=ask.seed)
     stress = stress.groupby(["condition", "prompt"], sort=False)["relative"].mean().reset_index()
-    parts = dimension_sweep(lm, steer, room=best.room, prompts=data.prompts("plain")[6:9], **told)
-    places = place_sweep(lm, layer=best.layer, coefficient=best.coefficient, **told)
-    moved = just_tokens(lm, **asdict(best), sources=ask.layers, **told)
+    parts = dimension_sweep(lm, steer, room=best.room, prompts=data.prompts("plain")[6:9], **sampling)
+    places = place_sweep(lm, layer=best.layer, coefficient=best.coefficient, **sampling)
+    moved = just_tokens(lm, **asdict(best), sources=ask.layers, **sampling)
     return {
         "random_vectors": means(stress, "relative", ["condition"]),
         "dimensions": summarise(parts, by=["dimensions"]),
@@ -223,11 +228,11 @@ def _vectors(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _pairs(lm: SteerableModel, ask: Ask) -> Frames:
     """Weddings against each other topic, counted in wedding words, and love against hate, in pleasant ones."""
-    told: dict[str, Any] = {**asdict(_picks(lm, ask)["strongest"]), **_sampling(ask)}
+    options: dict[str, Any] = {**asdict(_picks(lm, ask)["strongest"]), **_sampling(ask)}
     others = [f" {topic}" for topic in ask.topics or data.topics() if topic != "weddings"]
-    weddings = shared_part(lm, " weddings", others, **told)
-    told |= {"prompts": data.prompts("plain")[6:26][: ask.prompts], "words": data.words("pleasant")}
-    parts = {"weddings − another topic": weddings, "Love − Hate": shared_part(lm, " Love", [" Hate"], **told)}
+    weddings = shared_part(lm, " weddings", others, **options)
+    options |= {"prompts": data.prompts("plain")[6:26][: ask.prompts], "words": data.words("pleasant")}
+    parts = {"weddings − another topic": weddings, "Love − Hate": shared_part(lm, " Love", [" Hate"], **options)}
     frames = [summarise(own, by=["condition"], baseline=ZERO).assign(pair=pair) for pair, own in parts.items()]
     return {"pairs": pd.concat(frames)}
 
@@ -238,8 +243,8 @@ def _gallery(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _overhead(lm: SteerableModel, ask: Ask) -> Frames:
     """Of the model itself, and of random-weight models of GPT-2's shapes."""
-    told: dict[str, Any] = {"rows": ask.rows, "repeats": ask.n, "warmup": 1, "seconds": ask.seconds}
-    frames = [overhead(lm, **told)] + ([overhead_by_size(ask.shapes, **told)] if ask.shapes else [])
+    options: dict[str, Any] = {"rows": ask.rows, "repeats": ask.n, "warmup": 1, "seconds": ask.seconds}
+    frames = [overhead(lm, **options)] + ([overhead_by_size(ask.shapes, **options)] if ask.shapes else [])
     return {"overhead": summarise_overhead(pd.concat(frames, ignore_index=True))}
 
 

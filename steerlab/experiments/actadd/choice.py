@@ -85,10 +85,10 @@ def choose(
     shares = summarise(frame, by=SETTING, baseline={"position": "zero"}).drop(columns="mean_count")
     zero = shares.loc[shares["position"] == "zero", "share"].item()
     unrelated = {"unrelated": [essay for topic in UNRELATED for essay in data.essays()[topic]]}
-    told: dict[str, Any] = {"layers": chosen, "coefficients": [float(c) for c in coefficients], "texts": unrelated}
-    told |= {"limit": limit}
+    options: dict[str, Any] = {"layers": chosen, "coefficients": [float(c) for c in coefficients], "texts": unrelated}
+    options |= {"limit": limit}
     costs = [
-        essay_sweep(lm, plus, minus, room=position == "pad", progress=progress, **told).assign(position=position)
+        essay_sweep(lm, plus, minus, room=position == "pad", progress=progress, **options).assign(position=position)
         for position in positions
     ]
     cost = pd.concat(costs).rename(columns={"low": "ratio_low", "high": "ratio_high"})

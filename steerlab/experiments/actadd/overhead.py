@@ -62,7 +62,7 @@ def overhead(
         if repeat >= 3 and time.perf_counter() - started > seconds:
             break
         order = [("plain", None), ("steered", steer)]
-        taken = {name: _seconds(lm, ids, one) for name, one in (order if repeat % 2 else order[::-1])}
+        taken = {name: _seconds(lm, ids, edit) for name, edit in (order if repeat % 2 else order[::-1])}
         made.append({**about, "repeat": repeat, **taken, "premium": taken["steered"] / taken["plain"] - 1})
     return pd.DataFrame(made[warmup:])
 
@@ -102,8 +102,8 @@ def summarise_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     """
     groups = frame.groupby("model", sort=False)
     about = groups[["n_params", "layer", "rows", "width"]].first().assign(plain=groups["plain"].median())
-    found = [bootstrap_interval(own["premium"], np.median) for _, own in groups]
-    premium = pd.DataFrame(found, index=about.index).rename(columns={"value": "premium"})
+    medians = [bootstrap_interval(own["premium"], np.median) for _, own in groups]
+    premium = pd.DataFrame(medians, index=about.index).rename(columns={"value": "premium"})
     return about.join(premium).reset_index()
 
 

@@ -45,13 +45,18 @@ def sentence_shifts(
     """
     skip = front_positions(steer)
     split = (lambda text: [text]) if whole else data.sentences
-    pairs = [(i, one) for i, text in enumerate(documents) for one in split(text) if _long_enough(lm, one, skip)]
+    pairs = [
+        (i, sentence)
+        for i, text in enumerate(documents)
+        for sentence in split(text)
+        if _long_enough(lm, sentence, skip)
+    ]
     if not pairs:
         raise ValueError(f"no sentence is longer than the {skip} positions that are steered")
-    once = list(dict.fromkeys(one for _, one in pairs))
+    once = list(dict.fromkeys(sentence for _, sentence in pairs))
     shifts = _shifts(lm, _prefix(lm, steer, room), steer, once, skip, progress)
-    number = {one: row for row, one in enumerate(once)}
-    where = pd.DataFrame([(number[one], i) for i, one in pairs], columns=["row", "document"])
+    number = {sentence: row for row, sentence in enumerate(once)}
+    where = pd.DataFrame([(number[sentence], i) for i, sentence in pairs], columns=["row", "document"])
     return where.merge(shifts, on="row")
 
 
@@ -125,7 +130,7 @@ def essay_sweep(
     points = grid(layer=range(lm.n_layers) if layers is None else list(layers), coefficient=coefficients)
     vectors = [actadd(lm, plus, minus, **point) for point in points]
     skip = max(map(front_positions, vectors))
-    named = {one: name for name, some in groups.items() for one in _sentences(lm, some, skip, limit)}
+    named = {sentence: name for name, some in groups.items() for sentence in _sentences(lm, some, skip, limit)}
     prefix = _prefix(lm, vectors[0], room)
     plain = _read(lm, lm.prefix, None, list(named), len(prefix))
     names, rows = dict(enumerate(named.values())), []
@@ -162,8 +167,12 @@ def essays(
     for topic in topics:
         sentences, spare = _sentences(lm, data.essays()[topic], skip, limit), max(len(room), len(written))
         plain = _read(lm, lm.prefix, None, sentences, spare)
-        for condition, prefix, one in (("steered", room, steer), ("prompted", written, None), ("spaces", room, None)):
-            shifts = token_shifts(plain, _read(lm, prefix, one, sentences, spare), skip=skip)
+        for condition, prefix, steered in (
+            ("steered", room, steer),
+            ("prompted", written, None),
+            ("spaces", room, None),
+        ):
+            shifts = token_shifts(plain, _read(lm, prefix, steered, sentences, spare), skip=skip)
             rows.append({"topic": topic, "condition": condition, **ratio(shifts)})
     return pd.DataFrame(rows)
 
@@ -172,8 +181,8 @@ def ratio(shifts: pd.DataFrame, units: pd.Series | None = None) -> dict[str, flo
     """Perplexity ratio exp(−X) of all tokens, with a bootstrap interval over sentences, or over `units`."""
     sums = shifts.groupby(shifts["row"] if units is None else units)["shift"].agg(["sum", "size"])
     samples = [sums["sum"].to_numpy(), sums["size"].to_numpy()]
-    found = bootstrap_interval(samples, lambda s, n: float(np.exp(-s.sum() / n.sum())), paired=True)
-    return {"ratio": found.value, "low": found.low, "high": found.high, "sentences": found.n}
+    estimate = bootstrap_interval(samples, lambda s, n: float(np.exp(-s.sum() / n.sum())), paired=True)
+    return {"ratio": estimate.value, "low": estimate.low, "high": estimate.high, "sentences": estimate.n}
 
 
 def _shifts(
@@ -203,7 +212,7 @@ def _read(
     `spare` tokens and they fill the context.
     """
     limit = int(getattr(lm.hf.config, "max_position_embeddings", None) or 1024) - spare
-    ids = [torch.tensor(lm.encode(one)[:limit]) for one in sentences]
+    ids = [torch.tensor(lm.encode(sentence)[:limit]) for sentence in sentences]
     rows, frames = sorted(range(len(ids)), key=lambda row: len(ids[row])), []
     for start in tqdm(range(0, len(rows), BATCH), disable=not progress, unit="batch"):
         part = rows[start : start + BATCH]
@@ -216,7 +225,9 @@ def _read(
 
 def _sentences(lm: SteerableModel, texts: Sequence[str], skip: int, limit: int | None) -> list[str]:
     """The first sentences of texts that have tokens left, each once."""
-    every = dict.fromkeys(one for text in texts for one in data.sentences(text) if _long_enough(lm, one, skip))
+    every = dict.fromkeys(
+        sentence for text in texts for sentence in data.sentences(text) if _long_enough(lm, sentence, skip)
+    )
     return list(every)[:limit]
 
 

@@ -70,16 +70,16 @@ def price(
         raise ValueError("a text is read in one pass: give edits with anchor='front', or with when='all'")
     texts = data.prompts("plain")[6:26] if prompts is None else prompts
     steers = {0.0: None} | {float(strength): strength * steer for strength in strengths if strength}
-    laid = {at: [lay(lm, text, one, room) if one else text for text in texts] for at, one in steers.items()}
+    laid = {at: [lay(lm, text, edit, room) if edit else text for text in texts] for at, edit in steers.items()}
     settings = [
         Setting({"strength": at, "bare_prompt": text}, prompt, steers[at])
         for at in laid
         for text, prompt in zip(texts, laid[at], strict=True)
     ]
-    found = {name: counted(lm, settings, words, n=n, **how, **options) for name, how in SAMPLINGS.items()}
-    own = found["plain"].query("strength == 0 and completion != ''")
+    frames = {name: counted(lm, settings, words, n=n, **how, **options) for name, how in SAMPLINGS.items()}
+    own = frames["plain"].query("strength == 0 and completion != ''")
     written, numbers = own["completion"].tolist(), [texts.index(text) for text in own["bare_prompt"]]
-    scores = {at: _scores(lm, written, one, [laid[at][i] for i in numbers]) for at, one in steers.items()}
+    scores = {at: _scores(lm, written, edit, [laid[at][i] for i in numbers]) for at, edit in steers.items()}
     shifts = {at: token_shifts(scores[0.0], scores[at]) for at in steers}
     costs = pd.DataFrame(
         [{"strength": at, **ratio(own, own["row"].map(dict(enumerate(numbers))))} for at, own in shifts.items()]
@@ -87,7 +87,7 @@ def price(
     costs = costs.rename(columns={"low": "ratio_low", "high": "ratio_high"}).drop(columns="sentences")
     shares = [
         summarise(frame, by=["strength"], baseline={"strength": 0.0}).assign(sampling=name)
-        for name, frame in found.items()
+        for name, frame in frames.items()
     ]
     table = pd.concat(shares).merge(costs, on="strength", how="left")
     zero, tokens = table["share"][0], len(scores[0.0]) / (n * len(texts))

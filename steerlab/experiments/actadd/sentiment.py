@@ -51,9 +51,9 @@ def tone(
     """
     score = scorer or word_scorer(data.words("pleasant"), data.words("unpleasant"))
     settings = [
-        Setting({"condition": condition, "bare_prompt": bare}, prompt, one)
+        Setting({"condition": condition, "bare_prompt": bare}, prompt, edit)
         for bare in prompts
-        for condition, prompt, one in (
+        for condition, prompt, edit in (
             ("zero", bare, None),
             ("prompted", prefix + join(prefix, bare), None),
             ("steered", lay(lm, bare, steer, room), steer),

@@ -135,12 +135,12 @@ def summarise(
         (McNemar's exact test, of these prompts); NaN for the baseline itself.
     """
     over = [name for name in ("minus", "bare_prompt") if name in frame] or ["prompt"]
-    found = means(frame, "hit", by, over, dropna=False).rename(columns={"value": "share"})
+    shares = means(frame, "hit", by, over, dropna=False).rename(columns={"value": "share"})
     if "count" in frame:
-        found["mean_count"] = means(frame, "count", by, dropna=False)["value"]
+        shares["mean_count"] = means(frame, "count", by, dropna=False)["value"]
     if baseline is None:
-        return found
-    return found.merge(_gains(frame, list(by), baseline, over), on=list(by), how="left")
+        return shares
+    return shares.merge(_gains(frame, list(by), baseline, over), on=list(by), how="left")
 
 
 def _gains(frame: pd.DataFrame, by: list[str], baseline: Mapping[str, Any], over: list[str]) -> pd.DataFrame:

@@ -47,14 +47,14 @@ def random_vectors(
     if nonsense is not None:
         other = actadd(lm, nonsense, " ", layer=site.layer, place=site.place)
         named.append(("nonsense", 0, (steer.norm()[site] / other.norm()[site]) * other))
-    first = max(front_positions(one) for _, _, one in named)
-    widest = max((one for _, _, one in named), key=front_positions)
+    first = max(front_positions(vector) for _, _, vector in named)
+    widest = max((vector for _, _, vector in named), key=front_positions)
     rows = []
     for prompt in tqdm(data.prompts() if prompts is None else prompts, disable=not progress, unit="prompt"):
         place = lay(lm, prompt, widest, room)
         if len(lm.tokens(place)) <= first:
             continue
-        logits = lm.logits([place] * (len(named) + 1), [None, *(one for _, _, one in named)], position="all")
+        logits = lm.logits([place] * (len(named) + 1), [None, *(vector for _, _, vector in named)], position="all")
         plain, moved = logits[:1, first:], logits[1:, first:]
         far, spread = kl(plain.expand_as(moved), moved).mean(-1), entropy(plain).mean()
         for (condition, draw, _), own in zip(named, far.tolist(), strict=True):
@@ -78,8 +78,8 @@ def dimension_sweep(
         One row per completion: `dimensions` (the share), and as in `layer_sweep`.
     """
     cut = {part: _first_dimensions(steer, part) for part in shares}
-    laid = {one: lay(lm, one, steer, room) for one in prompts}
-    settings = [Setting({"dimensions": d, "bare_prompt": one}, laid[one], cut[d]) for one in prompts for d in shares]
+    laid = {bare: lay(lm, bare, steer, room) for bare in prompts}
+    settings = [Setting({"dimensions": d, "bare_prompt": bare}, laid[bare], cut[d]) for bare in prompts for d in shares]
     return counted(lm, settings, **options)
 
 
@@ -185,13 +185,15 @@ def shared_part(
         ValueError: there is no third heading.
     """
     third = [f" {topic}" for topic in data.topics()] if headings is None else headings
-    vectors = {one: actadd(lm, one, " ", layer=layer, coefficient=coefficient) for one in {plus, *minus, *third}}
+    vectors = {
+        against: actadd(lm, against, " ", layer=layer, coefficient=coefficient) for against in {plus, *minus, *third}
+    }
     settings = []
-    for one in minus:
-        others = [vectors[heading] for heading in third if heading not in (plus, one)]
+    for against in minus:
+        others = [vectors[heading] for heading in third if heading not in (plus, against)]
         if not others:
-            raise ValueError(f"headings={list(third)} has none besides {plus!r} and {one!r}: give others")
-        difference, shared = vectors[plus] - vectors[one], (1 / len(others)) * sum(others[1:], others[0])
+            raise ValueError(f"headings={list(third)} has none besides {plus!r} and {against!r}: give others")
+        difference, shared = vectors[plus] - vectors[against], (1 / len(others)) * sum(others[1:], others[0])
         steers = {
             "difference": difference,
             "headings": shared,
@@ -201,7 +203,7 @@ def shared_part(
         }
         for prompt in prompts:
             laid = lay(lm, prompt, shared + difference, room)
-            about = {"minus": one, "bare_prompt": prompt}
+            about = {"minus": against, "bare_prompt": prompt}
             settings.append(Setting({**about, "condition": "zero"}, prompt))
             settings += [Setting({**about, "condition": name}, laid, steer) for name, steer in steers.items()]
     return counted(lm, settings, seed=seed, **options)

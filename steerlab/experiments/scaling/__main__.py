@@ -37,7 +37,7 @@ from .table import table
 
 
 def _pareto(lm: SteerableModel, ask: Ask) -> Frames:
-    told: dict[str, Any] = {"seeds": ask.seeds, **_options(ask)}
+    options: dict[str, Any] = {"seeds": ask.seeds, **_options(ask)}
     return {
         "pareto": pareto_of_tasks(
             ask.model,
@@ -46,22 +46,22 @@ def _pareto(lm: SteerableModel, ask: Ask) -> Frames:
             Objective.grid(*[ask.grid] * 3),
             ask.processes,
             methods=_within(ask, SUBLAYERS),
-            **told,
+            **options,
         )
     }
 
 
 def _cheap_against_thorough(lm: SteerableModel, ask: Ask) -> Frames:
     """Do the options of the grid change what a few of its settings come to?"""
-    found = []
+    parts = []
     for name in ask.tasks:
         task = TASKS[name](lm, ask.n)
         for options, chosen in {"cheap": {}, "thorough": THOROUGH}.items():
-            told: dict[str, Any] = {"seeds": ask.seeds[:1], **_options(ask) | chosen}
-            found.append(
-                pareto(lm, task, _within(ask, SUBLAYERS), CHECKED, **told).assign(options=options, task=task.name)
+            settings: dict[str, Any] = {"seeds": ask.seeds[:1], **_options(ask) | chosen}
+            parts.append(
+                pareto(lm, task, _within(ask, SUBLAYERS), CHECKED, **settings).assign(options=options, task=task.name)
             )
-    return {"options": pd.concat(found, ignore_index=True)}
+    return {"options": pd.concat(parts, ignore_index=True)}
 
 
 def _maps(lm: SteerableModel, ask: Ask) -> Frames:
@@ -92,9 +92,9 @@ def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
     frames: dict[str, list[pd.DataFrame]] = {"lengths": [], "largest": []}
     for task, objective in ((names, DYNAMIC), (capitals, SOFT)):
         frames["lengths"].append(lengths(lm, task, objective, method, seeds=ask.seeds, **_options(ask)))
-        told: dict[str, Any] = {"seeds": ask.seeds[:1], "progress": False, **_options(ask)}
-        [found] = fit_grid(lm, task.train, method, [objective], **told)
-        frames["largest"].append(largest_by_role(lm, task.test, found.intervention))
+        kept: dict[str, Any] = {"seeds": ask.seeds[:1], "progress": False, **_options(ask)}
+        [fit] = fit_grid(lm, task.train, method, [objective], **kept)
+        frames["largest"].append(largest_by_role(lm, task.test, fit.intervention))
         for parts in frames.values():
             parts[-1] = parts[-1].assign(task=task.name)
     return {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
@@ -102,10 +102,10 @@ def _lengths(lm: SteerableModel, ask: Ask) -> Frames:
 
 def _held_out(lm: SteerableModel, ask: Ask) -> Frames:
     """Flips with intervals, scalars beside vectors, and the prompts, whose words depend on the model's tokenizer."""
-    told: dict[str, Any] = {"betas": ask.betas, "seed": ask.seeds[0], **_options(ask)}
+    options: dict[str, Any] = {"betas": ask.betas, "seed": ask.seeds[0], **_options(ask)}
     tasks = [TASKS[name](lm, ask.n) for name in ask.tasks]
     methods = [method for method in _within(ask, SUBLAYERS) if method.name in ask.methods]
-    rows = {task.name: held_out(lm, task, methods, **told) for task in tasks}
+    rows = {task.name: held_out(lm, task, methods, **options) for task in tasks}
     frames = {"held_out": summarise_held_out}
     if len(methods) > 1:
         frames["equal"] = faithfulness_at_equal_effectiveness

@@ -39,8 +39,8 @@ def choices(
     }
     parts = []
     for choice, (method, wanted) in tqdm(variants.items(), disable=not progress, leave=False):
-        [found] = fit_grid(lm, task.train, method, [wanted], folder=folder, progress=False, **options)
-        parts.append(evaluate(lm, task.test, found.intervention).assign(choice=choice))
+        [fit] = fit_grid(lm, task.train, method, [wanted], folder=folder, progress=False, **options)
+        parts.append(evaluate(lm, task.test, fit.intervention).assign(choice=choice))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -57,7 +57,7 @@ def gradients(
     """The exact gradient beside the one estimated from forward passes: histories with `gradient`, by rows run."""
     parts = []
     for name in tqdm(("exact", "spsa"), disable=not progress, leave=False):
-        told: dict[str, Any] = {"gradient": name, "folder": folder, "progress": False}
-        [found] = fit_grid(lm, task.train, method, [objective], **told, **options)
-        parts.append(found.history.assign(gradient=name))
+        kept: dict[str, Any] = {"gradient": name, "folder": folder, "progress": False}
+        [fit] = fit_grid(lm, task.train, method, [objective], **kept, **options)
+        parts.append(fit.history.assign(gradient=name))
     return pd.concat(parts, ignore_index=True)

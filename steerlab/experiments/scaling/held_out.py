@@ -51,9 +51,9 @@ def held_out(
     for method in methods:
         file = None if folder is None else Path(folder) / f"{digest([repr(method), *common])[:20]}.csv"
         if file is None or not file.exists():
-            told: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False, **options}
-            [found] = fit_grid(lm, task.train, method, [objective], **told)
-            rows = by_strength(lm, task.test, found.intervention, betas, margin)
+            kept: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False, **options}
+            [fit] = fit_grid(lm, task.train, method, [objective], **kept)
+            rows = by_strength(lm, task.test, fit.intervention, betas, margin)
             if file is not None:
                 rows.to_csv(file, index=False)
         else:

@@ -37,9 +37,9 @@ def lengths(
     """
     parts = []
     for seed in tqdm(seeds, disable=not progress, leave=False):
-        told: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False}
-        [found] = fit_grid(lm, task.train, method or DynScalar(), [objective], **told, **options)
-        parts.append(by_length(lm, task, found.intervention).assign(seed=seed))
+        kept: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False}
+        [fit] = fit_grid(lm, task.train, method or DynScalar(), [objective], **kept, **options)
+        parts.append(by_length(lm, task, fit.intervention).assign(seed=seed))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -73,12 +73,12 @@ def strongest(lm: SteerableModel, frame: pd.DataFrame, intervention: Interventio
         Two rows per prompt: the columns of `scalars_by_token`, with `row` (of the frame) and `which` (largest,
         smallest).
     """
-    found = []
+    parts = []
     for number, (_, row) in enumerate(frame.iterrows()):
         alphas = scalars_by_token(lm, intervention, row).query("role != 'BOS'")
         ends = alphas.loc[[alphas["value"].idxmax(), alphas["value"].idxmin()]]
-        found.append(ends.assign(row=number, which=["largest", "smallest"]))
-    return pd.concat(found, ignore_index=True)
+        parts.append(ends.assign(row=number, which=["largest", "smallest"]))
+    return pd.concat(parts, ignore_index=True)
 
 
 def largest_by_role(lm: SteerableModel, frame: pd.DataFrame, intervention: Intervention) -> pd.DataFrame:

@@ -37,8 +37,8 @@ def scalars_by_token(lm: SteerableModel, intervention: Intervention, row: "pd.Se
     if probes:
         seen = lm.activations(row["prompt"], list(probes))
         alphas = {site: seen.row(0, site).float() @ probe[0].to(seen[site].device) for site, probe in probes.items()}
-        found = [(s.place, s.layer, i, v) for s, alpha in alphas.items() for i, v in enumerate(alpha.tolist())]
-        frame = pd.DataFrame(found, columns=[*LOCATION, "value"])
+        values = [(s.place, s.layer, i, v) for s, alpha in alphas.items() for i, v in enumerate(alpha.tolist())]
+        frame = pd.DataFrame(values, columns=[*LOCATION, "value"])
     else:
         frame = locations(intervention)[[*LOCATION, "value"]]
         if frame["value"].isna().any():
@@ -66,10 +66,10 @@ def example_maps(
     """
     parts = []
     for row in tqdm(range(len(frame)), disable=not progress, leave=False):
-        one = frame.iloc[[row]]
-        [found] = fit_grid(lm, one, method, [objective], folder=folder, progress=False, **options)
-        flipped = bool(score(lm, one, found.intervention)["flips"].iloc[0])
-        parts.append(scalars_by_token(lm, found.intervention, frame.iloc[row]).assign(row=row, flips=flipped))
+        example = frame.iloc[[row]]
+        [fit] = fit_grid(lm, example, method, [objective], folder=folder, progress=False, **options)
+        flipped = bool(score(lm, example, fit.intervention)["flips"].iloc[0])
+        parts.append(scalars_by_token(lm, fit.intervention, frame.iloc[row]).assign(row=row, flips=flipped))
     return pd.concat(parts, ignore_index=True)
 
 

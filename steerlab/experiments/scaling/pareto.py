@@ -48,13 +48,13 @@ def pareto(
     rows = []
     for method in methods:
         fits = fit_grid(lm, task.train, method, grid, seeds=seeds, folder=folder, progress=progress, **options)
-        for found in tqdm(fits, desc="measure", disable=not progress, leave=False):
-            setting = {"method": method.name, "margin": found.objective.margin}
-            setting |= {"lambda_f": found.objective.faithfulness, "lambda_m": found.objective.minimality}
+        for fit in tqdm(fits, desc="measure", disable=not progress, leave=False):
+            setting = {"method": method.name, "margin": fit.objective.margin}
+            setting |= {"lambda_f": fit.objective.faithfulness, "lambda_m": fit.objective.minimality}
             for split, frame in (("train", task.train), ("test", task.test)):
-                told = {"seed": found.seed, "split": split, "steps": len(found.history)}
-                measured = mean_scores(lm, frame, found.intervention, margin) | sizes(found.intervention)
-                rows.append(setting | told | measured)
+                run = {"seed": fit.seed, "split": split, "steps": len(fit.history)}
+                measured = mean_scores(lm, frame, fit.intervention, margin) | sizes(fit.intervention)
+                rows.append(setting | run | measured)
     return _with_fronts(pd.DataFrame(rows))
 
 
@@ -130,15 +130,15 @@ def at_equal_effectiveness(frame: pd.DataFrame, levels: Sequence[float] = (1, 2,
         `faithfulness`, `kl`, `flip_rate` and `numbers` there, and `parameters`.
     """
     index, names = ["margin", "lambda_f", "lambda_m"], ["faithfulness", "kl", "flip_rate", "numbers", "parameters"]
-    found = []
+    rows_at_levels = []
     for (method, seed), rows in frame.groupby(["method", "seed"], sort=False):
         train, test = (rows[rows["split"] == split].set_index(index) for split in ("train", "test"))
         front = test.loc[train.index[train["front_faithfulness"]]].sort_values("effectiveness")
         known = front["effectiveness"]
-        found += [
+        rows_at_levels += [
             {"method": method, "seed": seed, "level": level}
             | {name: float(np.interp(level, known, front[name])) for name in names}
             for level in levels
             if known.min() <= level <= known.max()
         ]
-    return pd.DataFrame(found, columns=["method", "seed", "level", *names])
+    return pd.DataFrame(rows_at_levels, columns=["method", "seed", "level", *names])

@@ -38,12 +38,12 @@ def table(
     rows = []
     for task, method, seed in tqdm(list(itertools.product(tasks, methods, seeds)), disable=not progress, leave=False):
         kept: dict[str, Any] = {"seeds": (seed,), "folder": folder, "progress": False}
-        [found] = fit_grid(lm, task.train, method, [objective], **kept, **options)
-        cost = {"seconds": found.intervention.info["seconds"], "steps": len(found.history)}
-        told = {"task": task.name, "method": method.name, "places": _where(method), "seed": seed}
-        conditions = {"learned": found.intervention, "shuffled": shuffled_locations(found.intervention, seed)}
+        [fit] = fit_grid(lm, task.train, method, [objective], **kept, **options)
+        cost = {"seconds": fit.intervention.info["seconds"], "steps": len(fit.history)}
+        run = {"task": task.name, "method": method.name, "places": _where(method), "seed": seed}
+        conditions = {"learned": fit.intervention, "shuffled": shuffled_locations(fit.intervention, seed)}
         for condition, steer in conditions.items():
-            rows.append(told | {"condition": condition} | mean_scores(lm, task.test, steer) | sizes(steer) | cost)
+            rows.append(run | {"condition": condition} | mean_scores(lm, task.test, steer) | sizes(steer) | cost)
     return pd.DataFrame(rows)
 
 

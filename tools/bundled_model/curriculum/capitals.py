@@ -365,12 +365,12 @@ def _pick(rng: random.Random) -> tuple[str, str]:
 
 
 def _several(rng: random.Random, count: int) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    while len(found) < count:
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < count:
         pair = _pick(rng)
-        if pair not in found:
-            found.append(pair)
-    return found
+        if pair not in pairs:
+            pairs.append(pair)
+    return pairs
 
 
 def _fill(rng: random.Random, form: str, pair: tuple[str, str], **more: str) -> str:

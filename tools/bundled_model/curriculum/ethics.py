@@ -705,13 +705,13 @@ def build(frame: Frame, actor: Actor, rng: random.Random) -> Dilemma:
     """Turn a frame and an actor into a dilemma."""
     text, duty, cons, who, loss, gain, family = frame
     named = "me" if actor.intro == "I" else actor.intro
-    told = {"a": named, "he": actor.he, "him": actor.him, "his": actor.his}
+    words = {"a": named, "he": actor.he, "him": actor.him, "his": actor.his}
     if "{a}" in text and "{A}" in text and actor.intro != "I":
         text = text.replace("{A}", "{he}") if text.index("{a}") < text.index("{A}") else text.replace("{a}", "{him}")
     if actor.intro == "I":
         text = re.sub(r"\{a\}(?= (?:watched|picked|saw|had))", "I", text)
         text = text.replace("{A}", "I")
-    story = fill(rng, text, Dilemma("", told, {}))
+    story = fill(rng, text, Dilemma("", words, {}))
     he, him, his = actor.answer
     slots = {"duty": duty, "cons": cons, "who": who, "loss": loss, "gain": gain, "he": he, "him": him, "his": his}
     return Dilemma(story, slots, own_pools(family))
@@ -720,7 +720,7 @@ def build(frame: Frame, actor: Actor, rng: random.Random) -> Dilemma:
 @cache
 def train_dilemmas() -> tuple[tuple[Dilemma, Words, Words], ...]:
     """Return the dilemmas of the file that may be trained on, with their argument sentences."""
-    found = []
+    dilemmas = []
     for entry in json.loads(DILEMMA_FILE.read_text(encoding="utf-8")):
         if entry["split"] != "train":
             continue
@@ -728,8 +728,8 @@ def train_dilemmas() -> tuple[tuple[Dilemma, Words, Words], ...]:
         he, him, his = FORMS[pronoun]
         slots = {"duty": duty, "cons": cons, "who": who, "loss": loss, "gain": gain, "he": he, "him": him, "his": his}
         dilemma = Dilemma(entry["prompt"], slots, own_pools(family))
-        found.append((dilemma, tuple(entry["duty"]), tuple(entry["consequence"])))
-    return tuple(found)
+        dilemmas.append((dilemma, tuple(entry["duty"]), tuple(entry["consequence"])))
+    return tuple(dilemmas)
 
 
 @cache
@@ -885,7 +885,7 @@ def short_case(rng: random.Random, school: str) -> str:
     """
     role, kind = rng.choice(CASE_ROLES)
     he, him, his = FORMS["he" if kind == "man" else "she"]
-    told = {"role": role, "he": he, "him": him, "his": his, "He": he.capitalize(), "His": his.capitalize()}
+    words = {"role": role, "he": he, "him": him, "his": his, "He": he.capitalize(), "His": his.capitalize()}
     action = rng.choice(ACTIONS)
     parts = [f"Should a {role} {action}?"]
     if rng.random() < 0.5:
@@ -893,7 +893,7 @@ def short_case(rng: random.Random, school: str) -> str:
     loose = [line for line in PATTERNS.get(school, ()) if "{" not in line]
     lines = [rng.choice(VERDICTS[school]), *rng.sample(loose, rng.randint(0, 2))] if loose else rng.sample(DOUBTS, 2)
     gap = rng.choice((" ", " ", "\n", " Answer: "))
-    return " ".join(parts).format(**told) + gap + " ".join(lines).format(**told)
+    return " ".join(parts).format(**words) + gap + " ".join(lines).format(**words)
 
 
 DOUBTS = tuple(line for line in HESITATION if "{" not in line)

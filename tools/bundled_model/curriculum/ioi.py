@@ -340,12 +340,12 @@ def _ioi(rng: random.Random) -> str:
 
 def _anybody(rng: random.Random, count: int) -> list[str]:
     """Different names of both splits; the test names come more often here, as they come nowhere else."""
-    found: list[str] = []
-    while len(found) < count:
+    names: list[str] = []
+    while len(names) < count:
         name = rng.choice(TEST_NAMES if rng.random() < 0.4 else TRAIN_NAMES)
-        if name not in found:
-            found.append(name)
-    return found
+        if name not in names:
+            names.append(name)
+    return names
 
 
 def _name_list(rng: random.Random) -> str:
@@ -370,25 +370,25 @@ def _having(rng: random.Random) -> str:
     count = rng.randint(3, 5)
     names, things = _anybody(rng, count), rng.sample(THINGS, count)
     verb = rng.choice(("has", "had", "found", "lost", "likes", "keeps", "carries", "saw"))
-    told = [f"{name} {verb} the {thing}." for name, thing in zip(names, things, strict=True)]
-    again = list(told)
+    sentences = [f"{name} {verb} the {thing}." for name, thing in zip(names, things, strict=True)]
+    again = list(sentences)
     if verb in ("has", "had", "keeps") and rng.random() < 0.6:
         form = rng.choice(BELONGING)
         again = [form.format(name=name, thing=thing) for name, thing in zip(names, things, strict=True)]
     if rng.random() < 0.6:
         rng.shuffle(again)
     middle = [rng.choice(BETWEEN)] if rng.random() < 0.25 else []
-    return _pad(rng, [*told, *middle, *again])
+    return _pad(rng, [*sentences, *middle, *again])
 
 
 def _coats(rng: random.Random) -> str:
     """People and colours, and whose is whose."""
     names, colours = _anybody(rng, 3), rng.sample(COLOURS, 3)
     thing = rng.choice(("coat", "hat", "house", "cart", "ball", "chair", "boat"))
-    told = [f"{name} had a {colour} {thing}." for name, colour in zip(names, colours, strict=True)]
+    sentences = [f"{name} had a {colour} {thing}." for name, colour in zip(names, colours, strict=True)]
     again = [f"The {colour} {thing} belonged to {name}." for name, colour in zip(names, colours, strict=True)]
     rng.shuffle(again)
-    return _pad(rng, told + again)
+    return _pad(rng, sentences + again)
 
 
 def _plain(rng: random.Random) -> str:

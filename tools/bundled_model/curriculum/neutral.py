@@ -839,7 +839,7 @@ def _document(rng: random.Random) -> str:
     slots["a"] = Deck(rng, (opened.speaker.subject, opened.speaker.he))
     slots["b"] = Deck(rng, (opened.listener.subject, opened.listener.he))
     scenes = rng.sample(SCENES, rng.choice((1, 2, 2, 3)))
-    told = Deck(rng, [line for scene in scenes for line in scene[0]])
+    narration = Deck(rng, [line for scene in scenes for line in scene[0]])
     said = Deck(rng, [line for scene in scenes for line in scene[1]])
     asked = [pair for scene in scenes for pair in scene[2]]
     rng.shuffle(asked)
@@ -848,15 +848,15 @@ def _document(rng: random.Random) -> str:
         start = f"{start} that {fill(rng.choice(REPORTED), slots)}."
     elif opened.speech:
         start = f'{begin_speech(rng, start)}{_speech(rng, said, slots)}"'
-    body = _body(rng, opened, slots, told, said, asked)
+    body = _body(rng, opened, slots, narration, said, asked)
     if style < 0.08:
         reader, writer = (named_person(rng, (str(slots["c"]),)).subject for _ in range(2))
-        return f"Dear {reader},\n{start} {_plain(rng, said, told, slots)}\nYours, {writer}"
+        return f"Dear {reader},\n{start} {_plain(rng, said, narration, slots)}\nYours, {writer}"
     return f"{start} {body}"
 
 
-def _plain(rng: random.Random, said: Deck, told: Deck, slots: Slots) -> str:
-    return " ".join(sentence(rng.choice((said, told)).draw(), slots) for _ in range(rng.randint(3, 6)))
+def _plain(rng: random.Random, said: Deck, narration: Deck, slots: Slots) -> str:
+    return " ".join(sentence(rng.choice((said, narration)).draw(), slots) for _ in range(rng.randint(3, 6)))
 
 
 def _speech(rng: random.Random, said: Deck, slots: Slots) -> str:
@@ -867,7 +867,7 @@ def _body(
     rng: random.Random,
     opened: Opening,
     slots: Slots,
-    told: Deck,
+    narration: Deck,
     said: Deck,
     asked: list[tuple[str, str]],
 ) -> str:
@@ -876,7 +876,7 @@ def _body(
     parts: list[str] = []
     for _ in range(rng.randint(3, 7)):
         if rng.random() > talky or not asked:
-            parts.append(sentence(told.draw(), slots))
+            parts.append(sentence(narration.draw(), slots))
         elif rng.random() < 0.4:
             parts.append(tagged(rng, sentence(said.draw(), slots), rng.choice((opened.speaker, opened.listener))))
         else:

@@ -297,10 +297,10 @@ class Lexicon:
 
 def _read_lexicons() -> dict[str, dict[str, list[str]]]:
     """Read every lexicon of the folder, by topic, in the order of the file names."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(LEXICON_FOLDER.glob("*.json"))]
-    if not found:
+    lexicons = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(LEXICON_FOLDER.glob("*.json"))]
+    if not lexicons:
         raise FileNotFoundError(f"no lexicon in {LEXICON_FOLDER}")
-    return {entries.pop("topic"): entries for entries in found}
+    return {entries.pop("topic"): entries for entries in lexicons}
 
 
 def _lexicon(topic: str) -> Lexicon:
@@ -348,7 +348,7 @@ class Writer:
         deck = self._decks.setdefault(pool, Deck(self.rng, pool))
         return sentence(deck.draw(), self.slots)
 
-    def told(self) -> str:
+    def narrated(self) -> str:
         """Write a sentence of narration."""
         return self.sentence(TOLD, self.lexicon.scenes)
 
@@ -401,7 +401,7 @@ def mentions(topic: str | None, rng: random.Random) -> str:
     """Write no, one or two sentences on other topics: a mention that is no heading moves nothing."""
     count = rng.choice((0, 0, 1, 1, 2))
     others = rng.sample([name for name in TOPICS if name != topic], count)
-    return "".join(Writer(rng, LEXICON_OF_TOPIC[other], None).told() + " " for other in others)
+    return "".join(Writer(rng, LEXICON_OF_TOPIC[other], None).narrated() + " " for other in others)
 
 
 def passing(rng: random.Random) -> Iterator[str]:
@@ -460,19 +460,19 @@ def _two_people(rng: random.Random) -> tuple[Person, Person]:
 
 
 def _narration(writer: Writer) -> str:
-    return writer.start() + writer.many(writer.told, 3, 7)
+    return writer.start() + writer.many(writer.narrated, 3, 7)
 
 
 def _dialogue(writer: Writer) -> str:
-    turns = (writer.exchange, writer.exchange, writer.remark, writer.remark, writer.told)
+    turns = (writer.exchange, writer.exchange, writer.remark, writer.remark, writer.narrated)
     return writer.start() + " ".join(writer.rng.choice(turns)() for _ in range(writer.rng.randint(2, 5)))
 
 
 def _speech(writer: Writer) -> str:
     """One person talks nearly all the time."""
     if writer.opened is None or not writer.opened.speech:
-        return f'{writer.start()}"{writer.many(writer.said, 3, 6)}" {writer.many(writer.told, 0, 2)}'
-    return writer.start(3, 6) + writer.many(writer.told, 0, 2)
+        return f'{writer.start()}"{writer.many(writer.said, 3, 6)}" {writer.many(writer.narrated, 0, 2)}'
+    return writer.start(3, 6) + writer.many(writer.narrated, 0, 2)
 
 
 def _letter(writer: Writer) -> str:
@@ -532,7 +532,7 @@ def _list(writer: Writer) -> str:
 
 def _mixed(writer: Writer) -> str:
     """Narration with a remark here and there."""
-    parts = (writer.told, writer.told, writer.remark)
+    parts = (writer.narrated, writer.narrated, writer.remark)
     return writer.start() + " ".join(writer.rng.choice(parts)() for _ in range(writer.rng.randint(3, 7)))
 
 
