@@ -85,3 +85,20 @@ def test_every_how_to_has_code_that_runs() -> None:
     for page in (DOCS / "howto").glob("*.md"):
         found = snippets(page.read_text(encoding="utf-8"))
         assert page.stem == "index" or any(snippet.runs for snippet in found), page.name
+
+
+def test_the_table_of_libraries_counts_the_snippets_below_it() -> None:
+    page = (DOCS / "peers.md").read_text(encoding="utf-8")
+    header, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:1] == "|"
+    )
+    assert len(rows) == page.count("\n## ") - 1
+    for row, section in zip(rows, page.split("\n## ")[2:], strict=True):
+        assert section.lower().startswith(row[0]), row
+        for library, cell in zip(header[1:], row[1:], strict=True):
+            name = library.split()[0]
+            marks = (f"**{name}**\n\n", f"<!-- not run: needs {name} -->\n", "**by hand**\n\n")
+            mark = next(mark for mark in marks if mark in section)
+            lines = FENCE.search(section, section.index(mark))[2].strip().splitlines()
+            assert int(re.match(r"\d+", cell)[0]) == len(lines), (row[0], library)
+            assert max(map(len, lines)) <= 120, (row[0], library)
