@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -103,6 +104,15 @@ class Edit:
     def width(self) -> int:
         """D, or 1 where no tensor tells it."""
         return max(tensor.shape[1] for tensor in (self.tensors | self.references).values())
+
+    @property
+    def by_position(self) -> list[tuple[int | None, Tensor]]:
+        """All numbers at each edited position, which is counted from the end where it is negative; None is all."""
+        numbers = torch.cat(
+            [tensor.detach().cpu().double().expand(self.length, -1) for tensor in self.tensors.values()], 1
+        )
+        first = -self.length if self.anchor == "back" else self.start
+        return [(None if self.anchor == "all" else first + i, row) for i, row in enumerate(numbers)]
 
     @property
     def kind(self) -> tuple[Any, ...]:

@@ -1,7 +1,6 @@
 """A GGUF file, or a course model by its name, as a transformers folder in the cache."""
 
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from huggingface_hub import hf_hub_download
 from transformers import AutoConfig, AutoTokenizer
 
 from . import checkpoint
+from .jobs import cache_folder
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,9 @@ def locate(source: str, wanted: checkpoint.Wanted) -> Located:
     return Located(str(folder), file.stem, f"sha256:{checksum[:16]}")
 
 
-def cache() -> Path:
-    """The folder of what is kept between sessions: STEERLAB_CACHE, or steerlab in the user's cache."""
-    own = os.environ.get("STEERLAB_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steerlab"
-
-
 def _folder(checksum: str, dtype: torch.dtype | None) -> Path:
     """Where a converted file is kept."""
-    return cache() / f"{checksum[:16]}-{str(dtype or torch.float32).removeprefix('torch.')}"
+    return cache_folder() / f"{checksum[:16]}-{str(dtype or torch.float32).removeprefix('torch.')}"
 
 
 def _course_model(course: CourseModel, wanted: checkpoint.Wanted) -> Located:

@@ -1,7 +1,6 @@
 """What tells one model from another: hashes of its vocabulary and its weights."""
 
 import hashlib
-import json
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Sixteen hex digits of the vocabulary's SHA-256."""
-    vocabulary = json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
+    return digest(tokenizer.get_vocab())[:16]
 
 
 def fingerprint(hf: PreTrainedModel) -> str | None:

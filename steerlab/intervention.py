@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from html import escape
 from numbers import Real
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -91,11 +90,8 @@ class Intervention:
         """Euclidean norm of the tensors at each site and position; see `strip.Cells`."""
         squares: dict[tuple[Site, int | None], float] = {}
         for site, edit in self.edits:
-            rows = [tensor.detach().cpu().double().expand(edit.length, -1) for tensor in edit.tensors.values()]
-            first = -edit.length if edit.anchor == "back" else edit.start
-            for i, square in enumerate(torch.cat(rows, 1).square().sum(1).tolist()):
-                cell = (site, None if edit.anchor == "all" else first + i)
-                squares[cell] = squares.get(cell, 0.0) + square
+            for position, numbers in edit.by_position:
+                squares[site, position] = squares.get((site, position), 0.0) + float(numbers.square().sum())
         return {cell: math.sqrt(square) for cell, square in squares.items()}
 
     @property
@@ -221,9 +217,8 @@ class Intervention:
         Raises:
             ValueError: the name is no repository's.
         """
-        with TemporaryDirectory() as folder:
-            file = self.save(Path(folder) / sharing.FILE)
-            return sharing.push(file, repo, sharing.card(repo, repr(self), self.info), private, token)
+        card = sharing.card(repo, repr(self), self.info)
+        return sharing.push(self._parts, self.info, repo, card, private, token)
 
     def to_gguf(self, path: str | Path) -> Path:
         """Write llama.cpp's control vectors, one for each layer: `llama-cli --control-vector FILE`.

@@ -207,10 +207,5 @@ def load_intervention(
         if not sharing.same_model(theirs, ours):
             models = f"{sharing.described(theirs)}; this is {sharing.described(ours)}"
             raise ValueError(f"{path} was made for {models}: pass any_model=True to use it all the same")
-    lm.check_layers(intervention.sites)
-    for site, edit in intervention.edits:
-        if edit.width not in (1, lm.d_model):
-            raise ValueError(
-                f"{path} has width {edit.width} at {site}, {lm.name} has {lm.d_model}: it fits another one"
-            )
+    lm.check_intervention(intervention)
     return intervention

@@ -306,36 +306,22 @@ def step(model: Any, problem: dict[str, Any], runs: list[dict[str, Any]], option
     theta = torch.stack([run["theta"] for run in runs])
     count = len(problem["base"])
     drawn = [torch.randperm(count, generator=run["generator"])[: options["batch_size"]] for run in runs]
-    estimate = spsa if options["gradient"] == "spsa" else exact
-    target, loss, terms = estimate(model, problem, runs, theta, torch.stack(drawn).to(theta.device), options)
-    real = theta * problem["units"]
+    index, real = torch.stack(drawn).to(theta.device), theta * problem["units"]
+    if options["gradient"] == "spsa":
+        target, loss, terms = spsa(model, problem, runs, theta, index, options)
+    else:
+        loss, terms = losses(model, problem, real, index, [run["objective"] for run in runs])
+        target = loss.sum()
     size = real.abs().sum((1, 2, 3))
     penalty = torch.tensor([run["objective"]["minimality"] for run in runs], device=theta.device) * size
     torch.autograd.backward(target + penalty.sum(), inputs=[run["theta"] for run in runs])  # the weights have none
     places = real.detach().norm(dim=-1).gt(THRESHOLD).sum((1, 2))
     effect, moved, total, flipped = terms.unbind(1)
-    log = torch.stack([loss + penalty.detach(), effect, moved, size.detach(), total, flipped, places], 1).tolist()
+    log = torch.stack([(loss + penalty).detach(), effect, moved, size.detach(), total, flipped, places], 1).tolist()
     for run, entry in zip(runs, log, strict=True):
         run["log"].append(entry)
         run["adam"].step()
         run["adam"].zero_grad()
-
-
-Surrogate = tuple[Float[Tensor, ""], Float[Tensor, " run"], Float[Tensor, "run term"]]
-"""Something whose gradient in theta is the loss's, minimality left out; the loss of each run; its terms."""
-
-
-def exact(
-    model: Any,
-    problem: dict[str, Any],
-    runs: list[dict[str, Any]],
-    theta: Tensor,
-    index: Tensor,
-    options: dict[str, Any],
-) -> Surrogate:
-    """The losses themselves."""
-    loss, terms = losses(model, problem, theta * problem["units"], index, [run["objective"] for run in runs])
-    return loss.sum(), loss.detach(), terms
 
 
 def spsa(
@@ -345,10 +331,11 @@ def spsa(
     theta: Tensor,
     index: Tensor,
     options: dict[str, Any],
-) -> Surrogate:
+) -> tuple[Float[Tensor, ""], Float[Tensor, " run"], Float[Tensor, "run term"]]:
     """The mean over directions of slope · δ, slope = (L(θ + cδ) - L(θ - cδ)) / 2c, entries of δ = ±1 (Spall 1992).
 
-    Minimality needs no model, so its gradient stays exact.
+    Minimality needs no model, so its gradient stays exact. Gives something whose gradient in theta is that mean, the
+    loss of each run, and its terms.
     """
     n, c = options["directions"], options["perturbation"]
     signs = [torch.randint(2, (n, *problem["shape"]), generator=run["generator"]) for run in runs]

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from pandas.api.types import is_bool_dtype
 from torch import Tensor
-from transformers import pipeline
 
 from .model import SteerableModel
 from .prompts import Prompts
@@ -433,6 +432,8 @@ def classifier_scorer(model: str, label: str) -> Scorer:
     Raises:
         ValueError: the classifier has no such label.
     """
+    from transformers import pipeline  # imported here: it is slow, and most never ask a classifier
+
     classify: Any = pipeline("text-classification", model=model, top_k=None, truncation=True)
     labels = list(classify.model.config.label2id)
     if label not in labels:

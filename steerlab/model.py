@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from . import identity, passes, scoring
 from .activations import Activations
 from .completions import Sampling, as_frame, completed, completion_call
-from .intervention import Edit, Stack, Steer, per_row, stack_rows
+from .intervention import Intervention, Stack, Steer, per_row, stack_rows
 from .jobs import Jobs, Local, Runner
 from .layout import Layout, find_entrance
 from .passes import Call, Tap, like
@@ -304,8 +304,7 @@ class SteerableModel(Jobs):
         listed = as_list(prompts)
         ids = [self.ids(prompt) for prompt in listed]
         self.check_prompts(listed, ids, max_new_tokens)
-        self.check_steer(steer, ids)
-        interventions = list(steer) if isinstance(steer, Sequence) else [steer] * len(ids)
+        interventions = self.check_steer(steer, ids)
         if any(intervention is not None and intervention.one_by_one for intervention in interventions):
             batch_size = 1
         rows = [(row, sample) for row in range(len(ids)) for sample in range(n)]
@@ -341,8 +340,8 @@ class SteerableModel(Jobs):
             stacks.setdefault(site, []).extend(stacked)
         return stacks
 
-    def check_steer(self, steer: Steer, rows: Sequence[Sequence[int]], first: int = 0) -> None:
-        """Refuse an intervention that does not fit the model or the rows of token ids; see `check`.
+    def check_steer(self, steer: Steer, rows: Sequence[Sequence[int]], first: int = 0) -> list[Intervention | None]:
+        """The intervention of each row, none of which does not fit the model or the row's token ids; see `check`.
 
         Raises:
             TypeError: something else than interventions.
@@ -351,9 +350,7 @@ class SteerableModel(Jobs):
         """
         interventions = per_row(steer, len(rows))
         for intervention in {id(steering): steering for steering in interventions if steering is not None}.values():
-            self.check_layers(intervention.sites)
-            for site, edit in intervention.edits:
-                self._check_edit(site, edit)
+            self.check_intervention(intervention)
         for row, steering in enumerate(interventions):
             for site, edit in steering.edits if steering is not None else ():
                 if edit.anchor != "all" and edit.start + edit.length > len(rows[row]):
@@ -362,15 +359,23 @@ class SteerableModel(Jobs):
                         f"positions of the intervention at {site}: use a longer prompt or a shorter steering prompt"
                     )
 
-    def _check_edit(self, site: Site, edit: Edit) -> None:
-        """Refuse tensors of another width, or that are not finite numbers."""
-        if edit.width not in (1, self.d_model):
-            raise ValueError(
-                f"the intervention at {site} has width {edit.width}, {self.name} has {self.d_model}: "
-                "it was made for another model"
-            )
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in edit.tensors.values()):
-            raise ValueError(f"the intervention at {site} holds NaN or infinite values: all must be finite")
+        return interventions
+
+    def check_intervention(self, intervention: Intervention) -> None:
+        """Refuse layers out of range, and tensors of another width or that are not finite numbers.
+
+        Raises:
+            ValueError: one is so.
+        """
+        self.check_layers(intervention.sites)
+        for site, edit in intervention.edits:
+            if edit.width not in (1, self.d_model):
+                raise ValueError(
+                    f"the intervention at {site} has width {edit.width}, {self.name} has {self.d_model}: "
+                    "it was made for another model"
+                )
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in edit.tensors.values()):
+                raise ValueError(f"the intervention at {site} holds NaN or infinite values: all must be finite")
 
     def check_prompts(self, prompts: Sequence[Prompt], rows: Sequence[list[int]], new: int = 1) -> None:
         """Refuse what is no prompt of this model; see `batch`."""
@@ -423,11 +428,6 @@ class SteerableModel(Jobs):
             )
         return wanted
 
-    @property
-    def _cap(self) -> float | None:
-        """The bound of the logits, if there is one (Gemma 2)."""
-        return getattr(self.hf.config.get_text_config(), "final_logit_softcapping", None)
-
     def _find_top(self) -> tuple[Any, Any, float | None] | None:
         """The module above the blocks, the head, and the cap of the logits; None where the tree does not show them."""
         output = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -435,7 +435,8 @@ class SteerableModel(Jobs):
         decoder = self.layout.blocks.rpartition(".")[0]
         if not (decoder and head):
             return None
-        return _follow(self._traced, decoder), _follow(self._traced, head), self._cap
+        cap = getattr(self.hf.config.get_text_config(), "final_logit_softcapping", None)  # Gemma 2's
+        return _follow(self._traced, decoder), _follow(self._traced, head), cap
 
     def _tap(self, site: Site) -> tuple[Any, bool]:
         """The nnsight envoy of a site, and whether its input (rather than its output) is meant."""

@@ -213,9 +213,9 @@ class Draw(LogitsProcessor):
 
 # --- options -----------------------------------------------------------------------------------------------------
 
-SHIFTING = {"bad_words_ids", "begin_suppress_tokens", "min_length", "min_new_tokens", "no_repeat_ngram_size"} | {
-    *("repetition_penalty", "sequence_bias", "suppress_tokens", "exponential_decay_length_penalty"),
-    *("forced_eos_token_id"),
+SHIFTING = {
+    *("bad_words_ids", "begin_suppress_tokens", "exponential_decay_length_penalty", "forced_eos_token_id"),
+    *("min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty", "sequence_bias", "suppress_tokens"),
 }
 """Options of `transformers.generate` that shift logits before a token is drawn."""
 
@@ -226,13 +226,9 @@ ALLOWED = SHIFTING | {
 """Options of `transformers.generate` that leave a pass a pass and a row a row: they shift logits, or end a row."""
 
 OURS = ("n", "max_new_tokens", "temperature", "top_p", "frequency_penalty", "seed", "batch_size")
-NEUTRAL: dict[str, Any] = {
-    "do_sample": False,
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "return_dict_in_generate": False,
-}
-NEUTRAL |= {"use_cache": True, "repetition_penalty": 1.0, "is_assistant": False}
+NEUTRAL: dict[str, Any] = {"num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1.0, "use_cache": True} | (
+    dict.fromkeys(("do_sample", "is_assistant", "return_dict_in_generate"), False)
+)
 KEPT = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version", "max_length"}
 
 

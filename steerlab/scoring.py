@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import passes
-from .intervention import Intervention, Steer, per_row
+from .intervention import Intervention, Steer
 from .passes import Call, like
 from .prompts import Batch, Prompt, Prompts, as_list, leading
 from .sampling import check_options, finite
@@ -35,13 +35,12 @@ def logprobs(
     lm.check_prompts(listed, [lm.ids(text) for text in listed])  # refuses an empty text, which its prompt would hide
     rows = [_continued(lm, prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
     lm.check_prompts(listed, rows)
-    lm.check_steer(steer, rows)
+    interventions = lm.check_steer(steer, rows)
     firsts = [max(1, len(prefix)) for prefix in prefixes]  # nothing says how likely the first token of all is
     if short := [i for i, row in enumerate(rows) if len(row) <= firsts[i]]:
         raise ValueError(
             f"text {short[0]} is a single token with nothing before it to say how likely it is: give a prompt (given=)"
         )
-    interventions = per_row(steer, len(rows))
     chunks = [range(start, min(start + batch_size, len(rows))) for start in range(0, len(rows), batch_size)]
     counts = [len(row) - first for row, first in zip(rows, firsts, strict=True)]
     calls = (

@@ -164,8 +164,10 @@ def in_words(info: Mapping[str, Any]) -> str:
 # --- the Hub -------------------------------------------------------------------------------------------------------
 
 
-def push(path: Path, repo: str, card: str, private: bool | None, token: str | None) -> str:
-    """Upload a file and its card to the Hub; returns the address.
+def push(
+    parts: Sequence[Part], info: Mapping[str, Any], repo: str, card: str, private: bool | None, token: str | None
+) -> str:
+    """Upload what `write` writes and its card to the Hub; returns the address.
 
     Raises:
         ValueError: the name is no repository's.
@@ -178,7 +180,7 @@ def push(path: Path, repo: str, card: str, private: bool | None, token: str | No
     url = api.create_repo(repo, private=private, exist_ok=True)
     with TemporaryDirectory() as folder:
         (Path(folder) / "README.md").write_text(card, encoding="utf-8")
-        (Path(folder) / FILE).write_bytes(path.read_bytes())
+        write(Path(folder) / FILE, parts, info)
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload an intervention of steerlab")
     return str(url)
 

@@ -25,6 +25,7 @@ from .passes import Call, Tap, activations, like, logits, pick
 from .prompts import Plain, Prompt
 from .sampling import finite
 from .site import Site
+from .tasks.frames import single_token
 
 FORMAT = 2  # part of every key: raise it when the same setting comes to mean another result
 Result = dict[str, Any]
@@ -85,7 +86,6 @@ def completions(
     Raises:
         ValueError: there are no settings, the file is not one of ours, or what `lm.generate` refuses.
     """
-    _need_settings(settings)
     sampling = Sampling(max_new_tokens, temperature, top_p, frequency_penalty, seed)
     jobs = [(setting, sample) for setting in settings for sample in range(n)]
     hashes = [_hash(_content(lm, setting)) for setting in settings]
@@ -105,7 +105,7 @@ def completions(
         texts = [lm.tokenizer.decode(row, skip_special_tokens=True) for row in new]
         return [{"completion": text, "n_tokens": len(row)} for text, row in zip(texts, new, strict=True)]
 
-    size = rows or batch_rows(lm, max(map(len, ids.values())) + max_new_tokens)
+    size = rows or batch_rows(lm, max(map(len, ids.values()), default=0) + max_new_tokens)
     _check(lm, [setting for setting in settings for _ in range(min(n, 2))], size, max_new_tokens)
     with noted(lm, file) as lm:
         how = {"progress": progress, "at_once": lm.runner.at_once, "made_up": lm.runner.made_up}
@@ -149,12 +149,11 @@ def next_tokens(
         ValueError: there are no settings, a wanted token is several, the file is not one of ours, or what `lm.logits`
             refuses.
     """
-    _need_settings(settings)
-    ids = [_single(lm, token) for token in tokens]
+    ids = [single_token(lm, token) for token in tokens]
     base = _hash({"what": "next token", "model": identity(lm), "tokens": ids})
     keys = [_hash([base, _content(lm, setting)]) for setting in settings]
     prompts = [tuple(lm.batch(setting.prompt).ids[0].tolist()) for setting in settings]
-    size = rows or batch_rows(lm, max(map(len, prompts)))
+    size = rows or batch_rows(lm, max(map(len, prompts), default=0))
     _check(lm, settings, size)
 
     def call(picked: list[int]) -> Call:
@@ -297,25 +296,13 @@ def _hash(value: Any) -> str:
 # --- small checks ------------------------------------------------------------------------------------------------
 
 
-def _need_settings(settings: Sequence[Setting]) -> None:
-    if not settings:
-        raise ValueError("the sweep has no settings: give at least one")
-
-
 def _check(lm: SteerableModel, settings: Sequence[Setting], size: int, new: int = 1) -> None:
     """Check all batches before the first one runs."""
+    if not settings:
+        raise ValueError("the sweep has no settings: give at least one")
     for start in range(0, len(settings), size):
         part = settings[start : start + size]
         lm.check([setting.steer for setting in part], lm.batch([setting.prompt for setting in part], new))
-
-
-def _single(lm: SteerableModel, token: str) -> int:
-    """The id of a string that is one token."""
-    ids = lm.encode(token)
-    if len(ids) != 1:
-        shown = " + ".join(repr(lm.tokenizer.decode([part])) for part in ids)
-        raise ValueError(f"{token!r} is {len(ids)} tokens ({shown}): give single tokens, such as ' the'")
-    return ids[0]
 
 
 def _lowest(setting: Setting) -> int:

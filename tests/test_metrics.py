@@ -259,7 +259,7 @@ def test_classifier_scorer_is_the_labels_probability(monkeypatch: pytest.MonkeyP
         def __call__(self, texts: list[str], batch_size: int) -> list[list[dict[str, object]]]:
             return [[{"label": "pos", "score": len(text) / 10}, {"label": "neg", "score": 0.0}] for text in texts]
 
-    monkeypatch.setattr(metrics, "pipeline", lambda *args, **options: Pipeline())
+    monkeypatch.setattr("transformers.pipeline", lambda *args, **options: Pipeline())
     assert metrics.classifier_scorer("some/model", "pos")(["a", "abc"]) == [0.1, 0.3]
     with pytest.raises(ValueError, match="no label 'joy': choose one of neg, pos"):
         metrics.classifier_scorer("some/model", "joy")

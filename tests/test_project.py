@@ -67,11 +67,11 @@ def test_the_top_level_holds_what_is_looked_for_there() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_call_what_make_calls(path: Path) -> None:
-    told = commands(read(path))
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    called = set(re.findall(r"\bmake ([a-z]+)", told))
-    assert called and called <= targets
-    assert all((ROOT / name).is_file() for name in re.findall(r"\b(?:tools|benchmarks)/[\w./]+\.(?:py|txt)", told))
+    script = commands(read(path))
+    called = set(re.findall(r"\bmake ([a-z]+)", script))
+    assert called
+    subprocess.run(["make", "--dry-run", *sorted(called)], cwd=ROOT, capture_output=True, check=True)
+    assert all((ROOT / name).is_file() for name in re.findall(r"\b(?:tools|benchmarks)/[\w./]+\.(?:py|txt)", script))
 
 
 def test_every_python_that_is_named_is_tested(project: dict[str, Any]) -> None:

@@ -162,7 +162,9 @@ def test_a_vector_made_by_hand_fits_any_model_of_its_width(tmp_path: Path, gpt2:
             assert torch.equal(effect(lm, sl.load_intervention(path, lm)), effect(lm, made))
     wide = sl.add(random(D_MODEL + 1), layer=1).save(tmp_path / "wide")
     for any_model in (False, True):
-        with pytest.raises(ValueError, match=rf"width {D_MODEL + 1} at resid_post.1, GPT2LMHeadModel has {D_MODEL}"):
+        with pytest.raises(
+            ValueError, match=rf"at resid_post.1 has width {D_MODEL + 1}, GPT2LMHeadModel has {D_MODEL}"
+        ):
             sl.load_intervention(wide, gpt2, any_model=any_model)
     with pytest.raises(ValueError, match="layer 7 is out of range"):
         sl.load_intervention(sl.add(random(D_MODEL), layer=7).save(tmp_path / "high"), gpt2)

@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from pandas.testing import assert_frame_equal
 
 import steerlab as sl
 from steerlab import jobs, metrics, sweep
-from steerlab.completions import completion_call
 from steerlab.identity import identity
 from steerlab.kept import compute_missing
+from steerlab.passes import Call
 from steerlab.sweep import Setting
 
 PROMPT = "I went up to my friend and said"
@@ -40,18 +40,30 @@ def settings(lm: sl.SteerableModel) -> list[Setting]:
 
 
 class Counter:
-    """Counts the rows of each batch of completions; raises in the call after the last that is allowed."""
+    """Counts the completions that the model makes; the batch after the last that is allowed is interrupted.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, allowed: int = 10**9) -> None:
-        self.rows: list[int] = []
+    Memory suffices for batches of `most`.
+    """
 
-        def counted(lm: sl.SteerableModel, rows: Sequence[list[int]], *args: Any) -> Any:
-            if len(self.rows) == allowed:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, allowed: int = 10**9, most: int = 10**9) -> None:
+        self.batches: list[int] = []
+        run = jobs.Local.run
+
+        def counted(runner: jobs.Local, model: Any, calls: Iterable[Call]) -> list[Any]:
+            if len(self.batches) == allowed:
                 raise KeyboardInterrupt
-            self.rows.append(len(rows))
-            return completion_call(lm, rows, *args)
+            results = run(runner, model, calls)
+            if max(map(len, results)) > most:
+                raise torch.OutOfMemoryError
+            self.batches += [len(result) for result in results]
+            return results
 
-        monkeypatch.setattr(sweep, "completion_call", counted)
+        monkeypatch.setattr(jobs.Local, "run", counted)
+
+    @property
+    def made(self) -> int:
+        """How many completions."""
+        return sum(self.batches)
 
 
 def complete(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
@@ -142,7 +154,7 @@ def test_the_same_setting_is_computed_once(
 ) -> None:
     counter = Counter(monkeypatch)
     frame = complete(lm, [settings[0], settings[0], Setting({"c": -1}, PROMPT)], n=2, rows=100)
-    assert counter.rows == [2]
+    assert counter.made == 2
     assert frame["completion"].tolist() == frame["completion"].tolist()[:2] * 3
 
 
@@ -155,10 +167,9 @@ def test_a_stopped_sweep_recomputes_nothing_that_was_kept_and_ends_the_same(
         Counter(patch, allowed=3)
         complete(lm, settings, file=file)
     counter = Counter(monkeypatch)
-    assert_frame_equal(complete(lm, settings, file=file), whole)
-    assert counter.rows == [4, 4, 1]  # 21 rows, of which three batches of four were there
-    assert_frame_equal(complete(lm, settings, file=file), whole)
-    assert counter.rows == [4, 4, 1]
+    for _ in range(2):  # the second time all is there
+        assert_frame_equal(complete(lm, settings, file=file), whole)
+        assert counter.made == len(whole) - 3 * 4
 
 
 def test_a_sweep_goes_on_with_the_batches_it_began_with(
@@ -170,7 +181,7 @@ def test_a_sweep_goes_on_with_the_batches_it_began_with(
         complete(lm, settings, file=file, rows=8)
     counter = Counter(monkeypatch)
     complete(lm, settings, file=file, rows=16)  # as if more memory were free now
-    assert counter.rows == [8, 5]
+    assert max(counter.batches) == 8 and counter.made == 3 * len(settings) - 8
 
 
 def test_a_wider_grid_finds_what_is_there(
@@ -180,7 +191,7 @@ def test_a_wider_grid_finds_what_is_there(
     complete(lm, settings[:2], n=2, file=file)
     counter = Counter(monkeypatch)
     complete(lm, settings[:3], n=3, file=file)
-    assert sum(counter.rows) == 3 * 3 - 2 * 2
+    assert counter.made == 3 * 3 - 2 * 2
 
 
 @pytest.mark.parametrize("change", ["strength", "prompt", "when", "seed", "temperature", "length"])
@@ -204,7 +215,7 @@ def test_a_changed_setting_reads_nothing_old(
     }[change]
     counter = Counter(monkeypatch)
     complete(lm, [new], file=file, **options)
-    assert sum(counter.rows) == 3
+    assert counter.made == 3
 
 
 def test_columns_are_names_only(
@@ -214,7 +225,7 @@ def test_columns_are_names_only(
     complete(lm, settings[:1], file=file)
     counter = Counter(monkeypatch)
     frame = complete(lm, [Setting({"name": "plain"}, PROMPT)], file=file)
-    assert counter.rows == [] and (frame["name"] == "plain").all()
+    assert counter.made == 0 and (frame["name"] == "plain").all()
 
 
 def test_another_model_reads_nothing_old(
@@ -226,12 +237,12 @@ def test_another_model_reads_nothing_old(
     same = tiny()
     unused = Counter(monkeypatch)
     assert_frame_equal(complete(same, [setting], file=file), before)
-    assert unused.rows == []
+    assert unused.made == 0
     with torch.no_grad():
         lm.hf.model.layers[2].mlp.down_proj.weight[7, 13] += 1e-6  # a single number of a single weight
     counter = Counter(monkeypatch)
     complete(lm, [setting], file=file)
-    assert counter.rows == [3]
+    assert counter.made == 3
 
 
 def test_identity_sees_dtype_and_name(tiny: Callable[..., sl.SteerableModel]) -> None:
@@ -250,17 +261,9 @@ def test_too_little_memory_halves_the_batch(
     lm: sl.SteerableModel, settings: list[Setting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = complete(lm, settings)
-    sizes: list[int] = []
-
-    def small(lm: sl.SteerableModel, rows: Sequence[list[int]], *args: Any) -> object:
-        sizes.append(len(rows))
-        if len(rows) > 3:
-            raise torch.OutOfMemoryError
-        return completion_call(lm, rows, *args)
-
-    monkeypatch.setattr(sweep, "completion_call", small)
+    counter = Counter(monkeypatch, most=3)
     assert_frame_equal(complete(lm, settings, rows=12), whole)
-    assert sizes == [12, 6, 3, 3, 6, 3, 3, 9, 4, 2, 2, 5, 2, 3]
+    assert counter.made == len(whole)
 
 
 def test_batch_rows_follow_the_memory(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,10 +192,7 @@ def locations(intervention: Intervention) -> pd.DataFrame:
     """
     rows = []
     for site, edit in intervention.edits:
-        first = -edit.length if edit.anchor == "back" else edit.start
-        parts = [tensor.detach().float().expand(edit.length, -1) for tensor in edit.tensors.values()]
-        for i, numbers in enumerate(torch.cat(parts, -1)):
-            position = pd.NA if edit.anchor == "all" else first + i
+        for position, numbers in edit.by_position:
             value = float(numbers[0]) if len(numbers) == 1 else float("nan")
             rows.append((site.place, site.layer, position, value, float(numbers.norm())))
     frame = pd.DataFrame(rows, columns=["place", "layer", "position", "value", "norm"])
@@ -226,9 +223,7 @@ def keep(intervention: Intervention, where: pd.DataFrame) -> Intervention:
             continue
         if edit.probe is not None:
             raise ValueError(f"the probe at {site} is tied to positions already: keep works on gains and shifts there")
-        first = -edit.length if edit.anchor == "back" else edit.start
-        mask = torch.tensor([[float(first + i in some)] for i in range(edit.length)])
-        edits.append(
-            (site, edit.with_tensors({name: tensor * mask.to(tensor) for name, tensor in edit.tensors.items()}))
-        )
+        mask = torch.tensor([[float(position in some)] for position, _ in edit.by_position])
+        tensors = {name: tensor * mask.to(tensor) for name, tensor in edit.tensors.items()}
+        edits.append((site, edit.with_tensors(tensors)))
     return Intervention(tuple(edits), {**intervention.info, "kept": len(where)})

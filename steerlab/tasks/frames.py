@@ -60,21 +60,25 @@ def answer_tokens(lm: SteerableModel, frame: pd.DataFrame) -> tuple[Int[Tensor, 
     repeated = texts[texts.duplicated()]
     if len(repeated):
         raise ValueError(f"{len(repeated)} prompts stand there more than once, the first is {repeated.iloc[0]!r}")
-    correct, wrong = ([_single(lm, text) for text in frame[column]] for column in COLUMNS[1:])
+    correct, wrong = ([single_token(lm, text) for text in frame[column]] for column in COLUMNS[1:])
     same = [text for text, a, b in zip(frame["correct"], correct, wrong, strict=True) if a == b]
     if same:
         raise ValueError(f"{same[0]!r} is both the correct and the wrong answer of a prompt")
     return torch.tensor(correct, device=lm.device), torch.tensor(wrong, device=lm.device)
 
 
-def _single(lm: SteerableModel, answer: str) -> int:
-    """The one token of an answer."""
-    tokens = lm.encode(answer)
+def single_token(lm: SteerableModel, text: str) -> int:
+    """The id of a text that is one token.
+
+    Raises:
+        ValueError: it is none, or several.
+    """
+    tokens = lm.encode(text)
     if len(tokens) != 1:
         pieces = " + ".join(repr(lm.tokenizer.decode([token])) for token in tokens)
-        spaced = f" {answer.strip()}"
+        spaced = f" {text.strip()}"
         hint = f"; {spaced!r} is one" if len(lm.encode(spaced)) == 1 else ""
-        raise ValueError(f"the answer {answer!r} is {len(tokens)} tokens of {lm.name} ({pieces}), not one{hint}")
+        raise ValueError(f"{text!r} is {len(tokens)} tokens of {lm.name} ({pieces}), not one{hint}")
     return tokens[0]
 
 
