@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from families import BUNDLED, fresh, steerable, tokenizer
 from test_bad_input import quiet, refused  # noqa: F401
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from trials import complete, trial
 
 import steerlab as sl
@@ -102,6 +102,11 @@ DANGEROUS: dict[str, Any] = {
 def test_an_option_that_changes_what_a_pass_or_a_sample_is(quiet: sl.SteerableModel, name: str) -> None:  # noqa: F811
     assert name not in ALLOWED
     refused(lambda: quiet.generate(PROMPTS, STEER, **{name: DANGEROUS[name]}), ValueError, f"{name}=")
+
+
+def test_the_open_options_are_those_of_transformers() -> None:
+    objects = {"tokenizer", "stopping_criteria", "streamer"}  # arguments of `generate` that no config can hold
+    assert not ALLOWED - set(vars(GenerationConfig())) - objects
 
 
 # --- padding -------------------------------------------------------------------------------------------------------
