@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 import steerlab as sl
 from steerlab import checkpoint
 from steerlab import gguf as ours
+from steerlab.jobs import cache_folder
 
 gguf = pytest.importorskip("gguf")
 
@@ -316,10 +317,10 @@ def test_the_packages_are_those_of_the_extras() -> None:
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert ours.cache() == tmp_path / "cache"
+    assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("STEERLAB_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert ours.cache() == Path("/x/steerlab")
+    assert cache_folder() == Path("/x/steerlab")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert ours.cache() == Path.home() / ".cache" / "steerlab"
+    assert cache_folder() == Path.home() / ".cache" / "steerlab"
     assert checkpoint.Wanted().weights
