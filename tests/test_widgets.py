@@ -1,6 +1,7 @@
 """What all panels share, and the playground: state, errors, one pending run, the code that is shown, remote models."""
 
 import asyncio
+import html
 import os
 import re
 import signal
@@ -405,14 +406,20 @@ class Counting(jobs.Runner):
 
 def test_a_remote_model_runs_on_the_button_only() -> None:
     lm = sl.load(fresh("gpt2"), tokenizer=tokenizer())
-    lm.runner = counting = Counting()
+    own, counting = lm.runner, Counting()
+    lm.runner = counting
     panel = playground(lm, n=1, max_new_tokens=5)
     panel.controls["strength"].value = 1.0
     assert counting.requests == 0 and panel.picture.value == b"" and "1 * vector" in panel.copy.value
     assert "press" in panel.message.value and panel.log in panel.widget.children[0].children[0].children
     panel.button.click()
-    assert panel.message.value == "" and counting.requests > 0
+    assert panel.message.value == "" and counting.requests == 2  # the vector, then picture and completions
     assert panel.picture.value != b"" and "<table" in panel.completions.value
-    done = counting.requests
     panel.controls["strength"].value = 2.0
-    assert counting.requests == done and "2 * vector" in panel.copy.value
+    assert counting.requests == 2 and "2 * vector" in panel.copy.value
+    panel.button.click()
+    assert panel.lm is lm and counting.requests == 3  # the vector is at hand
+    lm.runner = own
+    expected = lm.generate([panel.state.prompt] * 2, [None, panel.steer()], **panel.state.options())
+    shown = html.unescape(re.sub("<[^>]+>", "", panel.completions.value))
+    assert all(text.strip() in shown for text in expected["completion"]) and "Perplexity" not in shown

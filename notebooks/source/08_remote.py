@@ -43,7 +43,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import nnsight
 import pandas as pd
@@ -384,19 +383,18 @@ len(collected)
 # %% [markdown]
 # A sweep or a study with `file=` keeps its job ids by itself: stop the kernel, start it again, run the cell again.
 #
-# > **A press is a request.** A panel on a remote model runs on its button only. Here the vector is at hand, so that one
-# > press is one request, for both texts.
-
+# > **A press is a request.** A panel on a remote model runs on its button only; the bars and the texts of a press share
+# > one request. Here the vector of each layer is at hand (section 4): choose one as the *method*. With *ActAdd* a new
+# > pair or layer takes a second request, since its vector has to come first.
 
 # %%
-def texts(prompt: str, layer: int, strength: float) -> None:
-    """Unsteered and steered, with the same noise."""
-    frame = lm.generate([prompt] * 2, [None, strength * vectors[layer]], max_new_tokens=25, seed=SEED)
-    display(frame.assign(strength=[0, strength])[["strength", "completion"]])
+from steerlab.widgets import playground
 
-
-ipywidgets.interact_manual(texts, prompt=PROMPT, layer=(0, lm.n_layers - 1), strength=(-8.0, 8.0))
-texts(PROMPT, 2, 4.0)
+named = {f"weddings, layer {layer}": vector for layer, vector in enumerate(vectors)}
+asked = {"prompt": PROMPT, "n": 1, "max_new_tokens": 25, "seed": SEED}
+panel = playground(lm, interventions=named, method="weddings, layer 2", strength=4.0, **asked)
+panel.press()
+panel
 
 # %% [markdown]
 # ## Exercise

@@ -3,7 +3,7 @@
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from html import escape
 from typing import Any, TypeVar
@@ -138,9 +138,22 @@ class Writer(Panel[Q]):
         return self.page(frame)
 
     def _write_remotely(self) -> str:
-        """A server takes no criterion of ours, and gives nothing before the end."""
-        self.refresh()
-        return self.page(self.samples())
+        """Picture and completions, which share requests; a server takes no criterion of ours."""
+        own = self.lm
+
+        def lent(work: Callable[[], Any]) -> Callable[[SteerableModel], Any]:
+            def run(lm: SteerableModel) -> Any:
+                self.lm = lm
+                return work()
+
+            return run
+
+        try:
+            _, frame = own.together([lent(self.refresh), lent(self.samples)])
+        finally:
+            self.lm = own
+        self.show_code()  # with the notebook's name of the model
+        return self.page(frame)
 
     def _tick(self, watch: Watch) -> str:
         """Show what is written so far."""
@@ -157,19 +170,26 @@ def side_by_side(
 ) -> str:
     """Completions by condition as HTML, with the median perplexity of each under the unsteered model.
 
+    The perplexity would be another request to a server, so a remote model is not asked for it.
+
     Args:
         lm: the model that wrote them.
         frame: `completion` and `condition`; `prompt` is shown in front where it is there.
         words: to mark.
         prompts: of the completions, where the frame has none.
     """
+    told = "" if lm.runner.at_once else _perplexity(lm, frame, prompts)
+    table = plots.completions_html(frame, words, against="unsteered", limit=12).data
+    return prose(f"<p>{told}Underlined: differs from unsteered.</p>" + table)
+
+
+def _perplexity(lm: SteerableModel, frame: pd.DataFrame, prompts: Iterable[str] | None) -> str:
+    """The median of each condition, as a sentence."""
     given = list(frame["prompt"] if prompts is None else prompts)
     scored = frame.assign(perplexity=disfluency(lm, list(frame["completion"]), given))
     medians = scored.groupby("condition", sort=False)["perplexity"].median()
     told = " · ".join(f"{escape(str(name))} <b>{value:.1f}</b>" for name, value in medians.items())
-    table = plots.completions_html(frame, words, against="unsteered", limit=12).data
-    note = f"<p>Perplexity under the unsteered model, median: {told}. Underlined: differs from unsteered.</p>"
-    return prose(note + table)
+    return f"Perplexity under the unsteered model, median: {told}. "
 
 
 def _short(value: Any) -> str:
