@@ -117,21 +117,12 @@ def ndif(host: str | None = None) -> str:
     server = Remote(host).server()
     try:
         levels = Counter(str(entry.get("deployment_level")) for entry in server.served())
-        differences = server.differences()
-        kind = server.key_kind() if server.key else "none"
+        differences, key = server.differences(), server.key_said()
     except RemoteError as error:
         raise NotNeeded(f"only remote models need it: {error}") from None
     models = ", ".join(f"{count} {level}" for level, count in sorted(levels.items())) or "none"
     versions = [f"{name} {there} there, {here} here" for name, (here, there) in differences.items()]
-    return "; ".join([f"up; models: {models}", *([f"key: {KEYS[kind]}"] if kind else []), *versions])
-
-
-KEYS = {
-    "none": "none is set",
-    "ordinary": "ordinary, its code runs in a sandbox (fits by SPSA)",
-    "trusted": "trusted, its code runs beside the model",
-}
-"""What a key may do, by its kind."""
+    return "; ".join([f"up; models: {models}", *([key] if key else []), *versions])
 
 
 CHECKS: dict[str, Callable[[], str]] = {

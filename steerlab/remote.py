@@ -14,6 +14,7 @@ import ipaddress
 import math
 import os
 import pickle
+import sys
 import threading
 import time
 import types
@@ -436,6 +437,8 @@ class Meter(Runner):
 def introduced(remote: Runner, name: str) -> dict[str, Any]:
     """What the server says of a model that is being loaded, if it says anything; other versions there are warned of.
 
+    Where progress is shown, a line says how the model is served, and what the key may do.
+
     Raises:
         ValueError: the name is that of a folder on this computer.
     """
@@ -443,14 +446,21 @@ def introduced(remote: Runner, name: str) -> dict[str, Any]:
         raise ValueError(f"{name!r} is a folder on this computer, which no server sees: give the model's Hub name")
     if not isinstance(remote, Remote):  # whoever made it knows what it runs
         return {}
+    server, shown = remote.server(), remote.progress and bool(CONFIG.APP.REMOTE_LOGGING)
     try:
-        differences, served = remote.server().differences(), remote.server().served()
+        differences, served = server.differences(), server.served()
+        key = server.key_said() if shown else ""
     except RemoteError:  # the first call says what is wrong, with all that there is to say of it
         return {}
     if differences:
         listed = ", ".join(f"{name} {here} here and {there} there" for name, (here, there) in differences.items())
-        warnings.warn(f"{remote.address()} runs other versions ({listed}), and may build other modules", stacklevel=4)
-    return next((entry for entry in served if entry["repo_id"].lower() == name.lower()), {})
+        warnings.warn(f"{server.address} runs other versions ({listed}), and may build other modules", stacklevel=4)
+    entry = next((entry for entry in served if entry["repo_id"].lower() == name.lower()), {})
+    if shown:
+        known = [str(entry[part]) for part in ("deployment_level", "dtype", "revision") if entry.get(part)]
+        state = ", ".join(known) or "not deployed, which the first request may do, in minutes"
+        print("; ".join([f"{server.address}: {name} {state}", *([key] if key else [])]), file=sys.stderr)
+    return entry
 
 
 def ndif_models(remote: Remote | str | None = None) -> pd.DataFrame:

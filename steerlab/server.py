@@ -36,6 +36,13 @@ PATIENCE = 600.0
 STATUS_BYTES = 2**25
 """The most that is read of an answer that is no result."""
 
+KEYS = {
+    "none": "none is set",
+    "ordinary": "ordinary, its code runs in a sandbox (fits by SPSA)",
+    "trusted": "trusted, its code runs beside the model",
+}
+"""What a key may do, by its kind."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -226,6 +233,15 @@ class Server:
         if not identity.get("email") or not isinstance(tags, list):
             return None
         return "trusted" if "trusted" in tags else "ordinary"
+
+    def key_said(self) -> str:
+        """What the key may do, in words; nothing where the server does not say.
+
+        Raises:
+            RemoteError: see `ask`.
+        """
+        kind = self.key_kind() if self.key else "none"
+        return f"key: {KEYS[kind]}" if kind else ""
 
     def served(self) -> list[dict[str, Any]]:
         """What the server says of each model that it runs, or has at hand.

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from double import PROMPTS, Double, distant, hub_cache
+from double import KEY, ORDINARY, PROMPTS, Double, distant, hub_cache
 from families import fresh, tokenizer
 from nnsight.intervention.serialization import CustomCloudUnpickler
 from nnsight.schema.request import RequestModel
@@ -430,6 +430,18 @@ def test_other_versions_on_the_server_are_said(hub: Path, server: Double) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sl.load("tiny/llama", remote=server.url)
+
+
+@pytest.mark.parametrize(("key", "kind"), [(KEY, "trusted"), (ORDINARY, r"ordinary, .*\(fits by SPSA\)")])
+def test_load_says_how_the_model_is_served_and_what_the_key_may_do(
+    key: str, kind: str, hub: Path, server: Double, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nnsight.CONFIG.APP, "REMOTE_LOGGING", True)
+    monkeypatch.setenv("NDIF_API_KEY", key)
+    sl.load("tiny/llama", remote=server.url)
+    assert re.search(rf"{server.url}: tiny/llama HOT, float32; key: {kind}", capsys.readouterr().err)
+    sl.load("tiny/llama", remote=Remote(server.url, progress=False))
+    assert server.url not in capsys.readouterr().err
 
 
 def test_a_folder_is_no_name_for_a_server(folders: dict[str, Path], server: Double) -> None:
