@@ -4,6 +4,7 @@ A trusted key's block runs in this process, an ordinary key's in a fresh runner 
 copies of the activations over a socket.
 """
 
+import functools
 import io
 import os
 import time
@@ -19,6 +20,7 @@ from ndif.services.ray.sandbox import host
 from ndif.services.ray.sandbox.driver import RunnerError, SandboxDriver
 
 host.RUNNER_ENV += ("HF_HUB_OFFLINE", "PYTHONPATH")
+host.spawn = functools.partial(host.spawn, timeout=300)  # a runner starts slowly on a busy computer
 os.environ["PYTHONPATH"] = str(Path(__file__).with_name("away"))
 
 

@@ -3,6 +3,7 @@
 Named to the server by NDIF_MODEL_IMPORT_PATH and NDIF_CONTROLLER_IMPORT_PATH.
 """
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from nnsight.modeling.huggingface import HuggingFaceModel
 torch.cuda.synchronize = lambda *args, **kwargs: None  # type: ignore[assignment]
 torch.cuda.empty_cache = lambda *args, **kwargs: None  # type: ignore[assignment]
 host.RUNNER_ENV += ("HF_ENDPOINT", "HF_HUB_DISABLE_XET")  # the stand-in for the Hub
+host.spawn = functools.partial(host.spawn, timeout=300)  # a runner starts slowly on a busy computer
 
 
 class OnCpu(SandboxModelDeployment):

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,28 @@ import steerlab as sl  # noqa: E402
 KEYS = {"trusted": KEY, "ordinary": ORDINARY}
 
 
-def compared(call: Any, here: Any, there: Any) -> tuple[str, float, float]:
-    """What came of a call, and its seconds here and there."""
+def compared(names: list[str], here: Any, there: Any) -> Iterator[tuple[str, str, float, float]]:
+    """What came of each of some calls that share their requests, and the seconds of all here and there."""
+    works = [CALLS[name][1] for name in names]
     began = time.perf_counter()
-    expected = call(here)
+    expected = here.together(works)
     between = time.perf_counter()
     try:
-        assert_same(call(there), expected)
-        outcome = "equal"
-    except sl.RemoteError as error:
-        outcome = str(error)
+        answers, error = there.together(works), ""
+    except sl.RemoteError as caught:
+        answers, error = expected, str(caught)
+    seconds = between - began, time.perf_counter() - between
+    for name, answer, own in zip(names, answers, expected, strict=True):
+        yield name, error or difference(answer, own), *seconds
+
+
+def difference(answer: Any, expected: Any) -> str:
+    """Whether results are the same."""
+    try:
+        assert_same(answer, expected)
     except AssertionError as error:
-        outcome = f"DIFFERENT {' '.join(str(error).split())[:100]}"
-    return outcome, between - began, time.perf_counter() - between
+        return f"DIFFERENT {' '.join(str(error).split())[:100]}"
+    return "equal"
 
 
 def main() -> None:
@@ -53,6 +63,7 @@ def main() -> None:
     parser.add_argument("--keys", default="trusted,ordinary")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--calls", default=",".join(CALLS))
+    parser.add_argument("--together", action="store_true", help="calls share requests, fits apart: quicker")
     args = parser.parse_args()
     families, dtype = args.families.split(","), getattr(torch, args.dtype)
     warnings.simplefilter("ignore")
@@ -72,13 +83,14 @@ def main() -> None:
             for kind in args.keys.split(","):
                 os.environ["NDIF_API_KEY"] = KEYS[kind]
                 there, equal, names = distant(family, remote, dtype), 0, args.calls.split(",")
-                for name in names:
-                    outcome, local, distance = compared(CALLS[name][1], here, there)
-                    equal += outcome == "equal"
-                    print(
-                        f"{family:9s}{args.dtype:9s}{kind:9s}{name:16s}{local:6.2f}{distance:7.2f}  {outcome}",
-                        flush=True,
-                    )
+                shared = [name for name in names if args.together and not name.startswith("fit")]
+                for group in [shared] * bool(shared) + [[name] for name in names if name not in shared]:
+                    for name, outcome, local, distance in compared(group, here, there):
+                        equal += outcome == "equal"
+                        print(
+                            f"{family:9s}{args.dtype:9s}{kind:9s}{name:16s}{local:6.2f}{distance:7.2f}  {outcome}",
+                            flush=True,
+                        )
                 print(f"{family:9s}{args.dtype:9s}{kind:9s}{equal} of {len(names)} equal", flush=True)
     finally:
         if double is not None:
