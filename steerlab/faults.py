@@ -13,6 +13,7 @@ HINTS = {
     "no module at|packages differ": "python -m steerlab.check shows which packages differ there",
     "no gradient|require grad": 'fit with gradient="spsa", which needs forward passes alone',
     "out of memory": "take fewer rows at a time (batch_size=, rows=)",
+    "accommodate": "its GPUs are taken: try again later, or a model that runs, as steerlab.remote.ndif_models() says",
     "could not deploy|not deployed": "is the name right, and open to you? steerlab.remote.ndif_models() says what runs",
     "execution timeout": "ask for fewer rows or steps in one request",
     "can't pickle|cannot pickle|picklingerror": "an ordinary key's code runs in a sandbox, which takes no options of "

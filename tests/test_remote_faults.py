@@ -51,6 +51,10 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"rejected": "Traceback (most recent call last):\n  ...\ntorch.OutOfMemoryError: CUDA out of memory."},
         r"the job failed on the server: torch\.OutOfMemoryError: .*: take fewer rows at a time",
     ),
+    "no room": (
+        {"rejected": "Could not deploy this model. CANT_ACCOMMODATE: placed 0 of 1 new replicas."},
+        r"rejected the job: Could not deploy .* new replicas: its GPUs are taken: try again later",
+    ),
     "malformed": ({"malformed": True}, r"came back for job .* is damaged \(it is not what was asked for\): run"),
     "damaged": ({"damaged": True}, "came back for job .* is damaged .*: run the call again"),
     "cut for good": ({"cut": True}, r"the result of job .* could not be fetched \(RemoteProtocolError.*the same call"),
