@@ -76,7 +76,7 @@ def main() -> None:
     if args.host is None:
         double = Double(folder, {f"tiny/{family}": folder / family for family in families})
         double.switch(dtype=args.dtype)
-    remote = sl.Remote(args.host or (double.url if double else None), timeout=300, progress=False)
+    remote = sl.Remote(args.host or (double.url if double else None), timeout=3600, progress=False)
     try:
         for family in families:
             here = sl.load(folder / family, dtype=dtype)  # as a server does: rotary angles stay in float32
