@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import steerlab as sl
 from steerlab.experiments import __main__ as overview
-from steerlab.experiments import claims, ledger, results
+from steerlab.experiments import beside, claims, ledger, results
 from steerlab.experiments.claims import Claim, Finding
 
 
@@ -60,6 +61,61 @@ def test_the_ledger_reads_each_models_table_and_explains_what_disagrees(tmp_path
     assert made["gemma-3-270m sign"].tolist() == ["not run"] * 2
     frame.to_csv(tmp_path / "gemma-3-270m" / "some_table.csv")
     assert ledger.ledger({"A": [claim(why="it is small")]}, tmp_path)["why"].tolist() == [""]
+
+
+def test_a_box_fills_itself_from_the_tables_that_are_there(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"setting": "strongest", "condition": ["zero", "random"], "share": [0.02, 0.04], "n": 50})
+    for model in ledger.MODELS:
+        (tmp_path / model).mkdir()
+    real, bundled = (f"{name}" for name in ledger.MODELS.values())
+    made = ledger.compare("ActAdd", "B", folder=tmp_path)
+    assert made.columns.tolist() == ["figure or table", "measured", "paper", real, bundled]
+    assert set(made[real]) == {"not run"}
+    frame.to_csv(tmp_path / "gemma-3-270m" / "actadd_best.csv")
+    with pytest.raises(ValueError, match="0 rows are"):  # the steered row is missing
+        ledger.compare("ActAdd", "B", folder=tmp_path)
+    steered = frame.assign(condition="steered", share=0.9).head(1)
+    pd.concat([frame, steered]).to_csv(tmp_path / "gemma-3-270m" / "actadd_best.csv")
+    made = ledger.compare("ActAdd", "B", folder=tmp_path)
+    assert made[real].tolist() == ["90%, n = 50", "2%, n = 50", "4%, n = 50"]
+    assert set(made[bundled]) == {"not run"}
+    assert "| 90%, n = 50 | not run |" in ledger.box("ActAdd", "B", folder=tmp_path).data
+
+
+def test_a_box_says_what_the_page_says_in_at_most_25_words_a_cell() -> None:
+    page = (results.FOLDER / "README.md").read_text(encoding="utf-8")
+    for paper, own in claims.CLAIMS.items():
+        made = ledger.compare(paper)
+        assert len(made) == len(own)
+        for cells in made.itertuples(index=False):
+            assert max(len(cell.split()) for cell in cells) <= 25
+            line = next(line for line in page.splitlines() if line.startswith(ledger._table(cells[:3])[:-2]))
+            assert all(cell.replace("|", "\\|") in line for cell in cells)
+
+
+def test_an_unknown_paper_or_item_is_refused_with_those_that_there_are() -> None:
+    assert ledger.compare("Activation scaling", "Figure 5", "patching")["figure or table"].nunique() == 2
+    with pytest.raises(ValueError, match="no paper 'CAA'; there are: ActAdd"):
+        ledger.compare("CAA")
+    with pytest.raises(ValueError, match="no item 'Figure 6' of Activation scaling; there are: 3, Figure 2, Figure 3"):
+        ledger.compare("Activation scaling", "Figure 6")
+
+
+def test_kept_tables_of_the_real_model_are_read_without_loading_it(tmp_path: Path) -> None:
+    lm, own = sl.load(device="cpu"), pd.DataFrame({"position": ["front", "pad"], "share": [0.1, 0.2]})
+    assert list(beside.tables("actadd_trial", lm, own, folder=tmp_path)) == ["bundled"]
+    folder = tmp_path / beside.REAL
+    folder.mkdir()
+    own.assign(share=0.9).to_csv(folder / "actadd_trial.csv")
+    (folder / "actadd_trial.json").write_text('{"identity": "another", "command": "make it", "seconds": 3}')
+    found = beside.tables("actadd_trial", lm, own, folder=tmp_path)
+    assert list(found) == ["gemma-3-270m (kept run)", "bundled"]
+    assert found["gemma-3-270m (kept run)"]["share"].tolist() == [0.9, 0.9]
+    assert results.find("actadd_trial", lm, folder) is None  # by its weights it is another model's
+    assert results.runs("actadd", beside.REAL, folder)["command"].tolist() == ["make it"]
+    assert len(beside.tables("actadd_trial", lm, own, "position", tmp_path)) == 4
+    titles = [ax for ax, _ in beside.axes(found)]
+    assert [ax.get_title() for ax in titles] == list(found)
 
 
 def test_a_table_without_the_number_is_none(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """What the papers report beside what the kept tables say: the page notebooks/results/README.md.
 
-`python -m steerlab.experiments --ledger` writes it again.
+`python -m steerlab.experiments --ledger` writes it again; `box` shows a part of it in a notebook.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 from . import results
 from .actadd import failures
@@ -16,6 +18,9 @@ from .claims import CLAIMS, Claim, Finding
 
 MODELS: Mapping[str, str] = MappingProxyType({"gemma-3-270m": "Gemma 3 270M", "bundled": "bundled model"})
 """Folders of results, and what the page calls them."""
+
+TITLES = ("figure or table", "measured", "paper")
+"""What stands before the models' columns."""
 
 MARK = "<!-- what follows is written by `python -m steerlab.experiments --ledger` -->"
 """On the page, between what is written by hand and what is not."""
@@ -75,12 +80,51 @@ def ledger(claims: Mapping[str, Sequence[Claim]], folder: Path = results.FOLDER)
     return pd.DataFrame(rows)
 
 
+def compare(paper: str, *items: str, folder: Path = results.FOLDER) -> pd.DataFrame:
+    """What a paper reports beside what the kept tables of each model say; "not run" where there is no table yet.
+
+    Args:
+        paper: the beginning of its name: "ActAdd", "Activation scaling", "SARA".
+        items: figures, tables or sections, named as in the ledger up to the first comma: "B", "Figure 3"; all by
+            default.
+        folder: of the models' folders.
+
+    Returns:
+        One row per claim: `figure or table`, `measured`, `paper`, and a column for each model.
+
+    Raises:
+        ValueError: there is no such paper, or it has no such item.
+    """
+    claims = next((own for name, own in CLAIMS.items() if name.startswith(paper)), None)
+    if claims is None:
+        raise ValueError(f"no paper {paper!r}; there are: {', '.join(CLAIMS)}")
+    named = [re.split(r",| \(", claim.item)[0] for claim in claims]
+    if missing := [item for item in items if item not in named]:
+        raise ValueError(f"no item {missing[0]!r} of {paper}; there are: {', '.join(dict.fromkeys(named))}")
+    rows = []
+    for claim, name in zip(claims, named, strict=True):
+        if items and name not in items:
+            continue
+        found = {title: find(claim, folder / model) for model, title in MODELS.items()}
+        numbers = {title: written(finding, claim.form) if finding else "not run" for title, finding in found.items()}
+        rows.append(dict(zip(TITLES, (claim.item, claim.says, claim.published), strict=True)) | numbers)
+    return pd.DataFrame(rows)
+
+
+def box(paper: str, *items: str, folder: Path = results.FOLDER) -> Markdown:
+    """`compare` as a table of a notebook."""
+    frame = compare(paper, *items, folder=folder)
+    lines = [_table(list(map(str, frame))), _table(["---"] * frame.shape[1])]
+    shown = "\n".join(lines + [_table(list(row)) for row in frame.itertuples(index=False)])
+    return Markdown(shown)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+
 def page(folder: Path = results.FOLDER) -> str:
     """The page: what is written by hand, up to `MARK`, and a table for each paper."""
     hand = (folder / "README.md").read_text(encoding="utf-8").split(MARK)[0].rstrip()
     frame = ledger(CLAIMS, folder)
     named = {model: f"{model} sign" for model in MODELS}
-    titles = ["figure or table", "measured", "paper"]
+    titles = [*TITLES]
     titles += [title for model in MODELS for title in (MODELS[model], "same sign")] + ["why not"]
     columns = ["item", "says", "published", *(name for pair in named.items() for name in pair), "why"]
     lines = [hand, "", MARK, "", "## The papers beside the kept tables", "", *_summary(frame), ""]

@@ -158,33 +158,39 @@ def short_name(lm: SteerableModel) -> str:
     return re.sub(r"[-.](i?q\d\w*|bf16|f16|f32)$", "", name)
 
 
-def find(name: str, lm: SteerableModel, folder: str | Path | None = None) -> pd.DataFrame | None:
+def find(name: str, model: SteerableModel | str, folder: str | Path | None = None) -> pd.DataFrame | None:
     """The frame that a command kept under a name; nothing where there is none of this model.
 
     Args:
         name: of the file, such as "actadd_best".
-        lm: the model whose results are wanted, told by weights and tokenizer.
+        model: the model whose results are wanted, told by weights and tokenizer; or the name of its folder, such as
+            "gemma-3-270m", which reads what is kept there without loading anything.
         folder: by default that of the model in notebooks/results.
     """
-    path = _folder(lm, folder) / f"{name}.csv"
+    path = _folder(model, folder) / f"{name}.csv"
     line = path.with_suffix(".json")
-    own = path.is_file() and line.is_file() and _line(line)["identity"] == identity(lm)
-    return pd.read_csv(path) if own else None
+    return pd.read_csv(path) if path.is_file() and line.is_file() and _is_of(_line(line), model) else None
 
 
-def runs(paper: str, lm: SteerableModel, folder: str | Path | None = None) -> pd.DataFrame:
-    """How a model's kept tables of a paper ("actadd") were made.
+def runs(paper: str, model: SteerableModel | str, folder: str | Path | None = None) -> pd.DataFrame:
+    """How a model's kept tables of a paper ("actadd") were made; of the model, or of the name of its folder.
 
     Returns:
         One row per command: `command`, `n`, `sampled`, `seconds`.
     """
-    lines = [_line(path) for path in sorted(_folder(lm, folder).glob(f"{paper}_*.json"))]
-    own = [line for line in lines if line["identity"] == identity(lm)] if lines else []
+    lines = [_line(path) for path in sorted(_folder(model, folder).glob(f"{paper}_*.json"))]
+    own = [line for line in lines if _is_of(line, model)]
     return pd.DataFrame(own, columns=["command", "n", "sampled", "seconds"]).drop_duplicates(ignore_index=True)
 
 
-def _folder(lm: SteerableModel, folder: str | Path | None) -> Path:
-    return FOLDER / short_name(lm) if folder is None else Path(folder)
+def _folder(model: SteerableModel | str, folder: str | Path | None) -> Path:
+    name = model if isinstance(model, str) else short_name(model)
+    return FOLDER / name if folder is None else Path(folder)
+
+
+def _is_of(line: dict[str, Any], model: SteerableModel | str) -> bool:
+    """Whether a table's JSON names this model; a folder's name is taken at its word."""
+    return isinstance(model, str) or line["identity"] == identity(model)
 
 
 def _line(path: Path) -> dict[str, Any]:
