@@ -87,3 +87,16 @@ def tiny() -> Callable[..., sl.SteerableModel]:
         return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
 
     return make
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """The one line that a checker has printed."""
+
+    def read() -> str:
+        out = capsys.readouterr().out
+        assert out.endswith("\n")
+        assert out.count("\n") == 1
+        return out
+
+    return read

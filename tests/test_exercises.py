@@ -1,7 +1,5 @@
 """The exercises' checkers: right for the notebooks' own solutions, not yet for stubs, and a reason for near misses."""
 
-import re
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -10,56 +8,19 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from solved import Printed, solutions
 from torch import Tensor
 
 import steerlab as sl
 from steerlab import exercises
+from steerlab.exercises import short
 
-SOURCES = Path(__file__).resolve().parents[1] / "notebooks" / "source"
-SOLUTION = re.compile(r"<summary>Solution</summary>\s*```python\n(.*?)```", re.DOTALL)
 PROMPT = "Once upon a time there was a king"
-PRELUDE = """
-import nnsight
-import torch
-from nnsight import TransformersModel
-
-import steerlab as sl
-from steerlab.experiments import actadd as experiments
-
-lm = sl.load(device="cpu")
-traced = TransformersModel(lm.hf, tokenizer=lm.tokenizer)
-blocks = traced.get(lm.layout.blocks)
-"""
-
-Printed = Callable[[], str]
 
 
 @pytest.fixture(scope="module")
 def lm() -> sl.SteerableModel:
     return sl.load(device="cpu")
-
-
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
-    """The one line that a checker has printed."""
-
-    def read() -> str:
-        out = capsys.readouterr().out
-        assert out.endswith("\n")
-        assert out.count("\n") == 1
-        return out
-
-    return read
-
-
-def solutions(notebook: str, folder: Path) -> dict[str, Any]:
-    """The names that a notebook's folded solutions define. They run from a file, since traces need their source."""
-    text = re.sub(r"^# ?", "", (SOURCES / f"{notebook}.py").read_text(), flags=re.MULTILINE)
-    found = SOLUTION.findall(text)
-    assert found, f"no folded solutions in {notebook}"
-    path = folder / "solutions.py"
-    path.write_text(PRELUDE + "\n\n".join(code for code in found if "best." not in code and "picked" not in code))
-    return runpy.run_path(str(path))
 
 
 def test_the_solutions_of_01_are_right(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
@@ -281,7 +242,7 @@ def test_fewer_locations_are_counted(lm: sl.SteerableModel, printed: Printed, mo
     learned = method.intervention(method.sites(lm), torch.ones(1, 4, 1), {})
     spots, other = sl.locations(learned), sl.ActivScalar(("mlp_out",), layers=(0,))
     frame = pd.DataFrame({"prompt": [" Rome is in"], "correct": [" Italy"], "wrong": [" France"]})
-    monkeypatch.setattr(exercises, "score", lambda *given: pd.DataFrame({"flips": [True, True, True, True, False]}))
+    monkeypatch.setattr(short, "score", lambda *given: pd.DataFrame({"flips": [True, True, True, True, False]}))
     one = sl.keep(learned, spots.head(1))
     exercises.check_fewer(lm, one, learned, frame, least=0.8, named=0)
     assert printed().startswith("✓ right: 1 locations flip 80%")
@@ -289,7 +250,7 @@ def test_fewer_locations_are_counted(lm: sl.SteerableModel, printed: Printed, mo
     assert "more than half of the 4" in printed()
     exercises.check_fewer(lm, one, learned, frame)
     assert "1 locations flip 80%; at least 95%" in printed()
-    monkeypatch.setattr(exercises, "answer_tokens", lambda lm, frame: (None, torch.tensor([-1])))
+    monkeypatch.setattr(short, "answer_tokens", lambda lm, frame: (None, torch.tensor([-1])))
     exercises.check_fewer(lm, one, learned, frame, least=0.8)
     assert "at β = -1 the model says the other name after 0% only" in printed()
     exercises.check_fewer(lm, other.intervention(other.sites(lm), torch.ones(1, 4, 1), {}), learned, frame)
