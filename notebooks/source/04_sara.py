@@ -26,8 +26,8 @@
 # **After this notebook you can**
 # 1. compute SARA's gain by hand, as released and in a form that means the same on every computer;
 # 2. name the ways in which the released form is fragile, and measure each;
-# 3. compare shares of answers fairly: same dilemmas, same noise, equal counts, intervals, controls;
-# 4. say whether steering moved a model's moral stance, or only its text;
+# 3. compare methods at equal dose instead of at equal coefficient;
+# 4. compare shares of answers fairly: same dilemmas, same noise, intervals, controls;
 # 5. read a questionnaire's scores off next-token probabilities instead of parsing replies.
 #
 # **You need** notebooks 00 to 02.
@@ -43,24 +43,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 
 import steerlab as sl
 from steerlab import diagrams, exercises, judges, plots
 from steerlab.edit import components, contrast
-from steerlab.experiments import foundations, results
+from steerlab.experiments import beside, foundations, ledger, results
 from steerlab.experiments import sara as experiments
 from steerlab.experiments.sara import CONSEQUENCES, DUTY, PARENT
 
 if REMOTE:
     raise SystemExit("this notebook runs locally: set REMOTE = False")
 lm = sl.load(MODEL)
-LAYER = lm.n_layers // 2  # where we look inside; sections 9 and 10 try them all
+LAYER = lm.n_layers // 2  # where we look inside
 swept = results.find("sara_dose_shares", lm)
-BEST = LAYER if swept is None else int(swept.loc[swept["method"] == "sara", "layer"].iloc[0])  # section 10 tells how
-SITE = sl.Site("resid_pre", LAYER)
+BEST = LAYER if swept is None else int(swept.loc[swept["method"] == "sara", "layer"].iloc[0])  # section 7 tells how
 REPEATS = 5 if PROFILE == "paper" else 1
-JUDGE = judges.word_judge(lm)  # reads the bundled model's language alone: of another model set a judge of section 7
+JUDGE = judges.word_judge(lm)  # reads the bundled model's language alone: of another model set a judge of section 5
 lm
 
 # %%
@@ -71,8 +70,7 @@ for name, text in {"the dilemma": PARENT, "DUTY": DUTY, "CONSEQUENCES": CONSEQUE
 # The dilemma is the paper's example, a parent who has committed a crime, in words that the bundled model knows. The two
 # stances are ours; the model was trained on texts in which such a sentence comes first and the answer obeys it, but on
 # neither of these two. The released prompts are `experiments.RELEASED`.
-
-# %% [markdown]
+#
 # ## 1 · The idea, then the formula
 #
 # Read three prompts up to block $\ell$: the one to be steered, the attracting and the repelling one. Each gives a
@@ -102,7 +100,8 @@ plt.show()
 # | batch | one prompt at a time | any, real tokens only |
 # | precision | that of the model | float64 for the SVD |
 #
-# The left column is `variant="released"`, bit for bit. Sections 4 and 5 show why the default is the right one.
+# The left column is `variant="released"`, bit for bit. Section 4 shows why the default is easier to
+# reproduce. It is not stronger: at equal $c$ its dose is about a third, so compare the two at equal dose (section 6).
 
 # %% [markdown]
 # ## 2 · By hand
@@ -179,23 +178,24 @@ print(site, tuple(edit.gain.shape), f"when={edit.when!r}", f"γ from {edit.gain.
 # %% [markdown]
 # ## 3 · Steer: the paper's example
 #
-# One dilemma: unsteered, steered towards duty (the paper's Kantian direction: attract duty, repel consequences), and
-# towards consequences (its utilitarian one, swapped). Answers in one row share their noise, so that a difference comes
-# from the steering. Words that tell of duty are marked; a word counts when the judge of section 7 finds it more than
-# four times as likely in an answer from duty as in one from consequences.
+# One dilemma: unsteered, steered towards duty (the paper calls it Kantian, and *a priori*), and towards consequences
+# (utilitarian), with the variant that the author released. Answers in one row share their noise, so that a difference
+# comes from the steering. Words that tell of duty are marked.
 
 # %% tags=["tour"]
 weights = judges.word_judge().weights
 DUTY_WORDS = set(weights.index[weights["duty"] - weights["consequence"] > np.log(4)])
 
-example = experiments.seed_example(lm, layer=BEST, repeats=3, seed=SEED, max_new_tokens=40)
-print("layer", BEST)
+example = experiments.seed_example(
+    lm, JUDGE, layer=BEST, repeats=3, seed=SEED, variant="released", **experiments.ANSWERS
+)
 plots.completions_html(example.drop(columns="prompt"), words=DUTY_WORDS)
 
 # %% [markdown]
-# Three answers of each kind prove nothing. They are here so that you see what is counted later.
-
-# %% [markdown]
+# **You should see** unsteered answers that keep out of it, and steered ones that say something else. Some of those fall
+# apart: section 4.2 says why. Three answers of each kind prove nothing; they are here so that you see what is counted
+# later.
+#
 # ## 4 · The pitfalls of the released form
 #
 # ### 4.1 A sign that nobody chose
@@ -259,44 +259,35 @@ print("anchored: the same γ")
 # %%
 gains = experiments.decode_gains(lm, [PARENT, *test["prompt"][:2]], layer=LAYER, max_new_tokens=16, seed=SEED)
 experiments.plot_decode_gains(gains)
+plt.title("while it writes, a neuron is left alone, turned round or tripled")
 plt.show()
-
-# %% [markdown]
-# Neurons are turned round, left alone or tripled; there is nothing in between. With unrelated activations the shares
-# would be ¼, ½ and ¼. Two prompts of one model are not unrelated: both begin with BOS, and the longer its activation
-# is, the more alike are their first components. Where those have the same sign, the two cosines cancel. In numbers:
-
-# %%
-print(f"length of BOS's activation, relative to the other tokens': {own[0].norm() / own[1:].norm(dim=1).mean():.1f}")
-first = [components(each)[0] for each in (attract, repel)]
-print(f"cosine of the stances' first components: {torch.cosine_similarity(*first, dim=0).abs():.3f}")
 steps = gains[gains["step"] > 0].groupby(["row", "step", "gamma"])["share"].first().unstack()
-print(f"root mean square of γ, on the prompt: {by_hand.square().mean().sqrt():.2f} released, ", end="")
-print(f"{edit.gain.square().mean().sqrt():.2f} anchored")
+released_dose, anchored_dose = float(by_hand.square().mean().sqrt()), float(edit.gain.square().mean().sqrt())
+print(f"root mean square of γ, on the prompt: {released_dose:.2f} released, {anchored_dose:.2f} anchored")
 print(f"root mean square of γ, while it writes: {np.sqrt(4 * (1 - steps[0])).mean():.2f} released, the same anchored")
 
 # %% [markdown]
-# What it does to the text:
+# There is nothing in between, though nearly all neurons are left alone: both prompts begin with BOS, whose long
+# activation makes their first components alike, and where these have the same sign the two cosines cancel. Mind the
+# first line: **at the same coefficient the two variants have different doses.**
+#
+# What the decode steps do to the text, by the full run where there is one. *Released, prompt only* edits the first pass
+# and nothing else. Perplexity is that of the unsteered model; *new words* is the share of words that are no repeats.
 
 # %%
-texts = experiments.decode_texts(lm, [PARENT, *test["prompt"][:1]], JUDGE, layer=LAYER, repeats=2, seed=SEED)
-plots.completions_html(texts[texts["row"] == 0].drop(columns="prompt"), words=DUTY_WORDS)
-
-# %%
-committed = results.find("sara_decode_texts", lm)
-table = experiments.texts_table(texts) if committed is None else committed
+table = results.find("sara_decode_texts", lm)
+if table is None:
+    texts = experiments.decode_texts(lm, [PARENT, *test["prompt"][:1]], JUDGE, layer=LAYER, repeats=2, seed=SEED)
+    table = experiments.texts_table(texts)
 table = table.rename(columns={"distinct": "new words"})
 display(table[["condition", "perplexity", "new words", "low", "high", "n"]].round(2))
 
 # %% [markdown]
-# Perplexity is that of the unsteered model, the median over answers; *new words* is the share of words that are no
-# repeats, with its interval. *Released, prompt only* edits the first pass and nothing else, so the difference between
-# it and *released* is the decode steps alone.
-#
 # ### 4.3 The order of words is lost
 #
 # $U\Sigma = AV$ is the same, up to signs, whatever the order of the columns of $A$. The attracting *activations* may be
-# permuted at will. γ sees word order only as far as attention has written it into the activations.
+# permuted at will. γ sees word order only as far as attention has written it into the activations. This is a limit of
+# the method, and the anchored variant has it too.
 
 # %%
 order = torch.randperm(len(attract), generator=coin)
@@ -312,70 +303,9 @@ print("permuted activations: the same γ, up to signs for released")
 print(f"permuted words, {mixed!r}: cosine with the γ before {likeness:.2f}")
 
 # %% [markdown]
-# This is a limit of the method, and the anchored variant has it too.
+# Length, the number of components and padding are in Appendix A.
 #
-# ### 4.4 Length and number of components
-#
-# The author's post speaks of prompts that differ tenfold in length. So: say the attracting sentence one to ten times
-# over. It says the same; does γ? And how much hangs on $k$?
-
-# %%
-varied = results.find("sara_sensitivity", lm)
-if varied is None:
-    few = {"length": [1, 2, 4, 10], "components": None}
-    varied = pd.concat(
-        experiments.sensitivity_table(experiments.sensitivity(lm, test, vary, layer=LAYER, values=values)).assign(
-            vary=vary
-        )
-        for vary, values in few.items()
-    )
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained", facecolor="white")
-titles = {"length": "the attracting prompt, said over and over", "components": "components kept (of the first value)"}
-for ax, (vary, title) in zip(axes, titles.items(), strict=True):
-    own_rows = varied[varied["vary"] == vary]
-    plots.lines(own_rows, "value", "cosine", by="variant", labels=(title, "cosine with the first γ"), ax=ax)
-    ax.set(ylim=(-1.05, 1.05))
-plt.show()
-
-# %% [markdown]
-# The bands run from the least to the largest of the dilemmas. On the left the first value is one repetition, on the
-# right all components of the shortest prompt.
-#
-# ### 4.5 Padding
-#
-# In a padded batch the padding's activations would join the SVD. The anchored variant counts real tokens only, so a row
-# gets the γ that it gets alone; the released one refuses a batch, as its code could not take one.
-
-# %%
-prompts = [PARENT, "Should he keep the secret?"]
-both = sl.sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=LAYER)
-torch.testing.assert_close(both[0].edits[0][1].gain, edit.gain, atol=1e-3, rtol=0)
-try:
-    sl.sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=LAYER, variant="released")
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
-# ## 5 · Why this rule?
-#
-# Signs can be fixed in other ways: largest entry positive, agreement with $A_o$, absolute values, the best rotation of
-# one prompt onto the other. `python benchmarks/sara.py --rules` measures seven rules: how far γ moves with other signs,
-# with float32 instead of float64, with bfloat16 activations; whether two dilemmas steered by the same pair get similar
-# γ, and two pairs that mean the same. The reasons are in the docstring of `sl.sara`. In short: a rule that *decides* a
-# sign turns near-ties into jumps; a formula without signs has none to decide.
-#
-# Swapping the two prompts negates γ exactly, the same prompt twice gives zero, and strength 0 is the bare model to the
-# last bit:
-
-# %%
-back = sl.sara(lm, PARENT, attract=CONSEQUENCES, repel=DUTY, layer=LAYER)
-nothing = sl.sara(lm, PARENT, attract=DUTY, repel=DUTY, layer=LAYER)
-assert torch.equal(back.edits[0][1].gain, -edit.gain)
-assert not nothing.edits[0][1].gain.any()
-assert torch.equal(lm.logits(PARENT, 0 * anchored), lm.logits(PARENT))
-
-# %% [markdown]
-# ## 6 · Play
+# ### Play
 #
 # First what the panel shows, as a static picture:
 
@@ -390,12 +320,12 @@ plt.show()
 panel
 
 # %% [markdown]
-# ## 7 · Who judges the answers?
+# ## 5 · Who judges the answers?
 #
-# The paper asked a chat model to name one of eight ethical schools. Here a classifier ships with the package, so that
-# nothing has to be downloaded: naive Bayes over the words of the bundled model's training grammar. It sees the answer,
-# never how the answer came about. It knows nothing of the paper's third group, *individual*, which therefore stays
-# empty below. How good is it, on texts that it was not made from?
+# The paper asked a chat model to name one of eight ethical schools, and pooled them into three groups: *a priori* (our
+# duty), *consequentialist* and *individual*. Here a classifier ships with the package: naive Bayes over the words of
+# the bundled model's training grammar. It sees the answer, never how the answer came about, and it knows nothing of
+# *individual*, which therefore stays empty below. How good is it, on texts that it was not made from?
 
 # %%
 verdict = judges.validate(JUDGE, experiments.validation_texts())
@@ -404,23 +334,19 @@ print(f"accuracy {accuracy.value:.0%} [{accuracy.low:.0%}, {accuracy.high:.0%}],
 verdict.confusion
 
 # %% [markdown]
-# These are clean sentences. Answers of a small model are not: they wander, and mix both kinds of argument. A count of
-# words then says which kind prevails, not what the model "thinks". So most sections below also use a measure that needs
-# no judge, the **preference**: how much more likely the model finds the written arguments from duty than those from
-# consequences, in nats per token.
+# These are clean sentences. Answers of a small model wander, and mix both kinds of argument. So section 7 also uses a
+# measure that needs no judge, the **preference**: how much more likely the model finds the written arguments from duty
+# than those from consequences, in nats per token. Other judges fit the same slot: `judges.ZeroShotJudge(model)` takes
+# any Hugging Face zero-shot classifier, `judges.ChatJudge(model, url)` any endpoint that speaks OpenAI's chat
+# completions.
 #
-# Other judges fit the same slot: `judges.ZeroShotJudge(model)` takes any Hugging Face zero-shot classifier, and
-# `judges.ChatJudge(model, url)` any endpoint that speaks OpenAI's chat completions, asked about the eight schools at
-# temperature 0. Their replies are kept on disk, so that a second run asks nothing.
-
-# %% [markdown]
-# ## 8 · Shares of answers
+# ## 6 · Shares of answers
 #
-# The paper's main figure: the share of answers in each group, pooled over layers and repeats. Our design differs in
-# four points:
+# The paper's main figure: the share of answers in each group, pooled over layers and repeats. Our design differs:
 #
 # - every steered answer has an **unsteered twin**: same dilemma, same sampling, same noise. The release compared one
-#   dilemma's steered answers with the unsteered answers to all seven;
+#   dilemma's steered answers with the unsteered answers to all seven, and its figure swaps two of the unsteered labels
+#   (the crosses below have them mended);
 # - **ActAdd** with the same two sentences stands beside;
 # - **shuffled** is a control: SARA's own γ, handed to other neurons. Same histogram, no meaning;
 # - **prompt** is the honest rival: the attracting sentence is simply written in front.
@@ -429,66 +355,55 @@ verdict.confusion
 
 # %%
 held_out = experiments.held_out_dilemmas()
-live = experiments.dilemma_study(lm, held_out, JUDGE, repeats=REPEATS, seed=SEED, progress=False, **experiments.ANSWERS)
-shares = results.find("sara_shares", lm)
-effects = results.find("sara_effects", lm)
-if shares is None or effects is None:  # nothing is kept of this model: take what has just been run
-    shares, effects = experiments.shares(live), experiments.effects(live)
-plots_to_draw = {"unsteered", "sara", "shuffled"}
-experiments.plot_shares(shares[shares["method"].isin(plots_to_draw)], paper=True)
+kept = [results.find(f"sara_{name}", lm) for name in ("shares", "effects", "dilemmas", "layers")]
+if any(table is None for table in kept):  # nothing is kept of this model: run it small
+    live = experiments.dilemma_study(
+        lm, held_out, JUDGE, repeats=REPEATS, seed=SEED, progress=False, **experiments.ANSWERS
+    )
+    kept = [experiments.shares(live), *(experiments.effects(live, by) for by in ([], ["id"], ["layer"]))]
+shares, effects, dilemmas, layers = kept
+experiments.plot_shares(shares[shares["method"].isin({"unsteered", "sara", "shuffled"})], paper=True)
+plt.title("anchored, c = 1: crosses are the paper's, of another model")
 plt.show()
-print(f"n = {shares['n'].iloc[0]} answers for each bar; live in this notebook: {len(live)} answers in all")
-
-# %%
-told = experiments.published().query("depth == 'all'").set_index(["direction", "group"])["share"]
-rows = []
-for row in effects.itertuples():
-    paper = ""
-    if row.method == "sara":
-        paper = f"{told['unsteered', row.direction]:.0%} → {told[row.direction, row.direction]:.0%}"
-    low, high, above = row.baseline_low, row.baseline_high, "**yes**" if row.beyond else "no"
-    rows.append(
-        f"| {row.method} to {row.direction} | {paper} | {row.baseline:.0%} [{low:.0%}, {high:.0%}] → {row.share:.0%} "
-        f"| {row.gain:+.1%} [{row.low:+.1%}, {row.high:+.1%}] | {above} | {row.spill:.1%} |"
-    )
-head = "| | paper, Gemma-2B | measured here: unsteered → steered | gain, paired | its interval above 0 | spill |"
-display(Markdown("\n".join([head, "|---|---|---|---|---|---|", *rows])))
+display(effects[["method", "direction", "baseline", "share", "gain", "low", "high", "n", "spill"]].round(3))
 
 # %% [markdown]
-# The share is that of the target group. Intervals are over the five dilemmas, since answers to one are more alike than
-# answers to two, and the gain is taken answer by answer against the unsteered twins. With five dilemmas an interval is
-# wide: it asks what a sixth would do. *Spill* adds up the gains of all other groups: 0 means that only the target
-# grew. The paper's two numbers are not a fair pair: the first is over seven dilemmas, the second over one. And its
-# model is some two hundred times as large, with a chat model as judge. What our numbers say:
+# *Share* is that of the target group, *gain* is taken answer by answer against the unsteered twins, and its interval is
+# over the five dilemmas: it asks what a sixth would do, and is wide. *Spill* adds up the gains of all other groups. The
+# paper's own pair of numbers is not a fair one: the first is over seven dilemmas, the second over one.
 
 # %%
-lines = []
-for method in ("sara", "actadd", "shuffled", "prompt"):
-    cells = effects[effects["method"] == method]
-    moved = list(cells.loc[cells["beyond"], "direction"])
-    what = {0: "neither direction moves", 1: f"only the direction {'/'.join(moved)} moves", 2: "both directions move"}
-    lines.append(f"- **{method}**: {what[len(moved)]} its target's share beyond the 95 % interval of the gain.")
-sara_gain, prompt_gain = (effects.loc[effects["method"] == method, "gain"].mean() for method in ("sara", "prompt"))
-lines.append(
-    f"- Mean gain of the target's share: SARA {sara_gain:+.1%}, writing the sentence in front {prompt_gain:+.1%}."
+ledger.box("SARA", "1", "2", "3", "5", "7")
+
+# %% [markdown]
+# ### At equal dose
+#
+# All of this is the *anchored* variant at $c = 1$, whose γ is a third as large as that of the author's. That says
+# nothing about his method. Three runs with the same noise: as released, anchored, and anchored at the released γ's root
+# mean square.
+
+# %%
+equal = released_dose / anchored_dose
+settings = {
+    "released, c = 1": {"variant": "released"},
+    "anchored, c = 1": {},
+    f"anchored, c = {equal:.1f}": {"coefficient": equal},
+}
+told = {"methods": ("sara",), "repeats": REPEATS, "seed": SEED, "progress": False, **experiments.ANSWERS}
+told["layers"] = None if PROFILE == "paper" else range(1, lm.n_layers, 2)
+dosed = pd.concat(
+    experiments.effects(experiments.dilemma_study(lm, held_out, JUDGE, **told, **setting)).assign(setting=name)
+    for name, setting in settings.items()
 )
-if effects.loc[effects["method"] == "sara", "beyond"].all():
-    lines.append("- So SARA steers here, in both directions, at the published strength.")
-else:
-    lines.append(
-        "- So **at the published strength SARA does not steer this model in both directions**. Section 10 asks whether "
-        "a larger strength does, and at what price."
-    )
-display(Markdown("\n".join(lines)))
+plots.bars(dosed, "setting", "gain", by="direction", level=0, labels=("", "gain of the target's share, paired"))
+plt.title(f"n = {dosed['n'].iloc[0]} answers each")
+plt.show()
 
 # %% [markdown]
-# And the small run of this very notebook, the same call with fewer answers:
-
-# %%
-fresh = experiments.effects(live)
-display(fresh[["method", "direction", "gain", "low", "high", "n", "beyond", "spill"]].round(3))
-
-# %% [markdown]
+# So few answers say little; `PROFILE = "paper"` takes 200 of each. Such a run gave +4 % (to duty) and +20.5 % (to
+# consequences) as released, +0.5 % and +8 % anchored at the same coefficient, and **+10.5 % and +18.5 % anchored at
+# equal dose**. So at equal dose this model is steered both ways, and a coefficient is not a dose.
+#
 # ### One dilemma at a time
 #
 # The paper steered its answers to a single dilemma. We have five.
@@ -496,9 +411,6 @@ display(fresh[["method", "direction", "gain", "low", "high", "n", "beyond", "spi
 # > **Predict first.** Do the pooled gains above come from all five alike?
 
 # %%
-dilemmas = results.find("sara_dilemmas", lm)
-if dilemmas is None:
-    dilemmas = experiments.effects(live, ["id"])
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", facecolor="white", sharey=True)
 for ax, direction in zip(axes, ("duty", "consequence"), strict=True):
     cells = dilemmas[dilemmas["direction"] == direction]
@@ -507,90 +419,17 @@ for ax, direction in zip(axes, ("duty", "consequence"), strict=True):
 axes[1].get_legend().remove()
 plt.show()
 
-# %%
-lines = []
-for (method, direction), cells in dilemmas.groupby(["method", "direction"], sort=False):
-    best = cells.loc[cells["gain"].idxmax()]
-    rest = cells.drop(best.name)["gain"].mean()
-    lines.append(
-        f"- **{method} to {direction}**: {cells['gain'].mean():+.1%} over all; most on *{best['id']}* "
-        f"({best['gain']:+.0%}), {rest:+.1%} over the other {len(cells) - 1}."
-    )
-display(Markdown("\n".join(lines)))
-
 # %% [markdown]
 # A mean that one dilemma makes says that *this* dilemma can be steered, not that the method steers. The intervals of
-# this figure speak of further answers to each; those of the table above, over dilemmas, are wide where the five
-# disagree. With a single dilemma, as in the paper, one cannot even ask. Its protocol on ours: the variant as released,
-# the parent's dilemma, five answers at each layer. If it looks better than the pooled numbers above, that is one
-# dilemma of the five.
-
-# %%
-protocol = results.find("sara_released", lm)
-if protocol is None:
-    few = {"variant": "released", "methods": ("sara",), "layers": [LAYER], "repeats": 2, "seed": SEED}
-    protocol = experiments.shares(
-        experiments.dilemma_study(lm, held_out.head(1), JUDGE, progress=False, **few, **experiments.ANSWERS)
-    )
-table = protocol.assign(told=[f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in protocol.itertuples()])
-display(
-    table.pivot(index="group", columns="direction", values="told")[["unsteered", "duty", "consequence"]].reindex(
-        judges.GROUPS
-    )
-)
-cells = protocol.set_index(["direction", "group"])
-lines = [f"n = {protocol['n'].iloc[0]} answers in each column."]
-for one in ("duty", "consequence"):
-    above = cells.loc[(one, one), "share"] > cells.loc[("unsteered", one), "high"]
-    lines.append(f"The share of {one} {'rises above' if above else 'stays within or below'} the unsteered interval.")
-display(Markdown(" ".join(lines)))
-
-# %% [markdown]
-# ## 9 · By depth
+# this figure speak of further answers to each dilemma; those of the table above, of further dilemmas. With a single
+# one, as in the paper, one cannot even ask.
 #
-# The paper pools early, middle and late layers and leaves layer 0 out. Here it is in, and each layer has a point of its
-# own.
-
-# %%
-layers, depths = results.find("sara_layers", lm), results.find("sara_depths", lm)
-if layers is None or depths is None:
-    layers = experiments.effects(live, ["layer"])
-    depths = experiments.effects(experiments.with_depth(live, lm.n_layers), ["depth"])
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", facecolor="white", sharey=True)
-for ax, direction in zip(axes, ("duty", "consequence"), strict=True):
-    cells = layers[(layers["direction"] == direction) & (layers["method"] != "prompt")]
-    labels = ("layer", "gain of the target's share, paired")
-    plots.lines(cells, "layer", "gain", by="method", level=0, labels=labels, ax=ax)
-    ax.set_title(f"to {direction}")
-plt.show()
-
-# %%
-thirds = experiments.published().query("depth != 'all'").set_index(["direction", "depth"])["share"]
-sara_depths = depths[depths["method"] == "sara"]
-display(
-    Markdown(
-        "| SARA: share of the target group | layers | paper, Gemma-2B | measured here | unsteered twins |\n"
-        "|---|---|---|---|---|\n"
-        + "\n".join(
-            f"| to {row.direction} | {row.depth} | {thirds[row.direction, row.depth]:.0%} | **{row.share:.0%}** "
-            f"| {row.baseline:.0%} [{row.baseline_low:.0%}, {row.baseline_high:.0%}], n = {row.n} |"
-            for row in sara_depths.itertuples()
-        )
-    )
-)
-
-# %% [markdown]
-# The paper's are read off its figure, to about 0.01; a third of its layers has 25 or 30 answers, so an interval of its
-# own would be some 15 to 35 points wide.
-#
-# ## 10 · How strong, and at what price?
+# ## 7 · How strong, and at what price?
 #
 # Coefficient 1 is the release's choice and has no deeper meaning: ActAdd's 1 and SARA's 1 are different doses. So sweep
-# the coefficient from −4 to 4 (below 0 the two prompts are swapped), and then put both methods on one axis of *price*:
-# the KL divergence of the next token's distribution from the unsteered one.
-#
-# At full size each method has a layer of its own: the one at which $c = 1$ and $c = -1$ differ most. It was chosen on
-# twelve other dilemmas, those that the model was trained on.
+# the coefficient from −4 to 4 (below 0 the two prompts are swapped), and put both methods on one axis of *price*: the
+# KL divergence of the next token's distribution from the unsteered one. Each method has a layer of its own, the one at
+# which $c = 1$ and $c = -1$ differ most on twelve other dilemmas.
 
 # %%
 dose, answers = results.find("sara_dose", lm), results.find("sara_dose_shares", lm)
@@ -608,78 +447,28 @@ own_layer = answers.groupby("method")["layer"].first()
 names = {method: f"{method}, layer {layer}" for method, layer in own_layer.items()}
 curve = dose[dose["layer"] == dose["method"].map(own_layer)]
 curve = curve.assign(price=curve["kl"] * np.sign(curve["coefficient"]), name=curve["method"].map(names))
+judged = answers.merge(curve[["method", "coefficient", "price", "name"]], on=["method", "coefficient"])
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", facecolor="white", sharey=True)
-labels = ("coefficient", "shift of the preference for duty,\nnats per token")
-plots.lines(curve, "coefficient", "shift", by="name", level=0, labels=labels, ax=axes[0])
-labels = ("KL(steered ‖ unsteered), nats; left of 0: towards consequences", "")
-plots.lines(curve, "price", "shift", by="name", level=0, labels=labels, ax=axes[1])
+figure, axes = plt.subplots(1, 3, figsize=(14, 3.8), layout="constrained", facecolor="white")
+labels = ("KL(steered ‖ unsteered), nats; left of 0: c < 0", "shift of the preference for duty,\nnats per token")
+plots.lines(curve, "price", "shift", by="name", level=0, labels=labels, ax=axes[0])
+for ax, group in zip(axes[1:], ("duty", "consequence"), strict=True):
+    plots.lines(judged[judged["group"] == group], "coefficient", "share", by="name", ax=ax)
+    ax.set(ylim=(0, 1), xlabel="coefficient", ylabel=f"share of answers of {group}")
+    ax.get_legend().remove()
 plt.show()
 
 # %% [markdown]
 # A line that rises from lower left to upper right steers. One that is level does nothing; one that has the same sign on
-# both sides pushes the text, but not in the direction that was asked for. The bands are Student's over four dilemmas,
-# hence wide.
-
-# %%
-kl_of = {(row.method, row.coefficient): row.kl for row in curve.itertuples()}
-reached = [curve.loc[(curve["method"] == method) & (curve["price"] * sign >= 0), "kl"].max()
-           for method in ("sara", "actadd") for sign in (1, -1)]  # fmt: skip
-targets = [part * min(reached) for part in (0.25, 0.75)]
-matched = experiments.at_matched_kl(curve, targets)
-matched["shift"] = matched["preference"] - curve.loc[curve["coefficient"] == 0, "preference"].iloc[0]
-lines = []
-for row in matched.itertuples():
-    right = (row.shift > 0) == (row.direction == "duty")
-    found = f"**{row.shift:+.3f}**, the {'right' if right else 'wrong'} way, at c = {row.coefficient:+.2g}"
-    found = "not reached with coefficients up to 4" if np.isnan(row.shift) else found
-    lines.append(f"| {names[row.method]} | {row.direction} | {row.kl:.2g} | {found} |")
-head = "| | towards | KL, nats | shift of the preference for duty, nats per token |\n|---|---|---|---|\n"
-display(Markdown(head + "\n".join(lines)))
-
-# %% [markdown]
-# The prices in this table are a quarter and three quarters of the largest that both SARA and ActAdd reach. And the
-# answers, judged, against the coefficient (above) and against the price (below):
-
-# %%
-told = answers.merge(curve[["method", "coefficient", "price", "name"]], on=["method", "coefficient"])
-figure, axes = plt.subplots(2, 2, figsize=(10, 6.6), layout="constrained", facecolor="white", sharey=True)
-for row, (x, label) in zip(axes, {"coefficient": "coefficient", "price": "KL, nats, as above"}.items(), strict=True):
-    for ax, group in zip(row, ("duty", "consequence"), strict=True):
-        cells = told[told["group"] == group]
-        plots.lines(cells, x, "share", by="name", labels=(label, f"share of answers of {group}"), ax=ax)
-        ax.set(ylim=(0, 1))
-        if ax is not axes[0, 0]:
-            ax.get_legend().remove()
-plt.show()
-
-# %%
-lines, moved = [], {}
-for method, rows in answers.groupby("method", sort=False):
-    for group, sign in (("duty", 1), ("consequence", -1)):
-        cells = rows[rows["group"] == group].set_index("coefficient")
-        allowed = cells.index * sign > 0 if method != "shuffled" else cells.index != 0  # its sign means nothing
-        top, bare = cells[allowed]["share"].idxmax(), cells.loc[0]
-        best, price = cells.loc[top], kl_of[method, top]
-        above = "above" if best["share"] > bare["high"] else "not above"
-        moved[method, group] = above == "above"
-        lines.append(
-            f"- **{names[method]}, to {group}**: at most {best['share']:.0%} (c = {top:+g}, KL {price:.2g} nats), "
-            f"{above} the unsteered {bare['share']:.0%} [{bare['low']:.0%}, {bare['high']:.0%}]."
-        )
-display(Markdown(f"n = {int(answers['n'].iloc[0])} answers at each coefficient.\n\n" + "\n".join(lines)))
-
-# %% [markdown]
-# The best of four strengths is a little lucky: an interval that is only just passed says little. And *shuffled* may
-# well move the shares too, since a gain of this size changes what is written whatever its pattern. What it cannot know
-# is *which way*: its two directions are alike, and a draw that is good for one is bad for the other. So one number for
-# the two of them, from the shares at $c$ and $-c$:
+# both sides pushes the text, but not in the direction that was asked for.
+#
+# *Shuffled* may well move the shares too, since a gain of this size changes what is written whatever its pattern. What
+# it cannot know is *which way*. So one number for both directions, from the shares at $c$ and $-c$:
 #
 # $$ \text{parted} = \tfrac12 \bigl[(\text{duty at } c - \text{duty at } {-c}) + (\text{consequence at } {-c} -
 # \text{consequence at } c)\bigr] $$
 #
-# We call it *parted*: how far the two directions stand apart. 1 is perfect obedience, 0 is none, and a shuffled gain
-# may lie on either side of 0. How far from it do twenty draws lie?
+# 1 is perfect obedience, 0 none, and a shuffled gain may lie on either side of 0. How far from it do twenty draws lie?
 
 # %%
 control = results.find("sara_dose_control", lm)
@@ -697,46 +486,11 @@ ax.set(xlabel="parted, at c = ±4", xlim=(-1, 1), yticks=[])
 ax.spines[["top", "right", "left"]].set_visible(False)
 ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
-
-# %%
 beaten, draws = int((control["parted"] >= apart["sara"]).sum()), len(control)
-both = [method for method in ("sara", "actadd") if moved[method, "duty"] and moved[method, "consequence"]]
-lines = [
-    f"- Beyond the unsteered interval in **both** directions at some strength: {' and '.join(both) or 'neither'}.",
-    f"- SARA parts its two directions by **{apart['sara']:+.2f}** at c = ±4, ActAdd by {apart['actadd']:+.2f}; of "
-    f"{draws} shuffled gains, {beaten} do as well as SARA (p = {(beaten + 1) / (draws + 1):.2g}).",
-]
-if "sara" in both and (beaten + 1) / (draws + 1) <= 0.05:
-    lines.append("- So **SARA does steer these answers, at a larger strength than the published one**, by its pattern.")
-elif "sara" in both:
-    lines.append("- So SARA's shares move, but chance gains do it too often to credit the pattern of γ.")
-else:
-    lines.append("- So **SARA does not move this model's answers both ways at any of these strengths**.")
-shift = {c: curve.loc[(curve["method"] == "sara") & (curve["coefficient"] == c), "shift"].iloc[0] for c in (-4, 4)}
-agrees = shift[4] > 0 > shift[-4]
-lines.append(
-    f"- The preference {'agrees' if agrees else 'does **not** agree'}: at the same layer it shifts by {shift[4]:+.2f} "
-    f"at c = 4 and by {shift[-4]:+.2f} at c = −4"
-    + ("." if agrees else ": what the model writes by itself and what it finds likely when it reads are two things.")
-)
-display(Markdown("\n".join(lines)))
+print(f"{beaten} of {draws} shuffled gains do as well as SARA (p = {(beaten + 1) / (draws + 1):.2g})")
 
 # %% [markdown]
-# ### The same at every layer
-
-# %%
-best = dose[(dose["method"] != "shuffled") & (dose["coefficient"].isin([-2, 2]))]
-side = best.assign(direction=np.where(best["coefficient"] > 0, "c = 2, duty", "c = −2, consequences"))
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", facecolor="white", sharey=True)
-for ax, method in zip(axes, ("sara", "actadd"), strict=True):
-    cells = side[side["method"] == method]
-    labels = ("layer", "shift of the preference, nats per token")
-    plots.lines(cells, "layer", "shift", by="direction", level=0, labels=labels, ax=ax)
-    ax.set_title(method)
-plt.show()
-
-# %% [markdown]
-# ## 11 · A questionnaire before and after
+# ## 8 · A questionnaire before and after
 #
 # The paper also gave its models the Moral Foundations Questionnaire and parsed their replies. A reply can go amiss; a
 # probability cannot. So the score of an item is the expected answer under the next-token probabilities of the scale
@@ -754,39 +508,22 @@ if profile is None or tests is None:
     tests = foundations.compare_all(scores)
 foundations.plot_profile(profile, paper=True)
 plt.show()
-mass = profile["mass"].iloc[0]
-where = int(profile["layer"].iloc[0])
-print(f"steered at layer {where}, c = 1; median probability of the whole scale: {mass:.2g}")
+print(f"median probability of the whole scale: {profile['mass'].iloc[0]:.2g}")
+display(tests[["condition", "foundation", "difference", "low", "high", "p", "p_adjusted", "effect"]].round(3).head(6))
 
 # %%
-display(tests[["condition", "foundation", "difference", "low", "high", "p", "p_adjusted", "effect"]].round(3))
-significant = tests[tests["p_adjusted"] < 0.05]
-spread = profile.loc[profile["condition"] == "unsteered", "score"]
-display(
-    Markdown(
-        f"After Benjamini-Hochberg, {len(significant)} of {len(tests)} differences are significant at 5 %. The model "
-        f"puts {mass:.2g} of its probability on the scale at all"
-        + (
-            ", so these scores are those of a model that does not answer the question: read them as an exercise in "
-            "method."
-            if mass < 0.1
-            else "."
-        )
-        + f" Unsteered, its five foundations span {spread.max() - spread.min():.2f} points of the scale; Gemma-2B's "
-        f"span {np.ptp(foundations.published()['score']):.2f}."
-    )
-)
+ledger.box("SARA", "4")
 
 # %% [markdown]
-# The same six wordings are asked before and after, so the test is paired: Wilcoxon's signed ranks, whose $p$ is 1/32 at
-# least with six. The release took before and after for two samples; its effect is $\max(U/n^2, 1 - U/n^2)$ of Mann and
-# Whitney: 0.5 is none, 1 is no overlap. Six wordings are not six people. They show how much hangs on the wording, which
-# is the least that an honest profile has to show.
-
-# %% [markdown]
-# ## 12 · Exercises
+# Look at the probability of the scale before you look at a score. The bundled model puts nearly nothing on it: it does
+# not answer the question, and its flat profile is an exercise in method. A model that answers puts most of its
+# probability there. The same six wordings are asked before and after, so the test is paired (Wilcoxon's signed ranks,
+# adjusted by Benjamini and Hochberg); the release took before and after for two samples. Six wordings are not six
+# people, but they show how much hangs on the wording.
 #
-# **12.1 · The anchored gain.** ●●○ about 10 minutes. From activations `[tokens, neurons]` to γ `[neurons]`, by the
+# ## 9 · Exercises
+#
+# **9.1 · The anchored gain.** ●●○ about 10 minutes. From activations `[tokens, neurons]` to γ `[neurons]`, by the
 # square roots of $AA^\top$.
 
 
@@ -820,7 +557,7 @@ exercises.check_anchored_gain(anchored_gain)
 #
 # </details>
 #
-# **12.2 · The same SVD, another edit.** ●○○ about 5 minutes. You get the attracting prompt's components `[K, neurons]`.
+# **9.2 · The same SVD, another edit.** ●○○ about 5 minutes. You get the attracting prompt's components `[K, neurons]`.
 # Return components that are exactly as right, with which the released γ of some neuron changes by at least 0.5.
 
 
@@ -847,25 +584,148 @@ exercises.check_other_signs(other_signs)
 #
 # </details>
 #
-# ## 13 · What could be wrong?
+# **9.3 · Equal dose.** ●●● about 20 minutes. *Important: without it no two methods can be compared.* Find the strength
+# $c > 0$ at which an intervention moves the next token's distribution by a given $\mathrm{KL}(\text{steered} \,\Vert\,
+# \text{unsteered})$, in nats, for any intervention. From `lm.logits` and PyTorch alone: `sl.strength_for_kl` is the
+# package's, and off limits.
+
+
+# %%
+def equal_dose(lm: sl.SteerableModel, steer: sl.Intervention, prompt: str, target: float) -> float:
+    """The strength at which KL(steered ‖ unsteered) of the next token is `target` nats, to 5 %."""
+    return 1.0  # your code here: c * steer is the intervention at strength c
+
+
+exercises.check_dose(equal_dose, lm, prompt=PARENT, pair=(DUTY, CONSEQUENCES))
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>$\mathrm{KL}(p \Vert q) = \sum_i p_i (\log p_i - \log q_i)$, with $p$ steered. Use
+# <code>log_softmax(-1)</code>.</details>
 #
-# - **The stance may not be in the model.** If writing the sentence in front moves little (row *prompt* in section 8),
-#   no edit made from that sentence can be expected to do more. A failed steering is then a fact about the model.
-# - **Any gain might do it.** That is what *shuffled* is for: if it moves a share as much as SARA, the *pattern* of γ
-#   did not matter.
+# <details><summary>Hint 2</summary>Double $c$ until the KL is above the target. Then halve the interval: thirty
+# halvings are plenty.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def equal_dose(lm, steer, prompt, target):
+#     q = lm.logits(prompt)[0].log_softmax(-1)
+#
+#     def kl(c):
+#         p = lm.logits(prompt, c * steer)[0].log_softmax(-1)
+#         return float((p.exp() * (p - q)).sum())
+#
+#     low, high = 0.0, 0.01
+#     while kl(high) < target:
+#         low, high = high, 2 * high
+#     for _ in range(12):
+#         middle = (low + high) / 2
+#         low, high = (middle, high) if kl(middle) < target else (low, middle)
+#     return high
+# ```
+#
+# </details>
+#
+# ## 10 · What could be wrong?
+#
+# - **The stance may not be in the model.** If writing the sentence in front moves little (row *prompt* in section 6),
+#   no edit made from that sentence can be expected to do more.
+# - **Any gain might do it.** That is what *shuffled* is for.
 # - **The judge counts words.** Its accuracy on clean sentences is not its accuracy on rambling answers.
-# - **Few dilemmas.** Intervals over five dilemmas are wide, and five chosen by us are no sample of all. Section 8 shows
-#   how much hangs on one.
-# - **Many cells.** With this many layers, directions and methods some intervals miss zero by luck. The pooled rows, and
-#   the layer that was chosen on other dilemmas, are what to look at.
-# - **This model is small and was made for the purpose**, trained on dilemmas with a heading that sets the answer
-#   (`steerlab/bundled/README.md`). Nothing here says what SARA does to Gemma-2B. Set `MODEL = "google/gemma-2b-it"`,
-#   with a judge that knows its language, and every cell runs unchanged.
+# - **Few dilemmas.** Intervals over five are wide, and five chosen by us are no sample of all.
+# - **Many cells.** With this many layers, directions and methods some intervals miss zero by luck. Look at the pooled
+#   rows, and at the layer that was chosen on other dilemmas.
+# - **The stance may not be in the next token.** The panel's bars show one token; what the paper says changes are the
+#   reasons that an answer gives.
 #
-# **At full size.** `python -m steerlab.experiments.sara all` and
-# `python -m steerlab.experiments.foundations` write the tables that sections 4 and 8 to 11
-# show, each with a line on how it was made; stopped, the first goes on where it was.
+# **On a real model.** Moral questions need a model that answers them. A chat model may refuse the plain question ("As
+# an AI language model, I cannot ..."); give the answer's opening ("They should") in all conditions alike, and it takes
+# a stance. Choose doses by KL, and let answers give reasons. Set `MODEL` and a judge that knows its language, and every
+# cell runs unchanged. These commands write the tables that the boxes read; stopped, they go on where they were:
+
+# %%
+for paper in ("sara", "foundations"):
+    for name in (beside.REAL, results.short_name(lm)):
+        ran = results.runs(paper, name)
+        print(f"{name}, {paper}: {len(ran)} commands kept")
+        print(*ran["command"], sep="\n", end="\n\n")
+
+# %% [markdown]
+# **Open questions:** Is there a similarity between prompts of different lengths that keeps the order of words? What if
+# γ were found from many pairs of stances instead of one?
 #
-# **Open questions:** Is there a
-# similarity between prompts of different lengths that keeps the order of words? What if γ were found from many pairs of
-# stances instead of one?
+# # Appendix
+#
+# ## A · Length, components, padding, and the rule
+#
+# The author's post speaks of prompts that differ tenfold in length. So: say the attracting sentence one to ten times
+# over. It says the same; does γ? And how much hangs on $k$?
+
+# %%
+varied = results.find("sara_sensitivity", lm)
+if varied is None:
+    few = {"length": [1, 2, 4, 10], "components": None}
+    varied = pd.concat(
+        experiments.sensitivity_table(experiments.sensitivity(lm, test, vary, layer=LAYER, values=values)).assign(
+            vary=vary
+        )
+        for vary, values in few.items()
+    )
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained", facecolor="white")
+titles = {"length": "the attracting prompt, said over and over", "components": "components kept (of the first value)"}
+for ax, (vary, title) in zip(axes, titles.items(), strict=True):
+    own_rows = varied[varied["vary"] == vary]
+    plots.lines(own_rows, "value", "cosine", by="variant", labels=(title, "cosine with the first γ"), ax=ax)
+    ax.set(ylim=(-1.05, 1.05))
+plt.show()
+
+# %% [markdown]
+# The bands run from the least to the largest of the dilemmas. On the left the first value is one repetition, on the
+# right all components of the shortest prompt.
+#
+# In a padded batch the padding's activations would join the SVD. The anchored variant counts real tokens only, so a row
+# gets the γ that it gets alone; the released one refuses a batch, as its code could not take one.
+
+# %%
+prompts = [PARENT, "Should he keep the secret?"]
+both = sl.sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=LAYER)
+torch.testing.assert_close(both[0].edits[0][1].gain, edit.gain, atol=1e-3, rtol=0)
+try:
+    sl.sara(lm, prompts, attract=DUTY, repel=CONSEQUENCES, layer=LAYER, variant="released")
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# **Why this rule?** Signs can be fixed in other ways: largest entry positive, agreement with $A_o$, absolute values,
+# the best rotation of one prompt onto the other. `python benchmarks/sara.py --rules` measures seven rules: how far γ
+# moves with other signs, with float32 instead of float64, with bfloat16 activations; whether two dilemmas steered by
+# the same pair get similar γ, and two pairs that mean the same. The reasons are in the docstring of `sl.sara`. In
+# short: a rule that *decides* a sign turns near-ties into jumps; a formula without signs has none to decide.
+#
+# Swapping the two prompts negates γ exactly, the same prompt twice gives zero, and strength 0 is the bare model to the
+# last bit:
+
+# %%
+back = sl.sara(lm, PARENT, attract=CONSEQUENCES, repel=DUTY, layer=LAYER)
+nothing = sl.sara(lm, PARENT, attract=DUTY, repel=DUTY, layer=LAYER)
+assert torch.equal(back.edits[0][1].gain, -edit.gain)
+assert not nothing.edits[0][1].gain.any()
+assert torch.equal(lm.logits(PARENT, 0 * anchored), lm.logits(PARENT))
+
+# %% [markdown]
+# ## B · By depth
+#
+# The paper pools early, middle and late layers and leaves layer 0 out. Here it is in, and each layer has a point of its
+# own.
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", facecolor="white", sharey=True)
+for ax, direction in zip(axes, ("duty", "consequence"), strict=True):
+    cells = layers[(layers["direction"] == direction) & (layers["method"] != "prompt")]
+    labels = ("layer", "gain of the target's share, paired")
+    plots.lines(cells, "layer", "gain", by="method", level=0, labels=labels, ax=ax)
+    ax.set_title(f"to {direction}")
+plt.show()
+
+# %%
+ledger.box("SARA", "6")

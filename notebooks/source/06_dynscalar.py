@@ -27,10 +27,12 @@
 # 3. read a map that is different for every prompt;
 # 4. say what *held out* should mean for such a claim, and where it ends.
 #
-# **You need** notebook 05.
+# **You need** notebook 05. As there, the real model's kept runs stand beside the bundled model wherever there are any;
+# `MODEL = "gemma-3-270m"` runs the notebook on it, and `python -m steerlab.experiments.scaling lengths --model
+# gemma-3-270m` makes its tables again.
 
 # %% tags=["parameters"]
-MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2"
+MODEL = None  # None is the bundled model; "gemma-3-270m" is the real one; or any Hugging Face name
 PROFILE = "quick"  # "paper": three seeds, live
 SEED = 0
 REMOTE = False  # this notebook runs locally
@@ -39,11 +41,11 @@ REMOTE = False  # this notebook runs locally
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 
 import steerlab as sl
 from steerlab import diagrams, exercises, plots
-from steerlab.experiments import results, scaling
+from steerlab.experiments import beside, ledger, results, scaling
 from steerlab.metrics import means, share
 from steerlab.tasks.ioi import TEMPLATES
 
@@ -146,72 +148,52 @@ fit
 # %% [markdown]
 # ## 4 · Lengths that it has never seen
 #
-# The full run is the third that was looked at, held-out flips included: at the default options names flipped more
-# often at unseen lengths (88 %) and capitals less (42 %), with 300 steps and the weaker price on faithfulness 56 % and
-# 58 %. So take its shares as those of one choice among three, not as a first look.
+# Three questions, three groups of prompts. *Training prompts*: did the optimiser find anything? *Other prompts, same
+# lengths*: does it hold for other names? *Other lengths*: does it hold where the positions differ? Only a loss at the
+# third step is about length.
 #
 # > **Predict first.** Flips at the two lengths of the training, and at the three others: a little worse, half, none? Is
 # > a length between the two easier than one beyond both?
 
 # %% tags=["tour"]
-mine = scaling.by_length(lm, task, fit.intervention)
+mine = scaling.by_length(lm, task, fit.intervention).assign(seed=SEED, task=task.name)
 full = results.find("scaling_lengths", lm) if PROFILE == "quick" else None
-every = mine.assign(seed=SEED, task=task.name) if full is None else full
-runs = every[every["split"] == "test"]
-print("from the run above" if full is None else "from the full run, notebooks/results/bundled")
+every = mine if full is None else full
+print("from the run above" if full is None else "from the full run, notebooks/results")
 
-cells = ["task", "length", "seen"]  # fits of several seeds share their prompts, so the intervals are over prompts
-flipped = means(runs, "flips", cells, over="row")
-right = means(runs.assign(right=runs["bare"] > 0), "right", cells, over="row")["value"]
-by_length = flipped.assign(**{"in training": flipped["seen"].map({True: "yes", False: "no"}), "bare correct": right})
-by_length = by_length.rename(columns={"length": "tokens", "value": "flips"}).sort_values(["task", "tokens"])
-by_length = by_length[["task", "tokens", "in training", "flips", "low", "high", "units", "bare correct"]]
-display(by_length.round(2))
-
-figure, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained", facecolor="white")
-for (name, part), colour in zip(by_length.groupby("task"), plots.PALETTE, strict=False):
-    spread = [part["flips"] - part["low"], part["high"] - part["flips"]]
-    ax.errorbar(part["tokens"], part["flips"], yerr=spread, color=colour, capsize=2, label=name)
-    for seen, marker in (("yes", "o"), ("no", "s")):
-        some = part[part["in training"] == seen]
-        face = colour if seen == "yes" else "white"
-        ax.plot(some["tokens"], some["flips"], marker, color=colour, markerfacecolor=face)
-ax.set(xlabel="tokens of the prompt (filled: a length of the training)", ylabel="flips", ylim=(-0.02, 1.05))
-ax.legend(frameon=False)
+for ax, rows in beside.axes(beside.tables("scaling_lengths", lm, every), size=(5.5, 3.6)):
+    cells = means(rows[rows["split"] == "test"], "flips", ["task", "length", "seen"], over="row")  # seeds share prompts
+    for (name, part), colour in zip(cells.groupby("task"), plots.PALETTE, strict=False):
+        part = part.sort_values("length")
+        spread = [part["value"] - part["low"], part["high"] - part["value"]]
+        ax.errorbar(part["length"], part["value"], yerr=spread, color=colour, capsize=2, label=name)
+        for seen, marker in ((True, "o"), (False, "s")):
+            some, face = part[part["seen"] == seen], colour if seen else "white"
+            ax.plot(some["length"], some["value"], marker, color=colour, markerfacecolor=face)
+    ax.set(xlabel="tokens of the prompt (filled: a length of the training)", ylabel="flips", ylim=(-0.02, 1.05))
+    ax.legend(frameon=False)
 plt.show()
 
 # %%
-sides = {
-    "trained": every[every["split"] == "train"],
-    "seen": runs[runs["seen"]],
-    "unseen": runs[~runs["seen"]],
-}
-flips = {side: means(own, "flips", ["task"], over=["split", "row"]).set_index("task") for side, own in sides.items()}
-lines = [
-    f"| {name} | not known to us | "
-    + " | ".join(
-        f"{one['value']:.0%} [{one['low']:.0%}, {one['high']:.0%}]" for one in (own.loc[name] for own in flips.values())
-    )
-    + " |"
-    for name in flips["unseen"].index
-]
-display(
-    Markdown(
-        "| flips | paper, GPT2-Small | training prompts | other prompts, same lengths | other lengths |\n"
-        "|---|---|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n\n*Why they may differ.* The paper shows maps on other lengths, and we know of no number. Prompts, form "
-        "of the scalar and objective are ours (for capitals, faithfulness weighs a tenth: at equal weights they stay "
-        "where they are). Where the bare model itself is less sure (last column of the table), less is there to be "
-        "scaled. The three columns ask three questions. *Training prompts*: did the optimiser find "
-        "anything? *Other prompts, same lengths*: does it hold for other names? *Other lengths*: does it hold where "
-        "the positions differ? Only a loss at the third step is about length."
-    )
-)
-for name, value in flips["unseen"]["value"].items():
-    print(f"{name}: at least 80 % flip at lengths never seen: {'yes' if value >= 0.8 else 'NO'}.")
+for name, rows in beside.tables("scaling_lengths", lm, every).items():
+    groups = rows["split"].where(rows["split"] == "train", rows["seen"].map({True: "same", False: "other"}))
+    named = groups.map({"train": "1 training prompts", "same": "2 same lengths", "other": "3 other lengths"})
+    table = means(rows.assign(prompts=named), "flips", ["task", "prompts"], over=["split", "row"])
+    print(name)
+    display(table[["task", "prompts", "value", "low", "high", "units"]].round(2))
+
+# %%
+other = sl.tasks.answer_tokens(lm, task.test)[1]
+said = (lm.logits(list(task.test["prompt"]), -1 * fit.intervention).argmax(-1) == other).float().cpu()
+told = task.test.assign(length=lengths["test"], said=said.numpy()).groupby("length")["said"].mean()
+print("at β = -1 the other name is what the model says, by length:", told.map("{:.0%}".format).to_dict())
 
 # %% [markdown]
+# A flip is a sign: the right name falls below the other one, and a third may stand above both. So the last line asks
+# what the model then says. For capitals faithfulness weighs a tenth; at equal weights they stay where they are. The
+# bundled model's full run is the third that was looked at, held-out flips included, so take its shares as those of one
+# choice among three. Where the bare model itself is less sure, less is there to be scaled.
+#
 # ## 5 · The map follows the words
 #
 # The paper's Figure 5: the same scalars on prompts in which the answer stands at another position. Here the map is
@@ -228,45 +210,29 @@ for ax, one in zip(axes, maps, strict=True):
 plt.show()
 
 # %% [markdown]
-# Does it find the same *roles* at other lengths? For each test prompt, the token with the largest and the token with
-# the smallest scalar. Where BOS wins it is set aside: it is the same in all prompts, and can't know the answer.
+# **And the paper's question: is the largest scalar on the answer?** Counted over the prompts of lengths never seen (of
+# the kept runs: over all test prompts). BOS is set aside: it is the same in all prompts, and can't know the answer.
 
 # %%
-extremes = scaling.strongest(lm, task.test, fit.intervention)
 trained = set(lengths["training"])
-extremes["lengths"] = extremes["row"].map(
-    lambda i: "of the training" if lengths["test"].iloc[i] in trained else "never seen"
-)
-found = extremes.groupby(["which", "lengths"])["role"].value_counts(normalize=True).rename("share").reset_index()
-figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained", facecolor="white")
-for ax, which in zip(axes, ("largest", "smallest"), strict=True):
-    part = found[found["which"] == which]
-    plots.bars(
-        part, "role", "share", by="lengths", labels=("role of the token", f"prompts with the {which} there"), ax=ax
-    )
+unseen = task.test[~lengths["test"].isin(trained)]
+live = scaling.largest_by_role(lm, unseen, fit.intervention).assign(task=task.name)
+largest = results.find("scaling_largest", lm)
+largest = live if largest is None else largest
+for ax, rows in beside.axes(beside.tables("scaling_largest", lm, largest, by="task"), size=(5.5, 3)):
+    labels = ("role of the token", "prompts with the scalar there")
+    plots.bars(rows, "role", "share", by="which", labels=labels, ax=ax)
+    ax.set_xlim(-0.03, 1.03)
 plt.show()
 
 # %%
-same = found.pivot_table("share", ["which", "role"], "lengths", fill_value=0)
-overlap = same.min(axis=1).groupby("which").sum()
-told = " and ".join(f"the {which} scalar on the same roles in {value:.0%}" for which, value in overlap.items())
-unseen = found[(found["lengths"] == "never seen") & (found["role"] == "IO")].set_index("which")["share"]
-on_answer = " and ".join(f"the {which} in {unseen.get(which, 0.0):.0%}" for which in ("largest", "smallest"))
-display(
-    Markdown(
-        f"""
-| Figure 5 | paper, GPT2-Small | here, at lengths never seen |
-|---|---|---|
-| the map finds the answer at its new position | yes, on examples | on the receiver: {on_answer} of prompts |
-| the map moves with the words | yes | {told} of prompts |
-
-The last share is the overlap of the two distributions over roles: 100 % if prompts of unseen lengths are treated
-exactly as those of the training. Read both rows: a map may move with the words, and what it marks not be the answer.
-"""
-    )
-)
+ledger.box("Activation scaling", "Figure 5")
 
 # %% [markdown]
+# IO is the receiver, the answer. **On the bundled model the answer is no:** the map moves with the words, but what it
+# marks most is another token, such as the comma after the names. A map that follows the words has not thereby found
+# what you were looking for.
+#
 # Play: choose a prompt, move $\beta$, switch locations off. The static picture comes first, the panel below it.
 
 # %%
@@ -296,12 +262,10 @@ templates = pd.DataFrame(rows)
 with pd.option_context("display.max_colwidth", 90):
     display(templates.round(2))
 
-# %%
-others = templates.iloc[1:]
-print(f"Trained on the first template: {templates['flips'].iloc[0]:.0%} of its prompts flip.")
-print(f"Of the five others between {others['flips'].min():.0%} and {others['flips'].max():.0%} flip.")
-
 # %% [markdown]
+# **You should see** nearly all prompts of the first template flip, and a third to two thirds of the others: the probes
+# have learned a kind of sentence, and not only the people in it.
+#
 # ## 7 · Exercises
 #
 # **7.1 · Scale by itself.** ●○○ about 5 minutes. Write the edit for a batch.
@@ -337,6 +301,32 @@ exercises.check_dynamic(scale_dynamically)
 # that (if the block adds nothing), so its scalar is $a(1 + a)$, and in all it is $(1 + a)(1 + a + a^2)$. The map is
 # read from activations that nobody has edited, so it shows $a$ twice. Far from $\beta = 0$ the live scalars are others,
 # and the deeper, the more so. That is also why edits are recomputed through the layers while fitting.</details>
+#
+# **7.3 · A probe for another length.** ●●● about 20 minutes. Train DynScalar on prompts of your choice, and show that
+# it works on prompts of a length that its training did not have: 80 % of them have to flip. You choose sentences,
+# openings, places, objective. Begin with one opening in training; if it fails, what has the probe learned?
+
+# %%
+own = sl.tasks.ioi(lm, 120, seed=SEED, templates=TEMPLATES[:1])  # give test_templates of another length
+my_probe = 0 * fit.intervention
+
+exercises.check_probe(lm, my_probe, own.train, own.test)
+
+# %% [markdown]
+# <details><summary>Hint</summary><code>sl.tasks.ioi</code> takes <code>templates</code> for the training and
+# <code>test_templates</code> for the test: put an opening of your own in front of the same sentence.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# sentence = "When {P} and {Q} went to the {place}, {S} gave a {object} to"
+# own = sl.tasks.ioi(lm, 200, seed=1, templates=[sentence, "It was a fine day. " + sentence],
+#                    test_templates=["Nobody was in a hurry. " + sentence])
+# objective = sl.Objective(margin=10, faithfulness=0.1, minimality=0.01)
+# my_probe = sl.fit(lm, own.train, sl.DynScalar(), objective, seed=0, **scaling.CHEAP).intervention
+# ```
+#
+# </details>
 #
 # ## 8 · What could be wrong?
 #
