@@ -33,7 +33,7 @@
 # **You need** notebooks 00 and 01; 02 helps.
 
 # %% tags=["parameters"]
-MODEL = None  # None is the bundled model; or a Hugging Face name such as "openai-community/gpt2"
+MODEL = None  # None is the bundled model; "gemma-3-270m" is the real one; or any Hugging Face name
 PROFILE = "quick"  # "paper": the whole grid of Figure 2 and all seeds, live (about an hour)
 SEED = 0
 REMOTE = False  # this notebook runs locally
@@ -43,13 +43,13 @@ import matplotlib.pyplot as plt
 import nnsight
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
 from nnsight import TransformersModel
 
 import steerlab as sl
 from steerlab import diagrams, exercises, plots
 from steerlab import objective as terms
-from steerlab.experiments import results, scaling
+from steerlab.experiments import beside, ledger, results, scaling
 
 if REMOTE:
     raise SystemExit("this notebook runs locally: set REMOTE = False")
@@ -64,12 +64,18 @@ def full_run(name: str, live: pd.DataFrame) -> pd.DataFrame:
     return live if found is None else found
 
 
-def with_interval(row: pd.Series, style: str = ".2f") -> str:
-    """A mean with its 95 % interval, in Markdown."""
-    return f"{row['value']:{style}} [{row['low']:{style}}, {row['high']:{style}}]"
-
-
 lm
+
+# %% [markdown]
+# **Two models.** The bundled model runs here. Beside it stand, wherever they are kept, the full runs of a real model,
+# Gemma 3 270M: a figure then has two panels, and the boxes (*paper, real model, bundled model*) fill themselves. With
+# `MODEL = "gemma-3-270m"` above the notebook itself runs on it. The commands that make its tables again:
+
+# %%
+for name in (beside.REAL, results.short_name(lm)):
+    ran = results.runs("scaling", name)
+    print(f"{name}: {len(ran)} commands kept")
+    print(*ran["command"], sep="\n", end="\n\n")
 
 # %% [markdown]
 # ## 1 · The idea, then the formula
@@ -264,36 +270,35 @@ plt.show()
 
 # %% tags=["tour"]
 swapped = sl.tasks.ioi(lm, 200, seed=SEED, orders=["BABA"]).test
-measured = {
-    "learned": sl.evaluate(lm, task.test, fit.intervention),
-    "shuffled locations": sl.evaluate(lm, task.test, scaling.shuffled_locations(fit.intervention, SEED)),
-    "giver named first": sl.evaluate(lm, swapped, fit.intervention),
-}
-table = {name: frame.set_index("metric") for name, frame in measured.items()}
-lines = [
-    f"| {name} | {with_interval(t.loc['flip_rate'], '.0%')} | {with_interval(t.loc['effectiveness'])} | "
-    f"{with_interval(t.loc['faithfulness'])} |"
-    for name, t in table.items()
-]
-size = table["learned"]["value"]
-display(
-    Markdown(
-        "| held-out prompts | flips | effectiveness, nats short of 10 | faithfulness, nats |\n|---|---|---|---|\n"
-        + "\n".join(lines)
-        + f"\n\n{size['parameters']:.0f} numbers were learned, {size['numbers']:.0f} are above 0.01 in size; "
-        f"the bare model is right on {size['correct']:.0%} of these prompts."
-    )
-)
+
+
+def told(frame: pd.DataFrame, steer: sl.Intervention) -> dict[str, float]:
+    """Held-out flips with their interval, how often the other name is then said, and the terms in nats."""
+    found = sl.evaluate(lm, frame, steer).set_index("metric")
+    other = sl.tasks.answer_tokens(lm, frame)[1]
+    said = (lm.logits(list(frame["prompt"]), -1 * steer).argmax(-1) == other).float().mean()
+    low, high = found.loc["flip_rate", ["low", "high"]]
+    flips = {"flips": found["value"]["flip_rate"], "low": low, "high": high, "other name said": float(said)}
+    return flips | found["value"][["effectiveness", "faithfulness", "locations"]].to_dict()
+
+
+measured = pd.DataFrame(
+    {
+        "learned": told(task.test, fit.intervention),
+        "the same numbers, shuffled": told(task.test, scaling.shuffled_locations(fit.intervention, SEED)),
+        "learned, giver named first": told(swapped, fit.intervention),
+    }
+).T
+display(measured.round(2))
+
+# %% [markdown]
+# **You should see** nearly all answers flip, and fewer in which the *other name* is then what the model says: a flip is
+# a sign, and a third name may stand above both. Faithfulness says at what price, in nats of the other tokens. Shuffled
+# numbers flip next to nothing. Where the giver is named first the scalars fail: they know positions, not roles.
+# Notebook 06 mends that.
 
 # %%
-flipped, turned = table["learned"].loc["flip_rate"], table["giver named first"].loc["flip_rate"]
-print(f"At least 90 % of the held-out answers flip: {'yes' if flipped['value'] >= 0.9 else 'NO'}.")
-if turned["low"] > 0.5:
-    print("It also works where the giver is named first: the scalars act where the roles are known, not on a position.")
-elif turned["high"] < 0.5:
-    print("It fails where the giver is named first: these scalars know positions, not roles. Notebook 06 mends that.")
-else:
-    print("Where the giver is named first it works on some prompts only.")
+ledger.box("Activation scaling", "3")
 
 # %% [markdown]
 # ### The other task, and a trap
@@ -315,27 +320,13 @@ rows = []
 for name, ccc in capitals.items():
     for where, layers in (("all layers", None), ("upper half", upper)):
         found = sl.fit(lm, ccc.train, sl.ActivScalar(layers=layers), softer, seed=SEED, **OPTIONS)
-        estimate = sl.evaluate(lm, ccc.test, found.intervention).set_index("metric")
-        told = {"capitals": name, "scalars in": where, "numbers": found.n_parameters, "prompts": len(ccc.train)}
-        told |= {"held-out flips": with_interval(estimate.loc["flip_rate"], ".0%")}
-        told["flips"] = estimate["value"]["flip_rate"]
-        rows.append(told | {term: estimate["value"][term] for term in ("effectiveness", "faithfulness", "locations")})
-tried = pd.DataFrame(rows)
-display(tried.drop(columns="flips").round(2))
-every, half = (
-    tried.query("capitals == 'plain' and `scalars in` == @w")["flips"].item() for w in ("all layers", "upper half")
-)
-if half > every + 0.1:
-    print("Plain: the upper half does better than all layers. More places are not always better for a gradient.")
-elif every > half + 0.1:
-    print("Plain: all layers do better than the upper half; the early layers are needed here.")
-else:
-    print("Plain: all layers and their upper half do about as well as each other.")
+        rows.append({"capitals": name, "scalars in": where} | told(ccc.test, found.intervention))
+pd.DataFrame(rows).round(2)
 
 # %% [markdown]
-# A gradient follows the first slope that it finds. When a fit fails, was it stuck, or is there nothing to find? Only
-# another start or other places can tell. (The more general remedies, all of them here: a smaller $\lambda_F$, larger
-# steps, and layers that come *after* the fact has been looked up.)
+# More places are not always better. A gradient follows the first slope that it finds. When a fit fails, was it stuck,
+# or is there nothing to find? Only another start or other places can tell. (The more general remedies, all of them
+# here: a smaller $\lambda_F$, larger steps, and layers that come *after* the fact has been looked up.)
 #
 # ## 5 · Where? The map
 #
@@ -350,14 +341,16 @@ stream = sl.fit(lm, task.train, sl.ActivScalar(("resid_post",)), OBJECTIVE, seed
 where = scaling.scalars_by_token(lm, stream.intervention, row)
 sweep = scaling.beta_sweep(lm, task.test, stream.intervention)
 
-figure, (upper, lower) = plt.subplots(
-    2, 1, figsize=(8.5, 6.5), height_ratios=(3, 2), layout="constrained", facecolor="white"
-)
-plots.scalar_map(where, ax=upper)
-plots.lines(scaling.mean_answers(sweep), "beta", "p", by="answer", labels=("β", "mean probability"), ax=lower)
+for ax, rows in beside.axes(beside.tables("scaling_map", lm, where), size=(7, 4)):
+    plots.scalar_map(rows, ax=ax)
+for ax, rows in beside.axes(beside.tables("scaling_beta", lm, scaling.mean_answers(sweep)), size=(7, 3)):
+    plots.lines(rows, "beta", "p", by="answer", labels=("β", "mean probability"), ax=ax)
 plt.show()
 
 # %% [markdown]
+# Where the two lines cross, the answer flips. Look also at how high they are at $\beta = -1$: where both are low, the
+# scalars have *erased* a name rather than put the other in its place.
+#
 # The last layer's row can do nothing. The final norm divides by the size of the stream, so scaling all of it by a
 # positive number changes no logit. The same holds, less strictly, in every row: a block reads the stream through a
 # norm, so making $h$ larger is the same as making *all that later layers add* smaller. A large $\alpha$ at one token
@@ -373,31 +366,20 @@ print(f"the last stream doubled: logits change by at most {change:.0e}")
 # the role of the token:
 
 # %%
-COUNT = 20 if PROFILE == "paper" else 3
+COUNT = 20 if PROFILE == "paper" else 2
 live = scaling.by_role(scaling.example_maps(lm, task.test.head(COUNT), objective=OBJECTIVE, **OPTIONS))
 examples = full_run("examples", live)
-plots.scalar_map(examples, x="role")
+for ax, rows in beside.axes(beside.tables("scaling_examples", lm, examples), size=(5.5, 4)):
+    plots.scalar_map(rows, x="role", ax=ax)
 plt.show()
 
 # %%
-strong = examples.loc[examples["value"].abs().nlargest(3).index]
-found = ", ".join(f"{r.role} at layer {r.layer} ({r.value:+.2f})" for r in strong.itertuples())
-display(
-    Markdown(
-        f"""
-| Figure 3 | paper, GPT2-XL | here |
-|---|---|---|
-| the answer follows β | yes, the curves cross | {with_interval(flipped, ".0%")} of held-out prompts flip |
-| who is scaled | correct name up in layers 15–20 of 48, wrong name down | largest by role: {found} |
-
-*Why they differ.* Another model, six times fewer layers, prompts of our own, flips by one fit for a hundred prompts
-instead of an example shown, and an objective that is reconstructed. A name that stands before the answer is copied by
-attention; where in depth that happens is a property of the model.
-"""
-    )
-)
+ledger.box("Activation scaling", "Figure 3")
 
 # %% [markdown]
+# *Why they differ.* Other models with fewer layers, prompts of our own, and an objective that is reconstructed. A name
+# that stands before the answer is copied by attention; where in depth that happens is a property of the model.
+#
 # ### Minimality, felt by hand
 #
 # Of all these numbers, how many does the flip need? Keep the largest $k$ and set the others to zero, without fitting
@@ -408,20 +390,19 @@ spots = sl.locations(fit.intervention)
 rows = []
 for k in (1, 2, 3, 5, 8, 13, 21, 34):
     kept = sl.keep(fit.intervention, spots.nlargest(k, "norm"))
-    estimate = sl.evaluate(lm, task.test, kept).set_index("metric").loc["flip_rate"]
-    rows.append({"locations": k, "flips": estimate["value"], "low": estimate["low"], "high": estimate["high"]})
-pruned = pd.DataFrame(rows)
-plots.lines(pruned, "locations", "flips", log=True, labels=("largest locations kept", "held-out prompts that flip"))
+    rows.append(told(task.test, kept) | {"kept": k})
+pruned = pd.DataFrame(rows).melt("kept", ["flips", "other name said"], "held-out prompts")
+labels = ("largest locations kept", "share of held-out prompts")
+plots.lines(pruned, "kept", "value", by="held-out prompts", log=True, labels=labels)
 plt.ylim(-0.02, 1.02)
 plt.show()
 
 # %%
-enough = pruned[pruned["flips"] >= 0.9 * flipped["value"]]
-if len(enough):
-    print(f"The {enough['locations'].iloc[0]} largest of {len(spots)} locations do nine tenths of the flips:")
-    display(spots.nlargest(int(enough["locations"].iloc[0]), "norm")[["place", "layer", "position", "value"]])
+spots.nlargest(3, "norm")[["place", "layer", "position", "value"]].round(2)
 
 # %% [markdown]
+# One location does most of the flips, but it only erases a name; the other one is said once a few more join it.
+#
 # Now with your own hands. Pick a test prompt, move $\beta$, press cells of the map to switch them off, or cut by a
 # threshold: does the flip survive? The static picture comes first, the panel below it.
 
@@ -448,18 +429,14 @@ panel
 # A small grid live; the figure shows the full run where there is one.
 
 # %%
-grid = sl.Objective.grid() if PROFILE == "paper" else sl.Objective.grid((10,), (0, 10), (0, 1))
+grid = sl.Objective.grid() if PROFILE == "paper" else sl.Objective.grid((10,), (0, 10), (1,))
 quick = scaling.pareto(lm, task, objectives=grid, seeds=SEEDS, **OPTIONS).assign(task=task.name)
 fronts = full_run("pareto", quick)
 
 names = list(fronts["task"].unique())
-figure, axes = plt.subplots(
-    len(names), 2, figsize=(10, 3.7 * len(names)), layout="constrained", facecolor="white", squeeze=False
-)
-for name, pair_of_axes in zip(names, axes, strict=True):
-    for cost, ax in zip(("faithfulness", "minimality"), pair_of_axes, strict=True):
-        plots.fronts(fronts[fronts["task"] == name], cost, ax=ax)
-        ax.set_title(name)
+for cost in ("faithfulness", "minimality"):
+    for ax, rows in beside.axes(beside.tables("scaling_pareto", lm, fronts, by="task"), size=(5.5, 3.7)):
+        plots.fronts(rows, cost, ax=ax)
 plt.show()
 
 # %% [markdown]
@@ -476,30 +453,12 @@ paid = equal.groupby(["task", "level", "method"])[["faithfulness", "kl", "flip_r
 paid.round(2)
 
 # %%
-sides = paid["faithfulness"].unstack()
-both = sides.dropna() if {"ActivScalar", "SteerVec"} <= set(sides) else sides.iloc[:0]
-cheaper = int((both["ActivScalar"] <= both["SteerVec"]).sum()) if len(both) else 0
-counts = fronts.groupby("method")["parameters"].max()
-settings, seeds = len(fronts.drop_duplicates(["margin", "lambda_f", "lambda_m"])), fronts["seed"].nunique()
-times = counts["SteerVec"] / counts["ActivScalar"]
-display(
-    Markdown(
-        f"""
-| Figure 2 | paper, GPT2-Small | here: {settings} settings, seeds: {seeds} |
-|---|---|---|
-| faithfulness at equal effectiveness | not behind | scalars no worse at {cheaper} of {len(both)} levels |
-| how much is learned | scalars fewer | {counts["ActivScalar"]:,.0f} scalars; in vectors {times:.0f} times as many |
-
-We count the levels that both methods reach.
-
-*Why they differ.* $\\lambda_F$ and $\\lambda_M$ mean something only relative to the form of the terms, which is ours.
-The l1 norm is a sum over all numbers, so at equal $\\lambda_M$ a vector is punished far more than a scalar. And this
-model is tiny, and sure of its answers: moving a logit difference by twenty nats is a lot to ask.
-"""
-    )
-)
+ledger.box("Activation scaling", "Figure 2")
 
 # %% [markdown]
+# *Why they differ.* $\lambda_F$ and $\lambda_M$ mean something only relative to the form of the terms, which is ours.
+# The l1 norm is a sum over all numbers, so at equal $\lambda_M$ a vector is punished far more than a scalar.
+#
 # ## 7 · Do the vectors agree with each other?
 #
 # SteerVec starts from small random numbers, so two runs differ. The paper's Figure 4 asks what of a run comes out the
@@ -518,40 +477,26 @@ flips = [sl.score(lm, task.test, one.intervention)["flips"].mean() for one in ru
 print("held-out prompts that flip: " + ", ".join(f"{share:.0%}" for share in flips))
 changes = pd.concat(scaling.vector_changes(lm, task.test, one.intervention).assign(seed=one.seed) for one in runs)
 live_agreement = scaling.run_agreement(lm, task.test, runs, [stream])
+tokens = dict(enumerate(lm.tokens(row.prompt)))
 changes = full_run("vectors", changes)
-changes["turn"] = 1 - changes["cosine"]
-first = changes[changes["seed"] == changes["seed"].min()]
-
-figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), layout="constrained", facecolor="white")
-for ax, (column, label) in zip(axes, {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h+v)"}.items(), strict=True):
-    plots.scalar_map(first.assign(token=lm.tokens(row.prompt) * lm.n_layers), value=column, label=label, ax=ax)
-plt.show()
+changes["token"] = changes["position"].map(tokens)
+for column, label in {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h+v)"}.items():
+    for ax, rows in beside.axes(beside.tables("scaling_vectors", lm, changes), size=(6, 3.4)):
+        rows = rows.assign(turn=1 - rows["cosine"])[rows["seed"] == rows["seed"].min()]
+        plots.scalar_map(rows, value=column, label=label, ax=ax)
+    plt.show()
 
 # %%
-agreement = full_run("runs", live_agreement)
-kinds = agreement["first"].str.split().str[0] + " and " + agreement["second"].str.split().str[0]
-means = agreement.groupby(kinds)[["tau", "cosine"]].mean()
-display(agreement.round(2))
-vectors_tau = means["tau"].get("SteerVec and SteerVec", float("nan"))
-vectors_cosine = means["cosine"].get("SteerVec and SteerVec", float("nan"))
-mixed_tau = means["tau"].get("SteerVec and ActivScalar", float("nan"))
-display(
-    Markdown(
-        f"""
-| Figure 4 | paper, GPT2-XL | here |
-|---|---|---|
-| order of locations by change of norm, two runs | agree (value not known to us) | Kendall's τ {vectors_tau:.2f} |
-| the same, vectors and scalars | resemble each other | τ {mixed_tau:.2f} |
-| directions of two runs | differ each time | mean cosine {vectors_cosine:.2f} |
+full_run("runs", live_agreement).round(2)
 
-*Why they may differ.* The paper writes ρ for Kendall's statistic; the vectors' start is our choice (normal, 0.01), and
-so is to leave minimality out. Most scalars are nearly zero, and the order of those is noise: that pulls the second τ
-towards 0.
-"""
-    )
-)
+# %%
+ledger.box("Activation scaling", "Figure 4")
 
 # %% [markdown]
+# *Why they may differ.* The paper writes ρ for Kendall's statistic; the vectors' start is our choice (normal, 0.01),
+# and so is to leave minimality out. Most scalars are nearly zero, and the order of those is noise: that pulls the
+# second τ towards 0.
+#
 # ## 8 · Everything in one table, and two other maps
 #
 # Methods × tasks × places with one objective for all, each beside a control: its own numbers at shuffled locations.
@@ -563,8 +508,9 @@ if (whole := results.find("scaling_table", lm)) is None:
     whole = scaling.table(lm, [task], [sl.ActivScalar()], OBJECTIVE, seeds=(SEED,), **OPTIONS)
 learned = whole[whole["condition"] == "learned"].groupby(["task", "places", "method"])
 control = whole[whole["condition"] == "shuffled"].groupby(["task", "places", "method"])["flip_rate"].mean()
-columns = ["flip_rate", "effectiveness", "faithfulness", "minimality", "locations", "parameters", "seconds"]
-learned[columns].mean().assign(shuffled_flips=control).round(2)
+table = learned[["flip_rate", "faithfulness", "locations", "parameters"]].mean()
+table.insert(1, "shuffled", control)
+table.round(2)
 
 # %% [markdown]
 # The paper also sets its maps beside *activation patching*: put the activation of the sentence with the other answer
@@ -575,17 +521,20 @@ learned[columns].mean().assign(shuffled_flips=control).round(2)
 # %%
 live_patching = scaling.patching(lm, task.test.head(20 if PROFILE == "paper" else 4))
 patched = full_run("patching", live_patching)
-tokens = lm.tokens(row.prompt) * lm.n_layers
-figure, axes = plt.subplots(1, 3, figsize=(15, 3.4), layout="constrained", facecolor="white")
-for ax, column in zip(axes, ("patching", "attribution"), strict=False):
-    plots.scalar_map(patched.assign(token=tokens), value=column, label="fall of Δ, nats", ax=ax)
-    ax.set_title(f"{column} (activation)" if column == "patching" else column)
-plots.scalar_map(where, ax=axes[2])
-axes[2].set_title("scalars")
-plt.show()
+patched["token"] = patched["position"].map(tokens)
+for column in ("patching", "attribution"):
+    for ax, rows in beside.axes(beside.tables("scaling_patching", lm, patched), size=(6, 3.2)):
+        plots.scalar_map(rows, value=column, label=f"{column}: fall of Δ, nats", ax=ax)
+    plt.show()
 scaling.map_agreement(patched, stream.intervention).round(3)
 
+# %%
+ledger.box("Activation scaling", "patching")
+
 # %% [markdown]
+# Patching says that the answer travels by the second mention and the last token; the scalars of section 5 stand on the
+# receiver's name. Both are right: one finds where the information is *read*, the other what is *good to turn up*.
+#
 # ## 9 · Exercises
 #
 # **9.1 · The first wish.** ●○○ about 5 minutes. Write $L_E$ for a batch of prompts.
@@ -639,6 +588,37 @@ exercises.check_fewer(lm, my_kept, fit.intervention, task.test)
 #
 # The largest alone flips 88 % of the prompts, but the other name is said after 70 % only; two reach 94 % and 87 %,
 # three 99 % and 92 %, and with all of them it is 99 % and 94 %.
+#
+# </details>
+#
+# **9.3 · An answer pair of your own.** ●●● about 30 minutes. *Important: the whole method, on your own question.* Write
+# sentences with an answer that the model knows and another that it could give: a template of your own, or a frame of
+# `prompt`, `correct`, `wrong` for `sl.tasks.from_frame`. Fit scalars, and keep three locations at most. On held-out
+# prompts the right answer has to stay at $\beta = 1$, and at $\beta = -1$ 80 % have to flip and half of them say the
+# other one.
+
+# %%
+own = sl.tasks.ioi(lm, 120, seed=SEED, orders=["ABBA"])  # our sentences: write your own
+own_kept = 0 * fit.intervention  # fit on own.train, then sl.keep
+
+exercises.check_own_answers(lm, own.train, own.test, own_kept)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary><code>sl.tasks.ioi(lm, templates=["Today {P} met {Q} ..."])</code> fills in names,
+# places and objects that are single tokens. Let a word stand before the first name, or it is another token.</details>
+#
+# <details><summary>Hint 2</summary>A softer objective lets the flip grow:
+# <code>sl.Objective(margin=10, faithfulness=0.1, minimality=0.1)</code>. And a few scalars can be turned further
+# together: <code>1.5 * kept</code>.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# template = "Today {P} met {Q} at the {place}, and {S} gave the {object} to"
+# own = sl.tasks.ioi(lm, 200, seed=1, templates=[template], orders=["ABBA"])
+# found = sl.fit(lm, own.train, sl.ActivScalar(), sl.Objective(10, 0.1, 1), seed=0, **scaling.CHEAP).intervention
+# own_kept = 1.5 * sl.keep(found, sl.locations(found).nlargest(3, "norm"))
+# ```
 #
 # </details>
 #

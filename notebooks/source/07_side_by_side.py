@@ -35,9 +35,10 @@ REMOTE = False  # this notebook runs locally
 # %%
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 
 import steerlab as sl
-from steerlab import plots
+from steerlab import exercises, plots
 from steerlab.experiments import side_by_side
 
 if REMOTE:
@@ -148,7 +149,46 @@ decision = pd.DataFrame(rows)
 decision
 
 # %% [markdown]
-# ## 5 · What could be wrong?
+# ## 5 · Exercise
+#
+# **5.1 · The rival that is always there.** ●●○ about 15 minutes. *Important: whoever proposes a method has to beat this
+# one.* The mean difference of many pairs, also called CAA: read every text, take the stream that *enters* a block at
+# the text's *last* token, and subtract the mean of one side from the mean of the other. The texts differ in length.
+# From `lm.activations` or a trace of your own.
+
+
+# %%
+def mean_difference(lm: sl.SteerableModel, plus: list[str], minus: list[str], layer: int) -> torch.Tensor:
+    """The vector [d_model] from the texts of the one side to those of the other."""
+    return torch.zeros(lm.d_model)  # your code here
+
+
+exercises.check_mean_difference(mean_difference, lm)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary><code>lm.activations(text, sl.Site("resid_pre", layer))</code> holds one text;
+# <code>.row(0, site)</code> is its stream, [tokens, d_model].</details>
+#
+# <details><summary>Hint 2</summary>In a batch shorter texts are padded on the left, so the last column is the last
+# token of every row; the first column is not the first token.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def mean_difference(lm, plus, minus, layer):
+#     site = sl.Site("resid_pre", layer)
+#     means = []
+#     for texts in (plus, minus):
+#         last = [lm.activations(text, site).row(0, site)[-1] for text in texts]
+#         means.append(torch.stack(last).mean(0))
+#     return means[0] - means[1]
+# ```
+#
+# </details>
+#
+# Then look at the tables of sections 1 and 2 once more: on which task does the learned method earn its seconds?
+#
+# ## 6 · What could be wrong?
 #
 # - **One readout.** A rise of one token's logit is the start of an effect, not a text. 02 and 03 count texts.
 # - **One layer for four of the methods.** ActAdd, SARA, the mean difference and the random vector are all put into
