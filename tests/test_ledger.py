@@ -67,7 +67,7 @@ def test_a_box_fills_itself_from_the_tables_that_are_there(tmp_path: Path) -> No
     frame = pd.DataFrame({"setting": "strongest", "condition": ["zero", "random"], "share": [0.02, 0.04], "n": 50})
     for model in ledger.MODELS:
         (tmp_path / model).mkdir()
-    real, bundled = (f"{name}" for name in ledger.MODELS.values())
+    real, bundled = ledger.models("ActAdd").values()
     made = ledger.compare("ActAdd", "B", folder=tmp_path)
     assert made.columns.tolist() == ["figure or table", "measured", "paper", real, bundled]
     assert set(made[real]) == {"not run"}
@@ -91,6 +91,11 @@ def test_a_box_says_what_the_page_says_in_at_most_25_words_a_cell() -> None:
             assert max(len(cell.split()) for cell in cells) <= 25
             line = next(line for line in page.splitlines() if line.startswith(ledger._table(cells[:3])[:-2]))
             assert all(cell.replace("|", "\\|") in line for cell in cells)
+
+
+def test_answers_to_dilemmas_are_of_the_chat_model() -> None:
+    assert list(ledger.models("SARA and the moral compass")) == ["qwen2.5-coder-1.5b-instruct", "bundled"]
+    assert list(ledger.models("ActAdd")) == ["gemma-3-270m", "bundled"]
 
 
 def test_an_unknown_paper_or_item_is_refused_with_those_that_there_are() -> None:

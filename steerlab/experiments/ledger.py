@@ -16,8 +16,17 @@ from . import results
 from .actadd import failures
 from .claims import CLAIMS, Claim, Finding
 
-MODELS: Mapping[str, str] = MappingProxyType({"gemma-3-270m": "Gemma 3 270M", "bundled": "bundled model"})
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        "gemma-3-270m": "Gemma 3 270M",
+        "qwen2.5-coder-1.5b-instruct": "Qwen2.5-Coder 1.5B Instruct",
+        "bundled": "bundled model",
+    }
+)
 """Folders of results, and what the page calls them."""
+
+CHAT = ("SARA",)
+"""Papers whose real model is the chat model, since they need answers; that of the others is Gemma."""
 
 TITLES = ("figure or table", "measured", "paper")
 """What stands before the models' columns."""
@@ -66,12 +75,18 @@ def find(claim: Claim, folder: Path) -> Finding | None:
     return None if found is None or np.isnan(found.value) else found
 
 
+def models(paper: str) -> dict[str, str]:
+    """The real model that a paper's experiments were run on, and the bundled one, as in `MODELS`."""
+    other = "gemma-3-270m" if paper.startswith(CHAT) else "qwen2.5-coder-1.5b-instruct"
+    return {folder: title for folder, title in MODELS.items() if folder != other}
+
+
 def ledger(claims: Mapping[str, Sequence[Claim]], folder: Path = results.FOLDER) -> pd.DataFrame:
     """All claims: `paper`, `item`, `says`, `published`, of each model its number and its verdict, and `why`."""
     rows = []
     for paper, own in claims.items():
         for claim in own:
-            found = {model: find(claim, folder / model) for model in MODELS}
+            found = {model: find(claim, folder / model) for model in models(paper)}
             verdicts = {model: verdict(finding, claim) for model, finding in found.items()}
             numbers = {model: written(finding, claim.form) for model, finding in found.items()}
             about = {"paper": paper, "item": claim.item, "says": claim.says, "published": claim.published}
@@ -105,7 +120,7 @@ def compare(paper: str, *items: str, folder: Path = results.FOLDER) -> pd.DataFr
     for claim, name in zip(claims, named, strict=True):
         if items and name not in items:
             continue
-        found = {title: find(claim, folder / model) for model, title in MODELS.items()}
+        found = {title: find(claim, folder / model) for model, title in models(paper).items()}
         numbers = {title: written(finding, claim.form) if finding else "not run" for title, finding in found.items()}
         rows.append(dict(zip(TITLES, (claim.item, claim.says, claim.published), strict=True)) | numbers)
     return pd.DataFrame(rows)
@@ -123,12 +138,11 @@ def page(folder: Path = results.FOLDER) -> str:
     """The page: what is written by hand, up to `MARK`, and a table for each paper."""
     hand = (folder / "README.md").read_text(encoding="utf-8").split(MARK)[0].rstrip()
     frame = ledger(CLAIMS, folder)
-    named = {model: f"{model} sign" for model in MODELS}
-    titles = [*TITLES]
-    titles += [title for model in MODELS for title in (MODELS[model], "same sign")] + ["why not"]
-    columns = ["item", "says", "published", *(name for pair in named.items() for name in pair), "why"]
     lines = [hand, "", MARK, "", "## The papers beside the kept tables", "", *_summary(frame), ""]
     for paper, own in frame.groupby("paper", sort=False):
+        named = models(str(paper))
+        titles = [*TITLES, *(title for name in named.values() for title in (name, "same sign")), "why not"]
+        columns = ["item", "says", "published", *(name for model in named for name in (model, f"{model} sign")), "why"]
         lines += [f"### {paper}", "", _table(titles), _table(["---"] * len(titles))]
         lines += [_table(list(values)) for values in own[columns].itertuples(index=False)] + [""]
     return "\n".join([*lines, *_failed(folder)]).rstrip() + "\n"
