@@ -6,7 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SANDBOX := .venv/.ndif
 CONSTRAINTS := tools/constraints.txt
-BESIDE := --numprocesses 2 --dist loadgroup
+# In the order of tests/conftest.py, the longest first; xdist's own order has single long tests last.
+BESIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse oldest newest package

@@ -28,9 +28,16 @@ CORE = ("edit", "edits", "intervention", "methods.actadd", "model", "prompts", "
 install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
 
 from families import FAMILIES, steerable  # noqa: E402
+from tiers import few  # noqa: E402
 
 import steerlab as sl  # noqa: E402
 from steerlab.loading import BUNDLED  # noqa: E402
+
+LONGEST = (
+    *("bottom[05", "bottom[03", "bottom[02", "bottom[07", "test_panels.py", "bottom[", "test_notebooks.py"),
+    *("test_remote", "test_docs_site", "test_memory", "test_model", "test_generate", "test_exercises", "test_actadd"),
+)
+"""What takes longest, by a part of its name: two processes that begin with it end at about the same time."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,14 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests: whole notebooks first, one by one; of other files all tests together."""
-    items.sort(key=lambda item: "runs_from_top_to_bottom" not in item.name)
+    """Where several processes share the tests: whole notebooks one by one, of other files all tests together."""
+    items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
     for item in items:
         if "runs_from_top_to_bottom" not in item.name:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=few(FAMILIES, "gpt2", "llama", "gemma2"))  # three ways to build a block
 def family(request: pytest.FixtureRequest) -> str:
     """Each family in turn."""
     return str(request.param)

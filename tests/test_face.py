@@ -316,6 +316,7 @@ def test_tab_shows_what_a_notebook_needs(gpt2: sl.SteerableModel) -> None:
     assert all(hasattr(gpt2, name) for name in shown)
 
 
+@pytest.mark.slow
 def test_parts_are_imported_when_they_are_used() -> None:
     lines = [
         "import sys, steerlab as sl",

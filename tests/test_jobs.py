@@ -10,6 +10,7 @@ import steerlab as sl
 from steerlab.jobs import Local
 
 
+@pytest.mark.slow
 def test_a_local_user_imports_nothing_of_the_remote_parts() -> None:
     program = """
 import sys

@@ -36,6 +36,7 @@ def is_panel(cell: NotebookNode) -> bool:
     return any(output.get("data", {}).get("text/plain") == tool.PANEL for output in cell.get("outputs", []))
 
 
+@pytest.mark.slow
 @each_notebook
 def test_every_figure_is_seen_without_a_kernel(path: Path, page: Page, tmp_path: Path) -> None:
     notebook = tool.read(path)

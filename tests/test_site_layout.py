@@ -84,7 +84,7 @@ def test_the_layout_leads_to_the_parts(family: str) -> None:
         assert block.get_submodule(layout.mlp or "") is block.get_submodule(known.mlp)
 
 
-@pytest.mark.parametrize("name", MORE)
+@each_more
 def test_a_layout_is_found_alike_without_the_table(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = find_layout(bare(name))
     monkeypatch.setattr(layout_module, "LAYOUTS", {})
@@ -94,7 +94,7 @@ def test_a_layout_is_found_alike_without_the_table(name: str, monkeypatch: pytes
 # --- families beyond the matrix: each is held against plain hooks -----------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MORE)
+@each_more
 def test_a_family_agrees_with_plain_hooks(name: str) -> None:
     model, lm = bare(name), steerable(name)
     pads = left_padded(UNEVEN)[2]
@@ -116,7 +116,7 @@ def test_a_family_agrees_with_plain_hooks(name: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["prompt", "decode", "all"])
-@pytest.mark.parametrize("name", MORE)
+@each_more
 def test_a_family_generates_as_with_a_hook(name: str, when: Any) -> None:
     model, lm = bare(name), steerable(name)
     ids, mask, pads = left_padded(UNEVEN)
@@ -127,7 +127,7 @@ def test_a_family_generates_as_with_a_hook(name: str, when: Any) -> None:
     assert greedy(lm, steer, **length) == tokenizer().batch_decode(expected, skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("name", [name for name in MORE if "moe" not in name])  # experts round by who is beside whom
+@pytest.mark.parametrize("name", few([name for name in MORE if "moe" not in name], "gemma3"))  # experts round by who is beside whom
 def test_samples_that_share_a_prompt_are_those_drawn_alone(name: str) -> None:
     lm, steer = steerable(name), trial("resid_post", 1, "shift", when="all")[0]
     together, alone = (lm.generate(UNEVEN[:2], steer, n=2, max_new_tokens=4, batch_size=size) for size in (64, 1))
@@ -276,7 +276,7 @@ def test_without_weights_the_table_or_a_given_layout_counts() -> None:
     assert find_layout(unknown, sl.Layout("transformer.h", "attn", "mlp")).mlp == "mlp"
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("name", few(WRAPPERS, "Gemma 3"))
 def test_without_weights_the_language_model_of_one_that_reads_images_is_found(name: str, tmp_path: Path) -> None:
     model = WRAPPERS[name][0]()
     model.save_pretrained(tmp_path)
@@ -290,7 +290,7 @@ def test_without_weights_the_language_model_of_one_that_reads_images_is_found(na
 
 
 @pytest.mark.parametrize("place", ["as an object", "from a folder"])
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("name", few(WRAPPERS, "Gemma 3"))
 def test_the_language_model_of_one_that_reads_images_is_steered(name: str, place: str, tmp_path: Path) -> None:
     make, inner = WRAPPERS[name]
     torch.manual_seed(0)
