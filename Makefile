@@ -6,8 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SANDBOX := .venv/.ndif
 CONSTRAINTS := tools/constraints.txt
-# In the order of tests/conftest.py, the longest first; xdist's own order has single long tests last.
-BESIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+BESIDE := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse oldest newest package
@@ -59,7 +58,7 @@ notebooks: setup ## make the notebooks from notebooks/source and run them, so th
 
 docs: setup ## build the documentation site into build/site, and follow the links within it
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) --editable '.[$(EXTRAS),docs]'
-	$(BIN)/mkdocs build --quiet --strict --config-file tools/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file tools/mkdocs.yml
 	$(BIN)/python tools/docs_links.py build/site
 
 links: docs ## the same, and ask for every address outside of it

@@ -41,7 +41,8 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """As in the package itself, whose filter pytest resets: a loop over all steps ends when generation does."""
+    """The order of `LONGEST`, and the package's own filter, which pytest resets: a loop ends when generation does."""
+    config.option.loadscopereorder = False  # xdist's order has a file of many short tests before one long notebook
     config.addinivalue_line("filterwarnings", "ignore:.*was never reached. the loop asked for a step:UserWarning")
 
 

@@ -309,6 +309,7 @@ def test_near_misses_of_the_signs_are_told(answer: Callable[[Tensor], Tensor], l
 # --- 03 ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gentle_has_to_steer_and_to_cost_little(lm: sl.SteerableModel, printed: Printed) -> None:
     push = pushed(lm, " wedding")
     exercises.check_gentle(lm, 0 * push, room=False, n=2)

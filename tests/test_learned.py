@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from families import FAMILIES, fresh, steerable, tokenizer
+from tiers import few
 from torch import Tensor, nn
 
 import steerlab as sl

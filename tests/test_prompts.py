@@ -10,6 +10,7 @@ import pytest
 import torch
 from families import BUNDLED, fresh, steerable
 from test_bad_input import quiet, refused  # noqa: F401
+from tiers import few
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -321,10 +322,10 @@ READERS: dict[str, Callable[[sl.SteerableModel, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("read", few(READERS, "batch", "generate"))
 @pytest.mark.parametrize(("says", "kind", "prompts"), NO_PROMPTS, ids=range(len(NO_PROMPTS)))
-def test_what_is_no_prompt(quiet: sl.SteerableModel, read: Any, says: str, kind: Any, prompts: Any) -> None:  # noqa: F811
-    refused(lambda: read(quiet, prompts), kind, says)
+def test_what_is_no_prompt(quiet: sl.SteerableModel, read: str, says: str, kind: Any, prompts: Any) -> None:  # noqa: F811
+    refused(lambda: READERS[read](quiet, prompts), kind, says)
 
 
 SINGLE: dict[str, Callable[[sl.SteerableModel, Any], Any]] = {

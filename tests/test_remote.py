@@ -20,6 +20,7 @@ from double import KEY, ORDINARY, PROMPTS, Double, distant, hub_cache
 from families import fresh, tokenizer
 from nnsight.intervention.serialization import CustomCloudUnpickler
 from nnsight.schema.request import RequestModel
+from tiers import few
 from torch import Tensor
 
 import steerlab as sl
@@ -31,7 +32,7 @@ from steerlab.remote import Remote, RemoteError, ndif_models
 pytest_plugins = ("remote_fixtures",)
 pytestmark = pytest.mark.usefixtures("well_behaved")
 
-FAMILIES = ("gpt2", "llama", "gpt_neox")
+FAST = ("activations", "samples", "sara", "fit")  # of the calls below, those of the fast tests
 DUTY, RESULTS = "An action is right when it is done from duty.", "What brings the most joy is right."
 DILEMMAS = pd.DataFrame(
     {
@@ -145,9 +146,8 @@ def assert_same(found: Any, expected: Any) -> None:
             assert_same(one, other)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", CALLS)
-def test_a_call_gives_there_what_it_gives_here(family: str, name: str, server: Double) -> None:
+def ask_there_and_here(family: str, name: str, server: Double) -> None:
+    """The same answer from both, by as many requests as the table says, with no weights here."""
     requests, call = CALLS[name]
     expected = call(sl.load(fresh(family), tokenizer=tokenizer()))
     lm = distant(family, server.url)
@@ -158,19 +158,25 @@ def test_a_call_gives_there_what_it_gives_here(family: str, name: str, server: D
     assert all(request["key"] and not request["leaks"] for request in seen)
 
 
-@pytest.mark.parametrize("name", ["all logits", "samples", "sara", "fit", "next tokens"])
+@pytest.mark.parametrize("name", few(CALLS, *FAST))
+def test_a_call_gives_there_what_it_gives_here(name: str, server: Double) -> None:
+    ask_there_and_here("llama", name, server)
+
+
+@pytest.mark.parametrize("family", few(("gpt2", "gpt_neox"), "gpt2"))
+@pytest.mark.parametrize("name", ["activations", "all logits", "samples", "released sara", "fit"])
+def test_so_it_does_in_other_families(family: str, name: str, server: Double) -> None:
+    """What reaches into the model in ways of its own: by reading, editing, generating, neurons, and gradients."""
+    ask_there_and_here(family, name, server)
+
+
+@pytest.mark.parametrize("name", few(["all logits", "samples", "sara", "fit", "next tokens"], "samples"))
 def test_the_servers_own_precision_gives_what_it_gives_here(
     name: str, server: Double, folders: dict[str, Path]
 ) -> None:
     server.switch(dtype="bfloat16")
     expected = CALLS[name][1](sl.load(folders["llama"], dtype=torch.bfloat16))  # as a server loads it
     assert_same(CALLS[name][1](distant("llama", server.url, torch.bfloat16)), expected)
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_the_way_without_a_server_gives_the_same(name: str, here: Any, folders: dict[str, Path]) -> None:
-    lm = sl.load(folders["llama"], remote="local")
-    assert_same(CALLS[name][1](lm), CALLS[name][1](here))
 
 
 # --- one job per study, and what it weighs -------------------------------------------------------------------------
@@ -184,6 +190,7 @@ def test_a_layer_sweep_is_one_request(there: sl.SteerableModel, server: Double) 
     assert seen["result"] < 252 * len(tokenizer()) * 4 / 100
 
 
+@pytest.mark.slow
 def test_a_fit_of_two_hundred_steps_is_one_request(here: Any, there: Any, server: Double) -> None:
     options: dict[str, Any] = QUICK | {"steps": 200, "patience": 200, "batch_size": 2}
     found = sl.fit(there, ioi(there).train, ActivScalar(layers=(1,)), **options)
@@ -260,8 +267,10 @@ class Recorder(CustomCloudUnpickler):
         return load
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_what_travels_is_plain(name: str, here: Any, folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", few(CALLS, *FAST))
+def test_without_a_server_the_same_comes_and_what_travels_is_plain(
+    name: str, here: Any, folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Recorder.asked, Recorder.sources = [], []
     lm, serialized = sl.load(folders["llama"], remote="local"), remote.serialized
 
@@ -271,7 +280,7 @@ def test_what_travels_is_plain(name: str, here: Any, folders: Any, monkeypatch: 
         return blob
 
     monkeypatch.setattr(remote, "serialized", recorded)
-    CALLS[name][1](lm)
+    assert_same(CALLS[name][1](lm), CALLS[name][1](here))
     assert {module.split(".")[0] for module, _ in Recorder.asked} <= ALLOWED
     assert Recorder.sources
     for source in Recorder.sources:
@@ -342,7 +351,7 @@ print(lm.n_params, lm.dtype, peak() - before, time.perf_counter() - began, len(f
 # --- dry runs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", few(CALLS, *FAST))
 def test_a_dry_run_counts_what_a_run_sends(name: str, there: sl.SteerableModel, server: Double) -> None:
     requests, call = CALLS[name]
     dry = there.dry_run(call)

@@ -11,6 +11,7 @@ import torch
 from double import ORDINARY, PROMPTS, Double, distant
 from families import fresh, tokenizer
 from test_remote import CALLS, QUICK, assert_same, ioi, shift
+from tiers import few
 
 import steerlab as sl
 from steerlab import ActivScalar, Site, sweep
@@ -21,7 +22,6 @@ pytest_plugins = ("remote_fixtures",)
 pytestmark = pytest.mark.usefixtures("well_behaved", "ordinary")
 
 EXACT = ("fit", "fit vectors", "fit probes", "fit grid")
-QUICKLY = ("samples", "sara", "fit")
 
 
 @pytest.fixture
@@ -29,9 +29,7 @@ def ordinary(well_behaved: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NDIF_API_KEY", ORDINARY)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICKLY else pytest.param(name, marks=pytest.mark.slow) for name in CALLS]
-)
+@pytest.mark.parametrize("name", few(CALLS, "samples", "sara", "fit"))
 def test_a_call_gives_there_what_it_gives_here(name: str, here: Any, there: Any) -> None:
     call = CALLS[name][1]
     if name not in EXACT:
@@ -42,9 +40,7 @@ def test_a_call_gives_there_what_it_gives_here(name: str, here: Any, there: Any)
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "family", ["gemma2", *(pytest.param(f, marks=pytest.mark.slow) for f in ("gpt2", "gpt_neox", "qwen3"))]
-)
+@pytest.mark.parametrize("family", few(("gemma2", "gpt2", "gpt_neox", "qwen3"), "gemma2"))
 def test_samples_under_an_edit_of_every_step_are_the_same_in_every_family(family: str, server: Double) -> None:
     def call(lm: sl.SteerableModel) -> pd.DataFrame:
         steer = [

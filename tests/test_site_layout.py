@@ -21,6 +21,7 @@ from families import (
     tokenizer,
 )
 from reference import Hooked, inputs, left_padded, read_by_hand
+from tiers import few
 from torch import Tensor
 from trials import trial
 
@@ -30,6 +31,7 @@ from steerlab import checkpoint
 from steerlab.layout import LAYOUTS, find_layout
 
 UNEVEN = ["The wedding was very fine", "I went up to my friend and said that it had all been a mistake", "He said no"]
+each_more = pytest.mark.parametrize("name", few(MORE, "gemma3", "mixtral", "codegen"))  # codegen: not in the table
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -127,7 +129,8 @@ def test_a_family_generates_as_with_a_hook(name: str, when: Any) -> None:
     assert greedy(lm, steer, **length) == tokenizer().batch_decode(expected, skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("name", few([name for name in MORE if "moe" not in name], "gemma3"))  # experts round by who is beside whom
+# But for those with many experts, which round by who is beside whom.
+@pytest.mark.parametrize("name", few([name for name in MORE if "moe" not in name], "gemma3"))
 def test_samples_that_share_a_prompt_are_those_drawn_alone(name: str) -> None:
     lm, steer = steerable(name), trial("resid_post", 1, "shift", when="all")[0]
     together, alone = (lm.generate(UNEVEN[:2], steer, n=2, max_new_tokens=4, batch_size=size) for size in (64, 1))
