@@ -1,7 +1,7 @@
 """What a pass says at every token: the logit lens, how far an edit moves the stream, where steering acts in a text."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 import torch
@@ -39,11 +39,11 @@ def logit_lens(lm: SteerableModel, prompt: Prompt, steer: Intervention | None = 
     ids = torch.tensor(lm.ids(prompt))
     sites = [Site("resid_post", layer) for layer in range(lm.n_layers)]
     streams = lm.activations(ids, sites, steer)
-    norm, head, cap = _top(lm)
+    top = _top(lm)
     tokens, rows = lm.tokens(ids), []
     with torch.no_grad():
         for site in sites:
-            logits = capped(head(norm(streams.row(0, site))), cap).float()
+            logits = top(streams.row(0, site)).float()
             best = logits.softmax(-1).max(-1)
             rows += [
                 {
@@ -165,14 +165,15 @@ def _tied(edit: Edit, prompt: int, text: int) -> Edit:
     return replace(edit, gain=gain.expand(count, -1), anchor="front", start=first, when="prompt")
 
 
-def _top(lm: SteerableModel) -> tuple[Any, Any, float | None]:
-    """The final norm, the unembedding, and the cap of the logits."""
-    decoder = lm.hf.get_submodule(lm.layout.blocks.rpartition(".")[0])
+def _top(lm: SteerableModel) -> Callable[[Tensor], Tensor]:
+    """What makes logits of the last block's stream: the final norm, the unembedding, a scale or cap where there is one."""
+    decoder, config = lm.hf.get_submodule(lm.layout.blocks.rpartition(".")[0]), lm.hf.config.get_text_config()
     norms = [module for name, module in decoder.named_children() if "norm" in name or name.startswith("ln_")]
-    cap = getattr(lm.hf.config.get_text_config(), "final_logit_softcapping", None)
-    return (norms[-1] if norms else _same), lm.hf.get_output_embeddings(), cap  # type: ignore[no-untyped-call]
+    head = lm.hf.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers has no type here
+    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
 
+    def top(stream: Tensor) -> Tensor:
+        return capped(scale * head(norms[-1](stream) if norms else stream), cap)
 
-def _same(stream: Tensor) -> Tensor:
-    """No norm."""
-    return stream
+    return top

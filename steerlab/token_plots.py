@@ -79,13 +79,12 @@ def token_strip(
     colours = ScalarMappable(Normalize(-top if both else 0, top), "RdBu" if both else "Blues")
     inches = ax.get_figure().bbox.width / ax.get_figure().dpi_scale_trans.to_values()[0]
     size = min(11.0, 0.8 * inches * 72 / (0.61 * columns))  # a letter of a monospaced font is 0.6 of its size wide
+    font: dict[str, Any] = {"family": "monospace", "fontsize": size, "ha": "center", "va": "center"}
     for text, number, (x, line, width) in zip(shown, values, boxes, strict=True):
         colour = colours.to_rgba(number)
         ax.add_patch(Rectangle((x, line), width, 0.86, facecolor=colour, edgecolor="#cccccc", linewidth=0.4))
-        ax.text(
-            x + width / 2, line + 0.46, text, family="monospace", fontsize=size, ha="center", va="center",
-            color=letters_on(colour[:3]),
-        )  # fmt: skip
+        letters = ax.text(x + width / 2, line + 0.46, text, **font, color=letters_on(colour[:3]))
+        letters.set_in_layout(False)  # the box holds it; to measure each takes time
     if "given" in frame and 0 < (first := int(frame["given"].sum())) < len(boxes):
         x, line, _ = boxes[first]
         ax.plot([x, x], [line - 0.06, line + 0.92], color=PALETTE[1], linewidth=2.5, clip_on=False)

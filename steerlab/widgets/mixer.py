@@ -131,13 +131,13 @@ class Mixer(Writer[MixerState]):
             return
         s, sliders = self.state, self.controls["strengths"]
         curves = [self._curve(name, s.prompt, s.chat) for name in self.units]
-        nats = [reached(curve, 1.0) or float(curve.strengths[curve.nats.argmax()]) for curve in curves]
+        start = [reached(curve, 1.0) or reached(curve, 0.9 * curve.nats.max()) or 1.0 for curve in curves]
         quiet, self._quiet = self._quiet, True
         try:
             if self._choose:
-                sliders.value = tuple(rounded(strength) for strength in nats)
+                sliders.value = tuple(rounded(strength) for strength in start)
                 self._choose = False
-            for slider, strength in zip(sliders.sliders, nats, strict=True):
+            for slider, strength in zip(sliders.sliders, start, strict=True):
                 widen(slider, min(FARTHEST, max(rounded(4 * strength), abs(slider.value))))
         finally:
             self._quiet = quiet
@@ -146,7 +146,7 @@ class Mixer(Writer[MixerState]):
 def mixer(lm: SteerableModel, interventions: Mapping[str, Any], *, words: Iterable[str] = (), **state: Any) -> Mixer:
     """A panel that applies several interventions at once, with a slider for the strength of each.
 
-    It opens with each at the strength that alone has a KL of one nat on the prompt, or where none has, the largest.
+    It opens with each at the strength that alone has a KL of one nat on the prompt, or 0.9 of what it reaches.
 
     Args:
         lm: the model.

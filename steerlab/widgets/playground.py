@@ -119,7 +119,7 @@ class Playground(Dial[PlaygroundState]):
         s = self.state
         effects = lens.token_effects(self.lm, s.asked, s.text, self.steer())
         upper, lower = figure.subplots(2, 1)
-        plots.token_strip(effects, "kl", label="KL of what may stand here, nats", ax=upper)
+        plots.token_strip(effects, "kl", label="KL of what was expected here, nats", ax=upper)
         plots.token_strip(effects, "shift", label="log-probability of the token: steered − unsteered, nats", ax=lower)
 
     def notes(self) -> str:

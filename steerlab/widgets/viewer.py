@@ -23,6 +23,7 @@ from .grid import LARGEST, Cell, Grid
 from .panel import Panel, png
 
 EDITS = {"add a random vector": "add", "remove what is there": "remove"}
+FIRST = 4  # token to open at: " France"
 WHOLE = (8.0, 8.0)  # inches of both maps together
 
 
@@ -33,7 +34,7 @@ class TraceState:
     prompt: str = "The capital of France is"
     place: str = "resid_post"
     layer: int = 0
-    position: int = 3
+    position: int = 0
     edit: str = "add"
     size: float = 1.0
 
@@ -198,7 +199,9 @@ def trace_viewer(lm: SteerableModel, **state: Any) -> TraceViewer:
     """
     if lm.runner.at_once:
         raise ValueError("the lens needs the model's weights: load it without remote=")
-    return TraceViewer(lm, make_state(TraceState, "trace viewer", state, layer=lm.n_layers // 2))
+    tokens = lm.tokens(state.get("prompt", TraceState.prompt))
+    usual = {"layer": lm.n_layers // 3, "position": min(FIRST, len(tokens) - 1)}
+    return TraceViewer(lm, make_state(TraceState, "trace viewer", state, **usual))
 
 
 def _controls(layers: int) -> dict[str, Any]:
