@@ -241,8 +241,7 @@ class Panel(ABC, Generic[S]):
         """
         data = self.widget._repr_mimebundle_()
         display(data | {"text/plain": VIEW}, raw=True)  # type: ignore[no-untyped-call]  # IPython has no types here
-        alt = {"image/png": {"alt": self.alt}}
-        self._still = display(self._still_data(), metadata=alt, raw=True, display_id=True)  # type: ignore[no-untyped-call]  # nor here
+        self._still = display(self._still_data(), raw=True, display_id=True)  # type: ignore[no-untyped-call]  # nor here
 
     def _still_data(self) -> dict[str, str]:
         """The still picture as Jupyter sends it."""
@@ -258,8 +257,7 @@ class Panel(ABC, Generic[S]):
     def _update_still(self) -> None:
         self._still_due = False
         if self._still is not None:
-            alt = {"image/png": {"alt": self.alt}}
-            self._still.update(self._still_data(), metadata=alt, raw=True)  # type: ignore[no-untyped-call]  # nor here
+            self._still.update(self._still_data(), raw=True)  # type: ignore[no-untyped-call]  # nor here
 
 
 def png(figure: Figure) -> bytes:
