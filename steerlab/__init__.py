@@ -68,7 +68,19 @@ __all__ = [
     "tasks",
 ]
 
-_PARTS = ("data", "diagrams", "exercises", "experiments", "judges", "metrics", "plots", "strength", "sweep", "widgets")
+_PARTS = (
+    "data",
+    "diagrams",
+    "exercises",
+    "experiments",
+    "judges",
+    "lens",
+    "metrics",
+    "plots",
+    "strength",
+    "sweep",
+    "widgets",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,40 +5,38 @@ Everywhere `ax` is where to draw, a new figure by default; `labels` are those of
 where the frame has them, and a column that is drawn and missing is a ValueError.
 """
 
-import html
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from difflib import SequenceMatcher
-from itertools import chain, cycle, repeat, zip_longest
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from IPython.display import HTML
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import probplot
 from torch import Tensor
 
+from .drawing import PALETTE as PALETTE
+from .drawing import axes_of, draw_cells, need
+from .drawing import letters_on as letters_on
+from .drawing import plain as plain
+from .drawing import visible as visible
 from .fit import Fit
 from .intervention import Intervention
+from .marked import completions_html as completions_html
+from .marked import mark_words as mark_words
 from .methods.learned import locations
-from .metrics import WORD, topic_word_count
 from .model import SteerableModel
 from .prompts import Prompt
 from .site import Site
-
-PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which stay apart for every kind of colour vision."""
+from .token_plots import token_map as token_map
+from .token_plots import token_strip as token_strip
 
 MARKERS = "osD^vPX"
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "|||", "---")
 _GREY = "#777777"
-_MARK = "background:rgba(230,159,0,.45);color:inherit;border-radius:3px;padding:0 2px"
-_CHANGED = "text-decoration:underline dotted;text-underline-offset:3px"
 
 
 def token_table(lm: SteerableModel, logits: Mapping[str, Float[Tensor, " vocab"]], *, k: int = 10) -> pd.DataFrame:
@@ -82,7 +80,7 @@ def next_token_bars(
     else:
         before, after = source.logits([prompt, prompt], [None, steer])
         frame = token_table(source, {"before": before, "after": after}, k=k)
-    ax = _axes(ax, (6, 0.34 * len(frame) + 1))
+    ax = axes_of(ax, (6, 0.34 * len(frame) + 1))
     rows, names = np.arange(len(frame)), [name for name in frame.columns if name != "token"]
     height = 0.8 / len(names)
     for i, name in enumerate(names):
@@ -105,8 +103,8 @@ def shares_by_layer(shares: pd.DataFrame, *, ax: Axes | None = None, title: str 
     strengths, in a band from its lowest to its highest limit; one that has no layer (zero, prompt) a level with its
     interval. `shares` has one row per setting: `condition`, `layer`, `coefficient`, `share`, `low`, `high`.
     """
-    _need(shares, "condition", "layer", "coefficient", "share", "low", "high")
-    ax = _axes(ax, (7.5, 4.2))
+    need(shares, "condition", "layer", "coefficient", "share", "low", "high")
+    ax = axes_of(ax, (7.5, 4.2))
     steered = shares[shares["condition"] == "steered"]
     style = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
     for (coefficient, rows), (colour, marker) in zip(steered.groupby("coefficient"), style, strict=False):
@@ -133,8 +131,8 @@ def lines(
     ax: Axes | None = None,
 ) -> Axes:
     """A line with an interval band for each value of `by`; a thin line at the `level` of "nothing has changed"."""
-    _need(frame, x, y, *([by] if by else []))
-    ax = _axes(ax, (6.5, 4))
+    need(frame, x, y, *([by] if by else []))
+    ax = axes_of(ax, (6.5, 4))
     style = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
     for (name, rows), (colour, marker) in zip(_groups(frame, by), style, strict=False):
         _band(ax, rows.sort_values(x), x, y, name, colour, marker)
@@ -159,10 +157,10 @@ def bars(
 
     The values of `by` stand beside each other in a row; a thin line marks the `level` of "nothing has changed".
     """
-    _need(frame, x, y, *([by] if by else []))
+    need(frame, x, y, *([by] if by else []))
     names = list(dict.fromkeys(frame[x]))
     groups = _groups(frame, by)
-    ax = _axes(ax, (6.5, 0.3 * len(names) * max(1, len(groups) / 2) + 1.2))
+    ax = axes_of(ax, (6.5, 0.3 * len(names) * max(1, len(groups) / 2) + 1.2))
     for i, (name, rows) in enumerate(groups):
         at = [names.index(row) + (i - (len(groups) - 1) / 2) * 0.6 / len(groups) for row in rows[x]]
         _points(ax, rows, y, at, name, i)
@@ -182,16 +180,16 @@ def heat_map(
 
     `frame` has one row per cell, as `metrics.means` gives; the highest `y` is on top. `label` is that of the colours.
     """
-    _need(frame, x, y, value)
+    need(frame, x, y, value)
     grid = frame.pivot_table(value, y, x)
     rows, columns = grid.shape
-    ax = _axes(ax, (1.8 + 0.5 * columns, 1.2 + 0.3 * rows))
+    ax = axes_of(ax, (1.8 + 0.5 * columns, 1.2 + 0.3 * rows))
     across, up = (
         [plain(f"{name:g}" if isinstance(name, float) else name) for name in names]
         for names in (grid.columns, grid.index)
     )
     numbers = {"annot": grid.size <= 150, "fmt": ".2g", "annot_kws": {"fontsize": 8}}
-    _cells(ax, grid, label or value, cmap="viridis", xticklabels=across, yticklabels=up, **numbers)
+    draw_cells(ax, grid, label or value, cmap="viridis", xticklabels=across, yticklabels=up, **numbers)
     ax.tick_params(labelrotation=0)
     ax.set(xlabel=x, ylabel=y)
     return ax
@@ -199,8 +197,8 @@ def heat_map(
 
 def tradeoff(frame: pd.DataFrame, *, labels: tuple[str, str] | None = None, ax: Axes | None = None) -> Axes:
     """Effect against cost: share of hits and disfluency of each condition, of `experiments.actadd.summarise_tone`."""
-    _need(frame, "condition", "share", "low", "high", "disfluency", "disfluency_low", "disfluency_high")
-    ax = _axes(ax, (5.5, 4))
+    need(frame, "condition", "share", "low", "high", "disfluency", "disfluency_low", "disfluency_high")
+    ax = axes_of(ax, (5.5, 4))
     for i, row in enumerate(frame.to_dict("records")):
         wide = [[row["disfluency"] - row["disfluency_low"]], [row["disfluency_high"] - row["disfluency"]]]
         high = [[row["share"] - row["low"]], [row["high"] - row["share"]]]
@@ -217,40 +215,12 @@ def qq(values: Sequence[float], *, ax: Axes | None = None, label: str = "shift i
 
     ActAdd's figure of per-token shifts: a straight bulk, and a tail of the topic's words.
     """
-    ax = _axes(ax, (5, 4))
+    ax = axes_of(ax, (5, 4))
     (theory, observed), (slope, intercept, _) = probplot(np.asarray(values, dtype=float))
     ax.plot(theory, observed, "o", markersize=3, color=PALETTE[0])
     ax.plot(theory, intercept + slope * theory, color=PALETTE[1], label="normal")
     ax.set(xlabel="quantile of a normal distribution", ylabel=label)
     return _clean(ax, legend=True)
-
-
-def completions_html(
-    frame: pd.DataFrame,
-    words: Iterable[str] = (),
-    *,
-    by: str = "condition",
-    limit: int = 8,
-    against: str | None = None,
-) -> HTML:
-    """Completions side by side, a column per value of `by` and a row per sample, with the topic's words marked.
-
-    Readable on light and dark themes: marks are translucent. `words` are compared as by `metrics.topic_word_count`;
-    `prompt` is grey where the frame has it; words that are not in the completion of `against` are underlined.
-    """
-    _need(frame, "completion", by)
-    wanted = {word.lower() for word in words}
-    groups = {str(name): rows for name, rows in frame.groupby(by, sort=False)}
-    heads, columns = "", []
-    for name, rows in groups.items():
-        heads += f'<th scope="col" style="text-align:left">{html.escape(name)}{_count(rows, wanted)}</th>'
-        twins = groups[against]["completion"] if against in groups and name != against else ()
-        shown = zip(rows.head(limit).to_dict("records"), chain(twins, repeat(None)), strict=False)
-        columns.append([_cell(row, wanted, twin) for row, twin in shown])
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in zip_longest(*columns, fillvalue="<td></td>"))
-    table = f'<table style="width:100%;table-layout:fixed"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
-    table = table.replace("$", "<span>$</span>")  # Jupyter sets what stands between two bare dollars as mathematics
-    return HTML(table)  # type: ignore[no-untyped-call]  # IPython has no types here
 
 
 def scalar_map(
@@ -281,7 +251,7 @@ def scalar_map(
     """
     steer = source.intervention if isinstance(source, Fit) else source
     frame = steer if isinstance(steer, pd.DataFrame) else locations(steer)
-    _need(frame, "place", "layer", x, value)
+    need(frame, "place", "layer", x, value)
     at = [Site(place, int(layer)) for place, layer in zip(frame["place"], frame["layer"], strict=True)]
     sites = sorted(set(at))
     names = sorted(frame[x].unique()) if x == "position" else list(dict.fromkeys(frame[x]))
@@ -292,8 +262,8 @@ def scalar_map(
         index=range(len(sites)), columns=range(len(names))
     )
     top = limit or max(float(grid.abs().max().max()), 1e-12)
-    ax = _axes(ax, (1.6 + 0.42 * len(names), 1.4 + min(0.27 * len(sites), 9)))
-    _cells(ax, grid, label, cmap="RdBu", vmin=-top, vmax=top, xticklabels=False, yticklabels=False)
+    ax = axes_of(ax, (1.6 + 0.42 * len(names), 1.4 + min(0.27 * len(sites), 9)))
+    draw_cells(ax, grid, label, cmap="RdBu", vmin=-top, vmax=top, xticklabels=False, yticklabels=False)
     if "on" in frame:
         off = cells[~cells["on"].astype(bool)]
         ax.plot(off["column"] + 0.5, off["site"] + 0.5, "x", color="black", markersize=5)
@@ -320,8 +290,8 @@ def answer_curves(
     `frame` is of one prompt, of `experiments.scaling.beta_sweep`; `faint` is another such frame, drawn in dots. A line
     stands at the `beta` that is looked at.
     """
-    _need(frame, "beta", "p_correct", "p_wrong")
-    ax = _axes(ax, (5, 3.4))
+    need(frame, "beta", "p_correct", "p_wrong")
+    ax = axes_of(ax, (5, 3.4))
     for name, answer, colour, marker in zip(("p_correct", "p_wrong"), answers, PALETTE, MARKERS, strict=False):
         ax.plot(frame["beta"], frame[name], color=colour, marker=marker, markersize=4, label=plain(answer))
         if faint is not None:
@@ -349,7 +319,7 @@ def gain_histogram(gain: Sequence[float], *, ax: Axes | None = None) -> Axes:
 
     0 leaves a neuron alone, -1 silences it, less than -1 reverses it; these two are marked.
     """
-    ax = _axes(ax, (5, 3.2))
+    ax = axes_of(ax, (5, 3.2))
     ax.hist(np.asarray(gain, dtype=float), bins=40, color=PALETTE[0], edgecolor="white", linewidth=0.4)
     for level, name, dash in ((0, "left alone", "-"), (-1, "silenced", "--")):
         ax.axvline(level, color="black", linewidth=1, linestyle=dash, label=name)
@@ -365,8 +335,8 @@ def fronts(frame: pd.DataFrame, cost: str = "faithfulness", *, seed: int | None 
     The test side of all seeds as points and a line along the front of one, the first by default; the training side as
     crosses. Down and left is better. `cost`, of `experiments.scaling.pareto`: "faithfulness" or "minimality".
     """
-    _need(frame, "method", "seed", "split", "effectiveness", cost, f"front_{cost}")
-    ax, least = _axes(ax, (5.5, 4)), 1e-4
+    need(frame, "method", "seed", "split", "effectiveness", cost, f"front_{cost}")
+    ax, least = axes_of(ax, (5.5, 4)), 1e-4
     chosen = frame["seed"].min() if seed is None else seed
     for (name, rows), colour, marker in zip(frame.groupby("method"), PALETTE, MARKERS, strict=False):
         at = rows[cost].clip(lower=least)
@@ -381,42 +351,6 @@ def fronts(frame: pd.DataFrame, cost: str = "faithfulness", *, seed: int | None 
     units = {"faithfulness": "KL of the other tokens, nats", "minimality": "l1 norm of what was learned"}
     ax.set(xlabel=f"{cost}: {units.get(cost, '')}".rstrip(": "), ylabel="effectiveness: nats short of the margin")
     return _clean(ax, legend=True)
-
-
-def _count(rows: pd.DataFrame, wanted: set[str]) -> str:
-    """How many completions of a column have a topic word."""
-    if not wanted:
-        return ""
-    hits = sum(topic_word_count(text, wanted) > 0 for text in rows["completion"])
-    return f'<br><small style="font-weight:normal">{hits} of {len(rows)} with a topic word</small>'
-
-
-def _cell(row: Mapping[Hashable, str], wanted: set[str], twin: str | None) -> str:
-    """One completion as a table cell, its prompt in grey in front."""
-    prompt = f'<span style="opacity:.7">{html.escape(str(row["prompt"]))}</span>' if "prompt" in row else ""
-    text = mark_words(row["completion"], wanted, twin).replace("\n", "<br>")
-    return f'<td style="text-align:left;vertical-align:top">{prompt}{text}</td>'
-
-
-def mark_words(text: str, words: Iterable[str], twin: str | None = None) -> str:
-    """A text as HTML, escaped, with `words` in `<mark>`; words that align with none of a `twin` text are underlined."""
-    wanted, written = {word.lower() for word in words}, list(WORD.finditer(text))
-    changed = set() if twin is None else _changed(WORD.findall(twin), [word[0] for word in written])
-    parts, end = [], 0
-    for i, word in enumerate(written):
-        tag = "mark" if word[0].lower() in wanted else "span" if i in changed else None
-        if tag:
-            style = ";".join([_MARK] * (tag == "mark") + [_CHANGED] * (i in changed))
-            shown = f'<{tag} style="{style}">{html.escape(word[0])}</{tag}>'
-            parts += [html.escape(text[end : word.start()]), shown]
-            end = word.end()
-    return "".join([*parts, html.escape(text[end:])])
-
-
-def _changed(old: Sequence[str], new: Sequence[str]) -> set[int]:
-    """Numbers of the words of `new` that its alignment with `old` leaves over."""
-    blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-    return set(range(len(new))) - {i for block in blocks for i in range(block.b, block.b + block.size)}
 
 
 def _control(ax: Axes, rows: pd.DataFrame, name: str, dash: str) -> None:
@@ -448,13 +382,6 @@ def _points(ax: Axes, rows: pd.DataFrame, y: str, at: Sequence[float], label: st
     ax.errorbar(rows[y], at, xerr=spread, color=colour, marker=marker, linestyle="", capsize=2, label=label)
 
 
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """The given Axes, or those of a new figure on white, so that its black text can be read on a dark page too."""
-    if ax is not None:
-        return ax
-    return plt.figure(figsize=size, layout="constrained", facecolor="white").subplots()
-
-
 def _clean(ax: Axes, legend: bool = False) -> Axes:
     """Without the frame's upper and right line."""
     sns.despine(ax=ax)
@@ -466,34 +393,3 @@ def _clean(ax: Axes, legend: bool = False) -> Axes:
 def _groups(frame: pd.DataFrame, by: str | None) -> list[tuple[str | None, pd.DataFrame]]:
     """The groups of a frame by their names; the whole frame without one."""
     return [(str(name), rows) for name, rows in frame.groupby(by, sort=False)] if by else [(None, frame)]
-
-
-def _cells(ax: Axes, grid: pd.DataFrame, label: str, **options: Any) -> None:
-    """The cells of a grid in colours, the first row at the bottom, grey where there is no number; and their scale."""
-    ax.set_facecolor("#cccccc")
-    sns.heatmap(grid.astype(float), ax=ax, cbar_kws={"label": label}, **options)
-    ax.invert_yaxis()
-    ax.tick_params(left=True, bottom=True)
-
-
-def letters_on(rgb: Sequence[float]) -> str:
-    """Black or white, whichever stands out from a colour: a contrast of 4.5 or more, by the luminance of WCAG 2."""
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb]
-    return "#000000" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "#ffffff"
-
-
-def plain(text: object) -> str:
-    """A text for matplotlib, to which a dollar sign would be mathematics."""
-    return str(text).replace("$", r"\$")
-
-
-def visible(token: str) -> str:
-    """A token with its spaces and line breaks to be seen."""
-    return plain(token.replace("\n", "⏎").replace(" ", "␣"))
-
-
-def _need(frame: pd.DataFrame, *columns: str) -> None:
-    """Refuse a frame without a column that is drawn."""
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ValueError(f"the frame has no column {missing[0]!r}: it has {', '.join(map(str, frame.columns))}")

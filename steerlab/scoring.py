@@ -33,7 +33,7 @@ def logprobs(
     if len(prefixes) != len(listed):
         raise ValueError(f"{len(prefixes)} prompts for {len(listed)} texts: give one for each")
     lm.check_prompts(listed, [lm.ids(text) for text in listed])  # refuses an empty text, which its prompt would hide
-    rows = [_continued(lm, prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
+    rows = [continued(lm, prefix, text) for prefix, text in zip(prefixes, listed, strict=True)]
     lm.check_prompts(listed, rows)
     interventions = lm.check_steer(steer, rows)
     firsts = [max(1, len(prefix)) for prefix in prefixes]  # nothing says how likely the first token of all is
@@ -52,7 +52,7 @@ def logprobs(
     return pd.concat(frames, ignore_index=True)
 
 
-def _continued(lm: "SteerableModel", prefix: list[int], text: Prompt) -> list[int]:
+def continued(lm: "SteerableModel", prefix: list[int], text: Prompt) -> list[int]:
     """Ids of a text after a prefix, and then without a BOS of its own, or on its own."""
     ids = lm.ids(text)
     return prefix + (ids[leading(ids, lm.prefix) :] or ids) if prefix else ids

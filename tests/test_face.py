@@ -301,7 +301,7 @@ def test_nothing_else_pretends_to_save(gpt2: sl.SteerableModel, fit: sl.Fit) -> 
 
 # --- Tab -----------------------------------------------------------------------------------------------------------
 
-PARTS = {"data", "exercises", "experiments", "judges", "metrics", "plots", "strength", "sweep", "widgets"}
+PARTS = {"data", "exercises", "experiments", "judges", "lens", "metrics", "plots", "strength", "sweep", "widgets"}
 PLUMBING = {"edit", "intervention", "layout", "loading", "loop", "methods", "model", "passes", "remote", "sampling"}
 
 

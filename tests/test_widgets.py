@@ -17,12 +17,15 @@ import pandas as pd
 import pytest
 import torch
 from families import fresh, tokenizer
+from nbconvert import HTMLExporter
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import steerlab as sl
 from steerlab import jobs
 from steerlab.metrics import kl
 from steerlab.remote import Remote
 from steerlab.widgets import names, playground, starter
+from steerlab.widgets.panel import VIEW
 from steerlab.widgets.runner import Guard, Stopped
 
 
@@ -237,6 +240,17 @@ def test_the_starter_shows_a_word_and_a_strength(lm: sl.SteerableModel) -> None:
     assert panel.message.value == ""
 
 
+def test_a_text_is_shown_where_steering_acts_and_completions_do_not_depend_on_it(lm: sl.SteerableModel) -> None:
+    panel = playground(lm, n=1, max_new_tokens=5)
+    assert panel.message.value == "" and panel.state.text and len(panel.figure().axes) == 5  # bars, strips and scales
+    panel.button.click()
+    panel.controls["text"].value = " ships."
+    assert panel.message.value == "" and "have changed" not in panel.completions.value
+    assert "' ships.'" in panel.code() and "ships." not in panel.completions.value
+    panel.controls["text"].value = ""
+    assert len(panel.figure().axes) == 1 and "token_effects" not in panel.code()
+
+
 def test_next_token_view_follows_the_strength(lm: sl.SteerableModel) -> None:
     panel = playground(lm, strength=0.0)
     unsteered, told = panel.picture.value, panel.numbers.value
@@ -336,6 +350,18 @@ def test_a_picture_is_saved_beside_the_panel_and_follows_it(
     assert b64decode(still["image/png"]) == panel.picture.value
     panel.controls["strength"].value = -2.0
     assert b64decode(shown.data[1]["image/png"]) == panel.picture.value != b64decode(still["image/png"])
+
+
+def test_a_notebook_that_was_saved_shows_the_picture_as_html(
+    lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown()
+    monkeypatch.setattr("steerlab.widgets.panel.display", shown)
+    playground(lm)._ipython_display_()
+    outputs = [new_output("display_data", data) for data in shown.data]
+    page, _ = HTMLExporter().from_notebook_node(new_notebook(cells=[new_code_cell("panel", outputs=outputs)]))
+    body = page[page.index("<body") :]
+    assert shown.data[1]["image/png"] in body and VIEW in body and "VBox" not in body
 
 
 def test_saved_interventions_are_methods(lm: sl.SteerableModel, tmp_path: Path) -> None:

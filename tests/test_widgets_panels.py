@@ -288,6 +288,12 @@ def test_sara_answers_stand_side_by_side_with_the_judges_shares(lm: sl.Steerable
     assert "judge" not in without.completions.value
 
 
+def test_shares_of_few_answers_have_wilsons_interval(lm: sl.SteerableModel) -> None:
+    panel = sara_panel(lm, judge=word_judge(), n=3, max_new_tokens=5)
+    panel.button.click()
+    assert "100% [44%, 100%]" in panel.completions.value and "[100%, 100%]" not in panel.completions.value
+
+
 def test_a_dilemma_of_the_list_is_the_prompt(lm: sl.SteerableModel) -> None:
     panel = sara_panel(lm)
     assert panel.presets.value == "parent"

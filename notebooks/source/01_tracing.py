@@ -313,6 +313,14 @@ plt.show()
 # **You should see** a white block below the edit and a white block before it. An edit spreads upwards, and to the
 # right. Upwards through the stream itself; to the right through attention, which looks back. Never to the left: that is
 # what makes a decoder causal.
+#
+# **By hand.** The panel reads and edits where you press: layer by token. Above is the logit lens of section 3, beneath
+# how far an edit of that one token moves the stream. Where does an edit of *France* change the answer, and from which
+# layer on does it come too late?
+
+# %%
+viewer = sl.widgets.trace_viewer(lm, prompt=FACT)
+viewer
 
 # %% [markdown]
 # ## 6 · Padding moves positions

@@ -6,9 +6,23 @@ focus: there Page Up, Page Down, Home and End move it, or a number typed beside 
 
 from .comparison import compare
 from .dilemma import sara_panel
+from .job_panel import job_panel
+from .mixer import mixer
 from .panel import Panel
 from .playground import playground, starter
 from .scalars import scalar_panel
 from .sweeps import sweep_browser
+from .viewer import trace_viewer
 
-__all__ = ["Panel", "compare", "playground", "sara_panel", "scalar_panel", "starter", "sweep_browser"]
+__all__ = [
+    "Panel",
+    "compare",
+    "job_panel",
+    "mixer",
+    "playground",
+    "sara_panel",
+    "scalar_panel",
+    "starter",
+    "sweep_browser",
+    "trace_viewer",
+]

@@ -47,6 +47,7 @@ class Compare(Writer[CompareState]):
     """The panel of `compare`."""
 
     name = "compare"
+    alt = "Probabilities of the next tokens under each intervention."
     size = (6.4, 4.6)
     button_text = "Write completions"
 

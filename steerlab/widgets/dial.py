@@ -134,7 +134,7 @@ class Dial(Writer[Q]):
 
     def _assign(self, state: Q) -> None:
         """Any strength can be set; the slider is made to suit afterwards."""
-        self._widen(FARTHEST)
+        widen(self.controls[self.dial], FARTHEST)
         super()._assign(state)
 
     def _set_range(self) -> None:
@@ -145,21 +145,15 @@ class Dial(Writer[Q]):
         try:
             if not self.remote and any(self.unit().norm().values()):
                 curve = self._curve(self.unit(), self.state.prompt, self.state.chat)
-                self.one_nat = _reached(curve, 1.0)
-                start = _reached(curve, self.target) or self.one_nat
+                self.one_nat = reached(curve, 1.0)
+                start = reached(curve, self.target) or self.one_nat
                 if self._choose and start is not None:
                     slider.value = rounded(start)
                 self._choose = False
             reach = rounded(4 * self.one_nat) if self.one_nat else 16.0
-            self._widen(min(FARTHEST, max(reach, abs(slider.value))))
+            widen(self.controls[self.dial], min(FARTHEST, max(reach, abs(slider.value))))
         finally:
             self._quiet = quiet
-
-    def _widen(self, reach: float) -> None:
-        """Let the slider go from -reach to reach."""
-        slider = self.controls[self.dial]
-        slider.max, slider.min = reach, -reach
-        slider.step = 10 ** math.floor(math.log10(reach / 20))
 
     def _why_nothing(self) -> str:
         """Why the model does not hear the intervention, if so."""
@@ -172,12 +166,18 @@ class Dial(Writer[Q]):
         return "Nothing is steered before the next token: see <i>when</i>."
 
 
-def _reached(curve: Curve, target: float) -> float | None:
+def reached(curve: Curve, target: float) -> float | None:
     """The strength for a target, none where the curve does not pass it."""
     try:
         return curve.strength(target)
     except ValueError:
         return None
+
+
+def widen(slider: Any, reach: float) -> None:
+    """Let a slider go from -reach to reach."""
+    slider.max, slider.min = reach, -reach
+    slider.step = 10 ** math.floor(math.log10(reach / 20))
 
 
 def rounded(strength: float) -> float:

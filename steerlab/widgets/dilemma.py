@@ -46,6 +46,7 @@ class SaraPanel(Dial[SaraState]):
     """The panel of `sara_panel`."""
 
     name, dial, target, presets_label = "sara_panel", "coefficient", 0.5, "dilemma"
+    alt = "Histogram of coefficient times γ, and probabilities of the next tokens before and after."
     size = (7.2, 3.4)
     button_text = "Write answers"
     conditions = ("unsteered", "steered", "steered the other way round")

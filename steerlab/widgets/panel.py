@@ -14,6 +14,7 @@ from IPython.display import DisplayHandle, display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import imsave
+from traitlets import Unicode
 
 from .controls import WIDE, S, give, make, wrapped
 from .names import prelude
@@ -30,6 +31,12 @@ STYLE = """<style>
 """What is old fades; a panel without its kernel says so; its still picture makes room."""
 
 
+class Picture(w.Image):
+    """An image that a screen reader can name: its tooltip, which the page sets where a widget has a description."""
+
+    description = Unicode().tag(sync=True)
+
+
 class Panel(ABC, Generic[S]):
     """A panel: controls, a picture that follows them, what the button writes, and the code that does the same.
 
@@ -44,7 +51,8 @@ class Panel(ABC, Generic[S]):
     """
 
     name: ClassVar[str]
-    size: ClassVar[tuple[float, float]] = (6.0, 3.8)
+    alt: ClassVar[str] = "the panel's picture"  # what it shows, for those who cannot see it
+    size: tuple[float, float] = (6.0, 3.8)
     margins: ClassVar[Mapping[str, float]] = {}  # of the picture, where finding them anew would take too long
     button_text: ClassVar[str] = ""
     on_button: ClassVar[frozenset[str]] = frozenset()  # controls that the picture does not depend on
@@ -62,9 +70,11 @@ class Panel(ABC, Generic[S]):
         self.button.tooltip = f"{self.button.description}: runs the model"
         self.button.add_class("steerlab-run")
         self.runner = Guard([*controls.values(), self.button], self.log if self.remote else None)
-        self.picture = w.Image(format="png", layout=w.Layout(width=f"{self.size[0] * 100:.0f}px", max_width="100%"))
+        self.picture = Picture(
+            format="png", tooltip=self.alt, layout=w.Layout(width=f"{self.size[0] * 100:.0f}px", max_width="100%")
+        )
         self.numbers, self.completions = w.HTML(), w.HTML(layout=w.Layout(width="98%"))
-        self.copy = make(w.Textarea, "copy as code", WIDE)
+        self.copy, self.style = make(w.Textarea, "copy as code", WIDE), w.HTML(STYLE)
         for part in ("picture", "numbers", "completions", "copy", "log"):
             getattr(self, part).add_class(f"steerlab-{part}")
         self._assign(state)
@@ -164,7 +174,7 @@ class Panel(ABC, Generic[S]):
             w.VBox(left, layout=w.Layout(flex="1 1 440px", min_width="380px")),
             w.VBox([self.picture, self.numbers], layout=w.Layout(flex="0 1 auto")),
         ]
-        return w.VBox([wrapped(sides), self.completions, wrapped([self.copy]), w.HTML(STYLE)])
+        return w.VBox([wrapped(sides), self.completions, wrapped([self.copy]), self.style])
 
     def control_rows(self, rows: Sequence[str]) -> list[w.HBox]:
         """Controls in rows; the message stands beside the button, or at the end of the last row."""

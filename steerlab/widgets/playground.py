@@ -11,12 +11,22 @@ import ipywidgets as w
 import pandas as pd
 from matplotlib.figure import FigureBase
 
-from .. import plots
+from .. import lens, plots
 from ..intervention import Intervention
 from ..loading import load_intervention
 from ..methods.actadd import actadd
 from ..model import SteerableModel
-from .controls import SAMPLING_ROWS, WIDE, Question, make, make_state, prose, question_controls, question_rows, visible
+from .controls import (
+    SAMPLING_ROWS,
+    WIDE,
+    Question,
+    make,
+    make_state,
+    prose,
+    question_controls,
+    question_rows,
+    visible,
+)
 from .dial import Dial
 from .names import called
 from .writer import side_by_side
@@ -30,6 +40,11 @@ PAIRS = {
     "praise - hurt": ("Intent to praise", "Intent to hurt"),
 }
 """Pairs to start from, by name: two topics of the course, and pairs that ActAdd's authors show."""
+
+TEXT = " wedding, and about the ships in the harbour."
+"""A text that the unsteered model might have written after the playground's prompt."""
+
+BARS, STRIPS = 3.8, 2.1  # inches of the picture's two parts
 
 Saved = Mapping[str, Intervention | str | Path]
 
@@ -46,12 +61,15 @@ class PlaygroundState(Question):
     vector: str = "positions"
     when: str = "prompt"
     prompt: str = "She told me all about the"
+    text: str = ""
 
 
 class Playground(Dial[PlaygroundState]):
     """The panel of `playground`."""
 
     name = "playground"
+    alt = "Probabilities of the next tokens, unsteered and steered; beneath, where steering acts in the text."
+    aside = frozenset({"text"})
     button_text = "Write completions"
     conditions = ("unsteered", "steered")
 
@@ -67,7 +85,7 @@ class Playground(Dial[PlaygroundState]):
         self.lm, self.words, self.saved = lm, tuple(words), saved
         self.found = read_saved(lm, saved)
         self._actadd = lru_cache(maxsize=64)(self._build)
-        every = ["method strength", "plus minus", "layer vector when", *question_rows(lm), *SAMPLING_ROWS]
+        every = ["method strength", "plus minus", "layer vector when", *question_rows(lm), "text", *SAMPLING_ROWS]
         presets = {name: {"method": ACTADD, "plus": plus, "minus": minus} for name, (plus, minus) in PAIRS.items()}
         super().__init__(lm, state, _controls(lm.n_layers, [ACTADD, *saved]), list(rows) or every, presets, choose)
 
@@ -85,13 +103,24 @@ class Playground(Dial[PlaygroundState]):
         return {"unsteered": None, "steered": self.steer()}
 
     def draw(self, figure: FigureBase) -> None:
-        """The next token before and after."""
-        s = self.state
+        """The next token before and after, and beneath it the text."""
+        s, upper = self.state, figure
+        if s.text:
+            upper, lower = figure.subfigures(2, 1, height_ratios=(BARS, STRIPS))  # type: ignore[misc]  # typed as one
+            self._draw_text(lower)
         self.before, self.after = self.lm.logits([s.asked] * 2, [None, self.steer()]).cpu()
         table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=8)
-        ax = plots.next_token_bars(table, ax=figure.subplots())
+        ax = plots.next_token_bars(table, ax=upper.subplots())
         what = f"{s.plus!r} - {s.minus!r}, layer {s.layer}" if s.method == ACTADD else s.method
         ax.set_title(plots.plain(f"{what}, strength {s.strength:g}"), fontsize=10)
+
+    def _draw_text(self, figure: FigureBase) -> None:
+        """Where steering acts in the text, as the tokens' colours."""
+        s = self.state
+        effects = lens.token_effects(self.lm, s.asked, s.text, self.steer())
+        upper, lower = figure.subplots(2, 1)
+        plots.token_strip(effects, "kl", label="KL of what was expected here, nats", ax=upper)
+        plots.token_strip(effects, "shift", label="log-probability of the token: steered − unsteered, nats", ax=lower)
 
     def notes(self) -> str:
         """How far the next token has moved; the tokens of both prompts, where a space makes a difference."""
@@ -116,7 +145,11 @@ class Playground(Dial[PlaygroundState]):
         vector = f"sl.actadd(lm, {s.plus!r}, {s.minus!r}, layer={s.layer}{options})"
         if s.method != ACTADD:
             vector = saved_code(s.method, self.saved)
-        return f"vector = {vector}\nlm.generate([{s.asked!r}] * 2, [None, {s.strength:g} * vector], {s.options_code()})"
+        lines = [f"vector = {vector}"]
+        if s.text:
+            lines.append(f"sl.lens.token_effects(lm, {s.asked!r}, {s.text!r}, {s.strength:g} * vector)")
+        lines.append(f"lm.generate([{s.asked!r}] * 2, [None, {s.strength:g} * vector], {s.options_code()})")
+        return "\n".join(lines)
 
     def page(self, frame: pd.DataFrame) -> str:
         """Completions with their prompt in front."""
@@ -126,6 +159,7 @@ class Playground(Dial[PlaygroundState]):
         """Only what the method heeds can be set."""
         super().sync(name)
         c = self.controls
+        self.size = (self.size[0], BARS + STRIPS * bool(c["text"].value))
         own = c["method"].value == ACTADD
         for each in ("plus", "minus", "layer", "vector"):
             c[each].disabled = not own
@@ -142,8 +176,9 @@ def playground(
 ) -> Playground:
     """A panel to steer by hand: ActAdd with two prompts of one's own, or any intervention at hand.
 
-    The bars follow the controls; the button writes completions. It opens at a third of the depth and at the strength
-    of 3 nats, unless told otherwise.
+    The bars follow the controls; the button writes completions. Beneath the bars stands a text after the prompt, each
+    token on the colour of what steering does there (`lens.token_effects`). It opens at a third of the depth and at the
+    strength of 3 nats, unless told otherwise.
 
     Args:
         lm: the model.
@@ -155,7 +190,8 @@ def playground(
         ValueError: a field that `PlaygroundState` does not have, or a value out of range; what `load_intervention`
             refuses.
     """
-    chosen = make_state(PlaygroundState, "playground", state, layer=lm.n_layers // 3)
+    usual = {"layer": lm.n_layers // 3, "text": "" if lm.runner.at_once else TEXT}
+    chosen = make_state(PlaygroundState, "playground", state, **usual)
     return Playground(lm, chosen, words, interventions or {}, choose="strength" not in state)
 
 
@@ -200,4 +236,5 @@ def _controls(layers: int, methods: list[str]) -> dict[str, Any]:
         "layer": make(w.IntSlider, "layer", min=0, max=layers - 1),
         "vector": make(w.Dropdown, "vector", options=["positions", "mean", "last"]),
         "when": make(w.Dropdown, "when", options=["prompt", "decode", "all"]),
+        "text": make(w.Text, "text after it", WIDE, placeholder="where does steering act in it?"),
     } | question_controls(make(w.Text, "prompt", WIDE))

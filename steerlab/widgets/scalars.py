@@ -49,6 +49,7 @@ class ScalarMap(Panel[ScalarState]):
     """The panel of `scalar_panel`."""
 
     name = "scalar_panel"
+    alt = "Probabilities of the two answers against the strength, and of the next tokens."
     given = ""
     size = (7.2, 3.1)
     local = frozenset({"beta", "place"})
@@ -142,7 +143,7 @@ class ScalarMap(Panel[ScalarState]):
         """The map stands between the controls and the picture, as wide as the page."""
         title = w.HTML("<b>Scalars α by layer and token</b>: press a cell to switch it off or on.")
         head = w.HBox([title, self.reset, self.scale])
-        seen = [self.numbers, self.picture, wrapped([self.copy])]
+        seen = [self.numbers, self.picture, wrapped([self.copy]), self.style]
         return w.VBox([*self.control_rows(rows), head, self.grid.widget, *([self.log] * self.remote), *seen])
 
     @property

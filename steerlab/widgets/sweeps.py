@@ -43,6 +43,7 @@ class SweepBrowser(Panel[SweepState]):
     """The panel of `sweep_browser`."""
 
     name = "sweep_browser"
+    alt = "Distribution or lines of the chosen measure."
 
     def __init__(self, given: pd.DataFrame, frame: pd.DataFrame, state: SweepState, words: Iterable[str]) -> None:
         self.given, self.frame, self.words = given, frame, tuple(words)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 import torch
@@ -74,6 +74,7 @@ class Writer(Panel[Q]):
     lm: SteerableModel
     words: Sequence[str] = ()
     conditions: Sequence[str]
+    aside: ClassVar[frozenset[str]] = frozenset()  # fields of the state on which completions do not depend
     pace: float = float("nan")
     _names: Sequence[str] = ()
     _warned: Any = None
@@ -120,14 +121,19 @@ class Writer(Panel[Q]):
         """Fade completions of another setting than that of the controls; they bring their own code then."""
         if not self._page:
             return
-        old = self.state != self._written
-        setting = ", ".join(f"{f.name} {_short(getattr(self._written, f.name))}" for f in fields(self._written))
+        now, written = (self._setting(state) for state in (self.state, self._written))
+        old = now != written
+        setting = ", ".join(f"{name} {_short(value)}" for name, value in written.items())
         head = f"<p>Setting: {escape(setting)}.</p>"
         if old:
             head = f"<p><b>The controls have changed: press {self.button.description} for new ones.</b></p>" + head
             head += f"<details><summary>code of these</summary><pre>{escape(self._code)}</pre></details>"
         self.completions.value = prose(head) + self._page
         (self.completions.add_class if old else self.completions.remove_class)("steerlab-old")
+
+    def _setting(self, state: Any) -> dict[str, Any]:
+        """What completions depend on."""
+        return {field.name: getattr(state, field.name) for field in fields(state) if field.name not in self.aside}
 
     def _write(self, watch: Watch) -> str:
         """Completions as a page, unless they are stopped."""
