@@ -45,7 +45,7 @@ def token_map(
         options |= {"annot": texts, "fmt": "", "annot_kws": {"fontsize": 7}}
     draw_cells(ax, grid, label or value, **options)
     if mark is not None:
-        corner = (grid.columns.get_loc(mark[1]), grid.index.get_loc(mark[0]))
+        corner = (int(grid.columns.get_indexer([mark[1]])[0]), int(grid.index.get_indexer([mark[0]])[0]))
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2.5, clip_on=False))
     tokens = frame.drop_duplicates("position").sort_values("position")["token"]
     shown = [visible(token[:12]) for token in tokens]
@@ -77,13 +77,15 @@ def token_strip(
     top = max(float(np.abs(values).max()), 1e-12)
     both = bool((values < 0).any())
     colours = ScalarMappable(Normalize(-top if both else 0, top), "RdBu" if both else "Blues")
-    inches = ax.get_figure().bbox.width / ax.get_figure().dpi_scale_trans.to_values()[0]
+    figure = ax.get_figure()
+    assert figure is not None, "axes that were removed have no figure"
+    inches = figure.bbox.width / figure.dpi_scale_trans.to_values()[0]
     size = min(11.0, 0.8 * inches * 72 / (0.61 * columns))  # a letter of a monospaced font is 0.6 of its size wide
     font: dict[str, Any] = {"family": "monospace", "fontsize": size, "ha": "center", "va": "center"}
     for text, number, (x, line, width) in zip(shown, values, boxes, strict=True):
         colour = colours.to_rgba(number)
         ax.add_patch(Rectangle((x, line), width, 0.86, facecolor=colour, edgecolor="#cccccc", linewidth=0.4))
-        letters = ax.text(x + width / 2, line + 0.46, text, **font, color=letters_on(colour[:3]))
+        letters = ax.text(x + width / 2, line + 0.46, text, **font, color=letters_on(list(colour[:3])))
         letters.set_in_layout(False)  # the box holds it; to measure each takes time
     if "given" in frame and 0 < (first := int(frame["given"].sum())) < len(boxes):
         x, line, _ = boxes[first]

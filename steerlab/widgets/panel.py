@@ -31,7 +31,7 @@ STYLE = """<style>
 """What is old fades; a panel without its kernel says so; its still picture makes room."""
 
 
-class Picture(w.Image):
+class Picture(w.Image):  # type: ignore[misc]  # ipywidgets has no types
     """An image that a screen reader can name: its tooltip, which the page sets where a widget has a description."""
 
     description = Unicode().tag(sync=True)

@@ -59,7 +59,8 @@ class TraceViewer(Panel[TraceState]):
 
     def read(self) -> torch.Tensor:
         """The activations at the site, [pos, d_model]."""
-        return self.lm.activations(self.state.prompt, self.site()).row(0, self.site())
+        activations: torch.Tensor = self.lm.activations(self.state.prompt, self.site()).row(0, self.site())
+        return activations
 
     def steer(self) -> Intervention:
         """The edit of one token."""
@@ -165,14 +166,15 @@ class TraceViewer(Panel[TraceState]):
         if not self._small(frame):
             return
         top = self.lm.n_layers - 1
+        columns = ["layer", "position", "token", "top", "probability"]
         cells = {
-            (top - row.layer, row.position): Cell(
-                visible(row.top[:9]),
-                row.probability,
-                f"layer {row.layer}, token {row.token!r}: {row.top!r} {row.probability:.0%}",
-                (row.layer, row.position) == (s.layer, s.position),
+            (top - layer, position): Cell(
+                visible(word[:9]),
+                probability,
+                f"layer {layer}, token {token!r}: {word!r} {probability:.0%}",
+                (layer, position) == (s.layer, s.position),
             )
-            for row in frame.itertuples()
+            for layer, position, token, word, probability in frame[columns].to_numpy().tolist()
         }
         heads = ["BOS" if t == self.lm.tokenizer.bos_token else visible(t) for t in self.lm.tokens(s.prompt)]
         self.grid.show([str(layer) for layer in range(top, -1, -1)], heads, cells, "layer")

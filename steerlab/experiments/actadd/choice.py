@@ -85,11 +85,10 @@ def choose(
     shares = summarise(frame, by=SETTING, baseline={"position": "zero"}).drop(columns="mean_count")
     zero = shares.loc[shares["position"] == "zero", "share"].item()
     unrelated = {"unrelated": [essay for topic in UNRELATED for essay in data.essays()[topic]]}
-    options: dict[str, Any] = {"layers": chosen, "coefficients": [float(c) for c in coefficients], "texts": unrelated}
-    options |= {"limit": limit}
+    read: dict[str, Any] = {"layers": chosen, "coefficients": [float(c) for c in coefficients], "texts": unrelated}
+    read |= {"limit": limit, "progress": progress}
     costs = [
-        essay_sweep(lm, plus, minus, room=position == "pad", progress=progress, **options).assign(position=position)
-        for position in positions
+        essay_sweep(lm, plus, minus, room=position == "pad", **read).assign(position=position) for position in positions
     ]
     cost = pd.concat(costs).rename(columns={"low": "ratio_low", "high": "ratio_high"})
     return shares.merge(cost[[*SETTING, "ratio", "ratio_low", "ratio_high"]], on=SETTING).assign(zero=zero)

@@ -52,8 +52,8 @@ def knowledge(
     for start in tqdm(range(0, len(kept), BATCH), disable=not progress, unit="batch"):
         prompts, answers = zip(*kept[start : start + BATCH], strict=True)
         laid = [lay(lm, prompt, steer, room) for prompt in prompts]
-        for name, texts, steered in (("plain", list(prompts), None), ("steered", laid, steer)):
-            ranks[name] += answer_rank(lm.logits(texts, steered), answers).tolist()
+        for name, texts, edits in (("plain", list(prompts), None), ("steered", laid, steer)):
+            ranks[name] += answer_rank(lm.logits(texts, edits), answers).tolist()
     plain, steered = (np.array(own) for own in ranks.values())
     compared = p_at_k(steered, ks).assign(**_compare(plain, steered, ks))
     table = pd.concat([p_at_k(plain, ks).assign(condition="plain"), compared.assign(condition="steered")])
