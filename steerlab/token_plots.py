@@ -45,7 +45,8 @@ def token_map(
         options |= {"annot": texts, "fmt": "", "annot_kws": {"fontsize": 7}}
     draw_cells(ax, grid, label or value, **options)
     if mark is not None:
-        corner = (int(grid.columns.get_indexer([mark[1]])[0]), int(grid.index.get_indexer([mark[0]])[0]))
+        row, column = (np.flatnonzero(names == at)[0] for names, at in ((grid.index, mark[0]), (grid.columns, mark[1])))
+        corner = (float(column), float(row))
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2.5, clip_on=False))
     tokens = frame.drop_duplicates("position").sort_values("position")["token"]
     shown = [visible(token[:12]) for token in tokens]

@@ -414,7 +414,7 @@ def test_controls_are_labelled_and_the_panel_can_be_found(lm: sl.SteerableModel)
 
 def test_the_static_twin_shows_the_same_bars(lm: sl.SteerableModel) -> None:
     panel = playground(lm, strength=3.0)
-    widths = [bar.get_width() for bars in panel.figure().axes[0].containers for bar in bars]
+    widths = [bar.get_width() for ax in panel.figure().axes for bars in ax.containers for bar in bars]
     before, after = lm.logits([panel.state.prompt] * 2, [None, panel.steer()]).softmax(-1)
     assert max(widths) == pytest.approx(max(before.max().item(), after.max().item()), rel=1e-4)
 
