@@ -143,3 +143,9 @@ def test_every_claim_is_read_from_a_table_that_an_experiment_keeps() -> None:
     """Of the bundled model's tables each has what the claims ask for; two of the questionnaire's are yet to be made."""
     named = {own.table for part in claims.CLAIMS.values() for own in part}
     assert {name.split("_")[0] for name in named} <= set(overview.PAPERS)
+
+
+def test_a_smaller_run_leaves_out_what_it_has_not_measured() -> None:
+    read = claims.where_run("model == 'gpt2-xl'", claims.row("model == 'gpt2-xl'", "premium"))
+    assert read(pd.DataFrame({"model": ["gpt2-xl", "own"], "premium": [0.004, 0.1]})).value == 0.004
+    assert pd.isna(read(pd.DataFrame({"model": ["own"], "premium": [0.1]})).value)
