@@ -59,7 +59,8 @@ class FitOptions:
         lr: about the largest relative change of an activation by one step, whatever the method, site or model.
         batch_size: prompts of one step, each with both signs.
         patience: steps of a window. The fit stops when the mean loss of two windows in a row is no smaller than that of
-            the best before, and returns the mean of the tensors over the last one, which takes out jitter.
+            the best before, and returns the mean of the tensors over the last one, which takes out jitter. A loss may
+            rest on a plateau for longer than that: with 100 scalars leave one (`experiments.scaling.restarts`).
         tolerance: by which share a loss must be smaller to count as smaller.
         gradient: "exact" by backpropagation, or "spsa", estimated from forward passes alone: the slopes between pairs
             of opposite random perturbations, all in one batch. "auto" is exact but where the model is remote and the
