@@ -446,11 +446,11 @@ SARA = (
     ),
     Claim(
         "2, consistency", "1 / distinct labels", "0.46", "sara_consistency", row("method == 'unsteered'", "value"),
-        form=".2f",
+        reference=0.5, form=".2f", why="two groups are told apart, not eight schools: 0.5 is the least",
     ),
     Claim(
-        "3, agreement of scorers", "share of answers", "0.74", "sara_agreement", row("method == 'unsteered'", "value"),
-        form=".2f",
+        "3, agreement of scorers", "share of answers", "0.74", "sara_agreement", row("method == 'all'", "value"),
+        reference=0.5, form=".2f", why="a count of words beside a small model; 17 of the 40 answers take no stand",
     ),
     Claim(
         "4, moral foundations", "harm less authority, unsteered", "4.74 − 2.52", "foundations_profile",
