@@ -117,7 +117,7 @@ def execute(notebook: NotebookNode) -> NotebookNode:
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
             record_timing=False,
-            store_widget_state=False,
+            store_widget_state=True,  # `tidy` drops it; without it nbclient breaks where an Output widget is written to
             coalesce_streams=True,
             extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or it warns of TCP, though it stays on this computer
         )
