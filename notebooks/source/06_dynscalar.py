@@ -321,9 +321,10 @@ exercises.check_probe(lm, my_probe, own.train, own.test)
 # ```python
 # sentence = "When {P} and {Q} went to the {place}, {S} gave a {object} to"
 # own = sl.tasks.ioi(lm, 200, seed=1, templates=[sentence, "It was a fine day. " + sentence],
-#                    test_templates=["Nobody was in a hurry. " + sentence])
+#                    test_templates=["So it was. " + sentence])
 # objective = sl.Objective(margin=10, faithfulness=0.1, minimality=0.01)
-# my_probe = sl.fit(lm, own.train, sl.DynScalar(), objective, seed=0, **scaling.CHEAP).intervention
+# long = {"steps": 300, "patience": 50, "batch_size": 8, "lr": 0.05}  # about a minute
+# my_probe = sl.fit(lm, own.train, sl.DynScalar(), objective, seed=0, **long).intervention
 # ```
 #
 # </details>
