@@ -503,7 +503,7 @@ ledger.box("Activation scaling", "Figure 4")
 # The full run has three seeds; `ioi, both orders` mixes sentences that name the receiver first with those that name
 # the giver first. There the optimiser decides, not the method: three seeds of ActivScalar on the sublayers flip 41, 49
 # and 90 % of the prompts, since two of them stop on a plateau of the loss. With a longer window (`patience=100`,
-# `steps=800`) the first of them leaves it, and flips all hundred prompts that it was fitted on.
+# `steps=800`) a fit with seed 0 leaves it, and flips all hundred prompts that it was fitted on.
 
 # %%
 if (whole := results.find("scaling_table", lm)) is None:
