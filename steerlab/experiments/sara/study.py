@@ -152,13 +152,9 @@ def dilemma_study(
         made = lm.together([partial(steers, direction) for direction in directions])
         if kl is not None:
             made = [{name: at_kl(lm, prompts, each, kl) for name, each in steer.items()} for steer in made]
+        strengths = dict.fromkeys(methods, coefficient) | {"actadd": actadd_coefficient}
         for direction, steer in zip(directions, made, strict=True):
-            for method in methods:
-                if method == "prompt":
-                    conditions.append(Condition(method, direction, 0.0, heading=f"{pairs[direction][0]} "))
-                else:
-                    strength = actadd_coefficient if method == "actadd" else coefficient
-                    conditions.append(Condition(method, direction, strength, steer[method]))
+            conditions += conditions_of(direction, methods, steer, strengths, pairs[direction][0])
         bar = tqdm(chosen, disable=not progress or lm.runner.at_once, unit="layer")
         frames = lm.together(partial(answers, layer) for layer in bar)
     frame = pd.concat(frames, ignore_index=True)
@@ -186,6 +182,22 @@ class Condition(NamedTuple):
             Setting({"id": name, **columns}, under(self.heading, prompt), steer)
             for name, prompt, steer in zip(dilemmas["id"], dilemmas["prompt"], steers, strict=True)
         ]
+
+
+def conditions_of(
+    direction: Direction,
+    methods: Sequence[Method],
+    steers: Mapping[str, Sequence[ByLayer]],
+    strengths: Mapping[Method, float],
+    attract: str,
+) -> list[Condition]:
+    """A direction's conditions: steered by each method, or under the attracting prompt."""
+    return [
+        Condition(method, direction, 0.0, heading=f"{attract} ")
+        if method == "prompt"
+        else Condition(method, direction, strengths[method], steers[method])
+        for method in methods
+    ]
 
 
 def under(heading: str, prompt: Prompt) -> Prompt:
