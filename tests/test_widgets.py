@@ -5,6 +5,7 @@ import html
 import os
 import re
 import signal
+import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ import steerlab as sl
 from steerlab import jobs
 from steerlab.metrics import kl
 from steerlab.remote import Remote
-from steerlab.widgets import names, playground, starter
+from steerlab.widgets import names, playground, runner, starter
 from steerlab.widgets.panel import VIEW
 from steerlab.widgets.runner import Guard, Stopped
 
@@ -186,6 +187,26 @@ def test_a_panel_waits_while_another_has_the_model() -> None:
         first.now(lambda: (time.sleep(0.3), order.append("first")))
         await asyncio.sleep(0.1)
         second.request(lambda: order.append("second"))
+        await asyncio.sleep(1)
+
+    asyncio.run(run())
+    assert order == ["first", "second"]
+
+
+def test_a_panel_waits_for_a_run_that_has_not_begun() -> None:
+    """A thread may be long in coming on a busy computer; meanwhile nothing else may take the model."""
+    order: list[str] = []
+    free = threading.Event()
+
+    async def run() -> None:
+        first, second = Guard([]), Guard([])
+        busy = runner._worker.submit(free.wait, 20)
+        first.now(lambda: order.append("first"))
+        await asyncio.sleep(0.1)
+        second.request(lambda: order.append("second"))
+        await asyncio.sleep(0.1)
+        assert not busy.done() and order == []
+        free.set()
         await asyncio.sleep(1)
 
     asyncio.run(run())

@@ -5,6 +5,7 @@ import html
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,8 +16,8 @@ ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # 
 SPINNER = '<i class="fa fa-spinner fa-spin" aria-label="running"></i>'
 TICK = 0.3  # seconds between two looks at what a run has done
 
-_work = threading.Lock()  # held by what runs beside the event loop: a model does one thing at a time
-_running: "set[Guard]" = set()
+_worker = ThreadPoolExecutor(max_workers=1)  # beside the event loop: a model does one thing at a time
+_running: "dict[Future[Any], Guard]" = {}  # what the worker was given and has not ended
 
 
 class Stopped(Exception):
@@ -107,14 +108,15 @@ class Guard:
     ) -> None:
         """Work in a thread, and a look at it now and then."""
         _make_cells_wait()
-        _running.add(self)
+        future = _worker.submit(work)
+        _running[future] = self  # from now on, not from when the worker begins: nothing may come in between
+        future.add_done_callback(_running.pop)
         with self.guarded(tick(), lambda *_: self.halt.set()):
-            running = asyncio.ensure_future(asyncio.to_thread(_alone, work))
+            running = asyncio.wrap_future(future)
             while not running.done():
                 await asyncio.wait([running], timeout=TICK)
                 self.say(f"{SPINNER} {tick()}")
             show(running.result())
-        _running.discard(self)
         await asyncio.sleep(0.1)  # what was pressed meanwhile is dropped
         self._release(enabled)
 
@@ -128,19 +130,13 @@ class Guard:
         self._disable(controls, False)
 
     def _run_pending(self) -> None:
-        if _work.locked():  # another panel's run has the model
+        if _running:  # another panel's run has the model
             later(TICK, self._run_pending)
             return
         work, self._pending = self._pending, None
         if work is not None:
             with self.guarded():
                 work()
-
-
-def _alone(work: Callable[[], Any]) -> Any:
-    """Work while no other thread of a panel does."""
-    with _work:
-        return work()
 
 
 def _make_cells_wait() -> None:
@@ -153,13 +149,11 @@ def _make_cells_wait() -> None:
 def _wait(info: Any) -> None:
     """Until the model is free; an interrupt of the cell that waits stops what runs."""
     try:
-        with _work:
-            return
+        wait(list(_running))
     except KeyboardInterrupt:
-        for guard in _running:
+        for guard in list(_running.values()):
             guard.halt.set()
-    with _work:
-        pass
+        wait(list(_running))
 
 
 @contextmanager
