@@ -1,5 +1,7 @@
 """A model and its tokenizer from a folder or the Hub, and one line on what is wrong with one that cannot be read."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import json
@@ -7,23 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+import transformers
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 from transformers.utils.peft_utils import find_adapter_config_file
 
-Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+Pair: TypeAlias = "tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]"
 
 INDEX = "model.safetensors.index.json"
 
@@ -39,7 +32,7 @@ class Wanted:
     weights: bool = True
 
 
-def read(source: str, tokenizer: PreTrainedTokenizerBase | None, wanted: Wanted) -> Pair:
+def read(source: str, tokenizer: transformers.PreTrainedTokenizerBase | None, wanted: Wanted) -> Pair:
     """Weights, or their shapes alone, and tokenizer.
 
     Args:
@@ -57,7 +50,7 @@ def read(source: str, tokenizer: PreTrainedTokenizerBase | None, wanted: Wanted)
     if described := _adapter_config(source, wanted.revision):
         return _read_adapter(source, described, tokenizer, wanted)
     with one_line(source):
-        config = AutoConfig.from_pretrained(source, revision=wanted.revision, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(source, revision=wanted.revision, trust_remote_code=False)
     auto = auto_class(config, source)
     tokenizer = tokenizer or _read_tokenizer(source, wanted.revision)
     with one_line(source):
@@ -124,19 +117,19 @@ def one_line(source: str) -> Iterator[None]:
         raise ValueError(f"cannot load {source}: {reason(error)}") from None
 
 
-def auto_class(config: PretrainedConfig, source: str) -> Any:
+def auto_class(config: transformers.PretrainedConfig, source: str) -> Any:
     """The transformers class that makes the model of a config; one with images only where there is none without.
 
     Raises:
         ValueError: it is not a causal language model.
     """
-    for auto in (AutoModelForCausalLM, AutoModelForImageTextToText):
+    for auto in (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
         if type(config) in auto._model_mapping and not config.is_encoder_decoder:
             return auto
     raise ValueError(f"{source} ({config.model_type}) is not a causal language model")
 
 
-def from_pretrained(auto: Any, source: str, **options: Any) -> PreTrainedModel:
+def from_pretrained(auto: Any, source: str, **options: Any) -> transformers.PreTrainedModel:
     """A model all of whose weights are in the checkpoint; transformers makes up what is missing, and goes on.
 
     Raises:
@@ -151,7 +144,9 @@ def from_pretrained(auto: Any, source: str, **options: Any) -> PreTrainedModel:
     return model  # type: ignore[no-any-return]
 
 
-def _read_weights(auto: Any, config: PretrainedConfig, source: str, wanted: Wanted) -> PreTrainedModel:
+def _read_weights(
+    auto: Any, config: transformers.PretrainedConfig, source: str, wanted: Wanted
+) -> transformers.PreTrainedModel:
     """The model with its weights, on its device."""
     place = torch.device(wanted.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_cpu = place.type == "cpu" and wanted.device_map is None
@@ -162,21 +157,25 @@ def _read_weights(auto: Any, config: PretrainedConfig, source: str, wanted: Want
     return model if wanted.device_map is not None else model.to(place)  # type: ignore[arg-type]  # `to` is ill-typed
 
 
-def _read_shapes(auto: Any, config: PretrainedConfig, source: str, wanted: Wanted) -> PreTrainedModel:
+def _read_shapes(
+    auto: Any, config: transformers.PretrainedConfig, source: str, wanted: Wanted
+) -> transformers.PreTrainedModel:
     """The model on the meta device."""
     config._name_or_path = source
     with torch.device("meta"):
-        model: PreTrainedModel = auto.from_config(config, dtype=wanted.dtype or config.dtype)
+        model: transformers.PreTrainedModel = auto.from_config(config, dtype=wanted.dtype or config.dtype)
     with contextlib.suppress(OSError):  # it has none: the config says the same
-        model.generation_config = GenerationConfig.from_pretrained(source, revision=wanted.revision or "main")
+        model.generation_config = transformers.GenerationConfig.from_pretrained(
+            source, revision=wanted.revision or "main"
+        )
     return model
 
 
-def _read_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase:
+def _read_tokenizer(source: str, revision: str | None) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer beside a model; without files transformers may make an empty one."""
     why = "it has no vocabulary"
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        tokenizer: transformers.PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False
         )
         if len(tokenizer) > len(tokenizer.all_special_tokens):
@@ -194,7 +193,9 @@ def _adapter_config(source: str, revision: str | None) -> Path | None:
     return None
 
 
-def _read_adapter(source: str, described: Path, tokenizer: PreTrainedTokenizerBase | None, wanted: Wanted) -> Pair:
+def _read_adapter(
+    source: str, described: Path, tokenizer: transformers.PreTrainedTokenizerBase | None, wanted: Wanted
+) -> Pair:
     """The base model of a PEFT adapter, the adapter merged into it."""
     adapter = _json(described)
     base = adapter.get("base_model_name_or_path")
@@ -214,14 +215,14 @@ def _read_adapter(source: str, described: Path, tokenizer: PreTrainedTokenizerBa
     try:
         wrapped = importlib.import_module("peft").PeftModel.from_pretrained(model, source, revision=wanted.revision)
         adapted(wrapped)
-        merged: PreTrainedModel = wrapped.merge_and_unload()
+        merged: transformers.PreTrainedModel = wrapped.merge_and_unload()
     except Exception as error:
         raise OSError(f"{kind}, and cannot be put on it: {reason(error)}") from None
     merged.config._name_or_path = f"{base} with {Path(source).name}"
     return merged, tokenizer
 
 
-def adapted(model: Any) -> PreTrainedModel:
+def adapted(model: Any) -> transformers.PreTrainedModel:
     """The base model of a PEFT model, its adapter in place.
 
     Raises:

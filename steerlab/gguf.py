@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import hf_hub_download
-from transformers import AutoConfig, AutoTokenizer
 
 from . import checkpoint
 from .jobs import cache_folder
@@ -197,7 +196,7 @@ def _check(file: Path) -> None:
 def _save(file: Path, folder: Path, dtype: torch.dtype) -> None:
     """Read a GGUF file by transformers, and save its model, dequantised, with its tokenizer."""
     source = {"gguf_file": file.name}
-    config = AutoConfig.from_pretrained(file.parent, **source)
+    config = transformers.AutoConfig.from_pretrained(file.parent, **source)
     auto = checkpoint.auto_class(config, file.name)
     options: dict[str, Any] = {"config": config, "dtype": dtype, **source}
     if hasattr(transformers, "GgufConfig"):  # transformers that could keep the blocks of a GGUF quantised
@@ -205,5 +204,5 @@ def _save(file: Path, folder: Path, dtype: torch.dtype) -> None:
     model = checkpoint.from_pretrained(auto, str(file.parent), **options)
     vars(model).pop("hf_quantizer", None)  # dequantised, the model is one like any other
     vars(model.config).pop("quantization_config", None)
-    AutoTokenizer.from_pretrained(file.parent, config=config, **source).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(file.parent, config=config, **source).save_pretrained(folder)
     model.save_pretrained(folder)

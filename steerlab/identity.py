@@ -1,11 +1,13 @@
 """What tells one model from another: hashes of its vocabulary and its weights."""
 
+from __future__ import annotations
+
 import hashlib
 from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .kept import digest
 
@@ -13,12 +15,12 @@ if TYPE_CHECKING:
     from .model import SteerableModel
 
 
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_hash(tokenizer: transformers.PreTrainedTokenizerBase) -> str:
     """Sixteen hex digits of the vocabulary's SHA-256."""
     return digest(tokenizer.get_vocab())[:16]
 
 
-def fingerprint(hf: PreTrainedModel) -> str | None:
+def fingerprint(hf: transformers.PreTrainedModel) -> str | None:
     """Sixteen hex digits that tell these weights from others; None where the weights are elsewhere.
 
     Of each tensor it takes the shape and about 256 values, rounded to bfloat16. So it does not depend on device or
@@ -35,7 +37,7 @@ def fingerprint(hf: PreTrainedModel) -> str | None:
     return sample.hexdigest()[:16]
 
 
-def identity(lm: "SteerableModel") -> str:
+def identity(lm: SteerableModel) -> str:
     """Sixteen hex digits that tell one model from another: name, revision, tokenizer, dtype and weights.
 
     Of each weight tensor it takes its shape, the sum of its bits read as integers (which any order of summing gives

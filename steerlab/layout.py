@@ -1,5 +1,7 @@
 """How a model's blocks are named, and what they add to the residual stream: a table, a probe, and a check of both."""
 
+from __future__ import annotations
+
 import itertools
 import re
 import warnings
@@ -9,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 Seen = dict[str, tuple[Tensor, Tensor]]
 
@@ -106,7 +108,7 @@ def find_entrance(model: nn.Module, model_type: str) -> str | None:
     return None if scaled_later else path  # transformers before 5.22 scales Gemma's embedding outside of any module
 
 
-def find_layout(model: PreTrainedModel, layout: Layout | None = None) -> Layout:
+def find_layout(model: transformers.PreTrainedModel, layout: Layout | None = None) -> Layout:
     """The layout of a model: the one given, else that of its family, else what its module tree shows.
 
     Four tokens are run to see that at each block resid_pre + attn_out + mlp_out = resid_post, up to the rounding of the
@@ -137,7 +139,7 @@ def find_layout(model: PreTrainedModel, layout: Layout | None = None) -> Layout:
     return _with_parts(model, seen, streams[0], known)
 
 
-def _block_lists(model: PreTrainedModel) -> list[str]:
+def _block_lists(model: transformers.PreTrainedModel) -> list[str]:
     """Paths of the module lists in the language model with as many members as it has layers, and parts in them."""
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     decoder = model.get_decoder()  # type: ignore[no-untyped-call]
@@ -151,7 +153,7 @@ def _block_lists(model: PreTrainedModel) -> list[str]:
     return [name for name in long if not any(name.startswith(f"{other}.") for other in long)]
 
 
-def _unseen(model: PreTrainedModel, known: Layout | None, lists: list[str]) -> Layout:
+def _unseen(model: transformers.PreTrainedModel, known: Layout | None, lists: list[str]) -> Layout:
     """The layout of a model that cannot be run: the one known, at the blocks that its tree has."""
     if known is None or len(lists) != 1:
         raise ValueError(_no_blocks(model, lists, lists, {}))
@@ -160,7 +162,7 @@ def _unseen(model: PreTrainedModel, known: Layout | None, lists: list[str]) -> L
     return located
 
 
-def _watch(model: PreTrainedModel, lists: Iterable[str], parts: Iterable[str]) -> Seen:
+def _watch(model: transformers.PreTrainedModel, lists: Iterable[str], parts: Iterable[str]) -> Seen:
     """Input and output of each block, and of its parts or children, when four tokens are read.
 
     The tensors are those that the modules passed on, not copies: where a block changes one in place, so that who reads
@@ -201,7 +203,7 @@ def _keep(seen: Seen, path: str) -> Callable[..., None]:
     return hook
 
 
-def _odd_block(model: PreTrainedModel, seen: Seen, blocks: str) -> str:
+def _odd_block(model: transformers.PreTrainedModel, seen: Seen, blocks: str) -> str:
     """What the first block does that does not map [batch, pos, d_model] to the same, or nothing."""
     shape = (1, 4, model.config.get_text_config().hidden_size)
     for i in range(len(_children(model, blocks))):
@@ -213,7 +215,7 @@ def _odd_block(model: PreTrainedModel, seen: Seen, blocks: str) -> str:
     return ""
 
 
-def _with_parts(model: PreTrainedModel, seen: Seen, blocks: str, known: Layout | None) -> Layout:
+def _with_parts(model: transformers.PreTrainedModel, seen: Seen, blocks: str, known: Layout | None) -> Layout:
     """A layout with the attention and the MLP that add up at every block, or without."""
     names = [name for name, _ in _children(model, blocks)[0].named_children()]
     attns, mlps = ([name for name in names if re.search(kind, name)] for kind in ("att", "mlp|ff|feed|fc|moe|expert"))
@@ -252,7 +254,7 @@ def _check_paths(model: nn.Module, layout: Layout) -> None:
             raise ValueError(f"the layout names {path!r}, which {type(model).__name__} does not have")
 
 
-def _no_blocks(model: PreTrainedModel, lists: list[str], streams: list[str], seen: Seen) -> str:
+def _no_blocks(model: transformers.PreTrainedModel, lists: list[str], streams: list[str], seen: Seen) -> str:
     """Why no blocks can be steered, in one line."""
     kind = f"{type(model).__name__} (model type {model.config.get_text_config().model_type!r})"
     if len(lists) == 1 and not streams:

@@ -1,14 +1,16 @@
 """Find a model, load it, and leave what the caller passes as it was."""
 
+from __future__ import annotations
+
 import copy
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import checkpoint, gguf, sharing
 from .intervention import Intervention, read_intervention
@@ -20,9 +22,9 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 
 def load(
-    model: str | Path | PreTrainedModel | None = None,
+    model: str | Path | transformers.PreTrainedModel | None = None,
     *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: transformers.PreTrainedTokenizerBase | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     device_map: str | dict[str, Any] | None = None,
@@ -113,8 +115,8 @@ def _commit(source: str, revision: str | None) -> str | None:
 
 
 def _read(
-    model: str | Path | None, tokenizer: PreTrainedTokenizerBase | None, wanted: checkpoint.Wanted
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str, str | None]:
+    model: str | Path | None, tokenizer: transformers.PreTrainedTokenizerBase | None, wanted: checkpoint.Wanted
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase, str, str | None]:
     """Model, tokenizer, name and, of a GGUF file, checksum."""
     if model is None:
         return *checkpoint.read(str(BUNDLED), tokenizer, wanted), "steerlab/bundled", None
@@ -126,12 +128,12 @@ def _read(
     return hf, tokenizer, located.name or _name(hf), located.checksum or _commit(located.source, wanted.revision)
 
 
-def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[PreTrainedModel, str]:
+def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[transformers.PreTrainedModel, str]:
     """The caller's model as one of our own on the same weights, and its name."""
     name = ""
-    if not isinstance(model, PreTrainedModel) and hasattr(model, "get_base_model"):  # of PEFT
+    if not isinstance(model, transformers.PreTrainedModel) and hasattr(model, "get_base_model"):  # of PEFT
         name, model = f" with {model.active_adapter}", checkpoint.adapted(model)
-    if not isinstance(model, PreTrainedModel):
+    if not isinstance(model, transformers.PreTrainedModel):
         raise TypeError(f"cannot load a {type(model).__name__}: give a folder, a Hub name, or a transformers model")
     shared = share(model)
     moved = {"device": wanted.device, "dtype": wanted.dtype}
@@ -139,13 +141,13 @@ def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[PreTrainedModel, s
     return shared.to(**moved) if moved else shared, _name(model) + name  # type: ignore[arg-type]  # `to` is ill-typed
 
 
-def _language_model(model: PreTrainedModel) -> PreTrainedModel:
+def _language_model(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
     """The causal language model inside of one that reads images too, if it is there as a whole (Llama 4, BLIP-2)."""
     inner: Any = model.get_decoder()  # type: ignore[no-untyped-call]
-    return inner if isinstance(inner, PreTrainedModel) and inner.can_generate() else model
+    return inner if isinstance(inner, transformers.PreTrainedModel) and inner.can_generate() else model
 
 
-def _name(model: PreTrainedModel) -> str:
+def _name(model: transformers.PreTrainedModel) -> str:
     """What a model is called: where it is from, or its class."""
     return str(model.config._name_or_path or type(model).__name__)
 
@@ -157,7 +159,7 @@ class _KeepTensors(TorchFunctionMode):
         return args[0] if func is torch.Tensor.__deepcopy__ else func(*args, **(kwargs or {}))
 
 
-def share(model: PreTrainedModel) -> PreTrainedModel:
+def share(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
     """A model with modules, flags and hooks of its own, whose weights are the same memory.
 
     Its parameters are frozen; tied ones stay tied.

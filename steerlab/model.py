@@ -4,6 +4,8 @@ Every trace lives in a small function of `passes.py`, because nnsight re-runs th
 prompts, interventions and tensors, never blocks, and one lock per model makes threads and widgets wait, not crash.
 """
 
+from __future__ import annotations
+
 import copy
 import logging
 import math
@@ -17,10 +19,10 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
+import transformers
 from jaxtyping import Float
 from nnsight import TransformersModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import identity, passes, scoring
 from .activations import Activations
@@ -53,8 +55,8 @@ class SteerableModel(Jobs):
 
     def __init__(
         self,
-        hf: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        hf: transformers.PreTrainedModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         layout: Layout,
         name: str,
         revision: str | None,
@@ -63,7 +65,7 @@ class SteerableModel(Jobs):
         asked: str | None = None,
     ) -> None:
         """Wrap a loaded model; use `steerlab.load`, which checks what it is given."""
-        self.hf: PreTrainedModel = hf.requires_grad_(False)
+        self.hf: transformers.PreTrainedModel = hf.requires_grad_(False)
         self.hf.train(False)
         self.tokenizer = tokenizer
         self.layout = layout
@@ -473,7 +475,7 @@ class SteerableModel(Jobs):
         return taps
 
 
-def _twin(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+def _twin(tokenizer: transformers.PreTrainedTokenizerBase) -> transformers.PreTrainedTokenizerBase:
     """A tokenizer for nnsight, which sets its padding; the fields are the same objects, dicts apart."""
     twin = copy.copy(tokenizer)
     for name, value in vars(tokenizer).items():

@@ -16,17 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationMixin, LogitsProcessorList
+from transformers import DynamicCache, LogitsProcessorList
 
 from .edit import edit
 from .prompts import Plain
 from .sampling import Draw, next_token
 
 Tap = tuple[Any, bool, list[dict[str, Any]], bool]
-
-
-CACHE = "cache" if "cache" in signature(GenerationMixin.prepare_inputs_for_generation).parameters else "past_key_values"
-"""What transformers calls the key-value cache: its name has changed within 5.x."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +259,10 @@ def generate_shared(
     Row i goes on from prompt `index[i]`; `taps` edit the pass over the prompts, and `later` the rows' decode steps.
     """
     cache = DynamicCache(config=model.config)
-    with torch.no_grad(), model.trace(prompts[0], logits_to_keep=1, **{CACHE: cache}, **inputs(prompts)):
+    given = {
+        "cache" if "cache" in signature(model.prepare_inputs_for_generation).parameters else "past_key_values": cache
+    }
+    with torch.no_grad(), model.trace(prompts[0], logits_to_keep=1, **given, **inputs(prompts)):
         visit(taps, len(prompts[0]), prompts[2], 0, [])
         scores = model.output.logits
     ids, mask = (part[index] for part in prompts[:2])
@@ -271,5 +270,5 @@ def generate_shared(
     first = next_token(scores[index, -1].float(), ids, pad, draw["keys"], 0, draw["settings"])[:, None]
     cache.batch_select_indices(index)
     batch = (torch.cat([ids, first.to(ids)], 1), torch.cat([mask, torch.ones_like(first).to(mask)], 1), pad)
-    more = {**options, "max_new_tokens": options["max_new_tokens"] - 1, CACHE: cache}
+    more = {**options, "max_new_tokens": options["max_new_tokens"] - 1, **given}
     return torch.cat([first, generate(model, batch, later, bool(later), more, draw, 1)], 1)
