@@ -25,7 +25,7 @@ from steerlab.experiments import results
 from steerlab.experiments import sara as study
 from steerlab.experiments.sara import __main__ as command
 from steerlab.identity import identity
-from steerlab.judges import GROUPS, preference
+from steerlab.judges import GROUPS, SCHOOLS, preference
 from steerlab.site import Site
 
 matplotlib.use("Agg")
@@ -225,6 +225,30 @@ def test_the_published_shares_add_up() -> None:
         assert list(own["depth"]) == list(study.DEPTHS)
         # The thirds hold 17 of the pooled 18 layers, so they must agree but for layer 0 and the reading of the figure.
         assert np.average(own["share"], weights=own["n"]) == pytest.approx(share, abs=0.03)
+
+
+def test_the_published_schools_are_those_of_the_published_groups() -> None:
+    """Which of the two unsteered labels of the figure is right follows from the counts by school."""
+    schools = study.published_schools()
+    assert schools.groupby("model")["share"].sum().to_numpy() == pytest.approx([1, 1, 1], abs=0.02)
+    own = schools[schools["model"] == "Gemma-2B"]
+    by_group = own.groupby(own["label"].map(SCHOOLS))["share"].sum()
+    counted = study.published().query("direction == 'unsteered'")
+    mended, printed = (frame.set_index("group")["share"] for frame in (counted, study.swapped(counted)))
+    assert by_group.to_dict() == pytest.approx(mended[by_group.index].to_dict(), abs=0.002)
+    assert printed["consequence"] == mended["duty"] > mended["consequence"] == printed["duty"]
+
+
+def test_shares_of_schools_are_counts_of_labels() -> None:
+    labels = ["deontology", "deontology", "none", "virtue ethics"]
+    frame = pd.DataFrame({"id": ["a", "a", "b", "b"], "method": "unsteered", "direction": "unsteered", "label": labels})
+    table = study.shares(frame, of="label").set_index("label")["share"]
+    assert table[table > 0].to_dict() == {"deontology": 0.5, "none": 0.25, "virtue ethics": 0.25}
+    assert len(table) == len(SCHOOLS) + 1
+    ax = study.plot_schools({"ours": table.reset_index()})
+    assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "ours"
+    with pytest.raises(ValueError, match="eight schools"):
+        study.shares(frame.assign(label="duty"), of="label")
 
 
 # --- strength ------------------------------------------------------------------------------------------------------

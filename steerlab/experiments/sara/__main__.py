@@ -75,6 +75,16 @@ def _run_released(lm: SteerableModel, ask: Ask) -> Frames:
     return {"released": shares(dilemma_study(lm, first, methods=("sara",), variant="released", **options, **ANSWERS))}
 
 
+def _run_schools(lm: SteerableModel, ask: Ask) -> Frames:
+    """Unsteered answers to all dilemmas, by school: what the paper compares its seven models by."""
+    frame = dilemma_study(lm, _dilemmas(ask), methods=(), directions=(), layers=[0], **_answers(lm, ask), **ANSWERS)
+    tables = {"schools": shares(frame, of="label"), "schools_consistency": consistency(frame)}
+    if ask.second:
+        verdicts = _judge(lm, ask, ask.second)(list(frame["completion"]), list(frame["prompt"]))
+        tables["schools_agreement"] = agreement(frame.assign(second=verdicts["group"].to_numpy()))
+    return tables
+
+
 def _run_dose(lm: SteerableModel, ask: Ask) -> Frames:
     """Everywhere, and answers where the train dilemmas' preferences are parted most."""
     few: dict[str, Any] = {"methods": ("sara", "actadd"), "coefficients": (-1, 1)}
@@ -164,6 +174,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {  # repeats: answers to a dilemma, of study and released at each layer
         "study": Experiment(_run_study, sampled=True, defaults={"repeats": 10}),
         "released": Experiment(_run_released, sampled=True, defaults={"repeats": 5}),
+        "schools": Experiment(_run_schools, sampled=True, defaults={"repeats": 5}),
         "dose": Experiment(_run_dose, sampled=True, defaults={"repeats": 10}),
         "sensitivity": Experiment(_run_sensitivity),
         "decode": Experiment(_run_decode, sampled=True, defaults={"repeats": 10}),
@@ -173,7 +184,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", type=int, help="of sensitivity and decode; the middle one by default")
-    parser.add_argument("--repeats", type=int, help="answers to a dilemma at each layer; 10, of released 5")
+    parser.add_argument("--repeats", type=int, help="answers to a dilemma at each layer; 10, of released and schools 5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dilemmas", type=Path, help="folder of the author's; our own by default")
     parser.add_argument("--ids", nargs="+", help="of the dilemmas that are put; all by default")

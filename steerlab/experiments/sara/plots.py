@@ -1,13 +1,17 @@
 """The figures that no general plot draws: shares beside the paper's, and the released γ step by step."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ... import plots
-from ...judges import GROUPS
-from .study import published
+from ...judges import GROUPS, SCHOOL_LABELS
+from .published import published, published_models, published_schools, swapped
 
 
 def plot_shares(shares: pd.DataFrame, *, ax: Axes | None = None, paper: bool = False) -> Axes:
@@ -30,6 +34,40 @@ def plot_shares(shares: pd.DataFrame, *, ax: Axes | None = None, paper: bool = F
     ax.set(ylabel="share of answers", ylim=(0, 1.05))
     ax.legend(frameon=False)
     return ax
+
+
+def plot_schools(own: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
+    """Shares of the eight schools without steering: the paper's, and ours by model, of `shares(..., of="label")`."""
+    ax = ax or plt.subplots(figsize=(7.5, 3.8), layout="constrained")[1]
+    parts = [published_schools(), *(frame[["label", "share"]].assign(model=model) for model, frame in own.items())]
+    frame = pd.concat(parts, ignore_index=True)
+    order = [label for label in SCHOOL_LABELS if label in set(frame["label"])]
+    colours = list(plots.PALETTE[: frame["model"].nunique()])
+    sns.barplot(frame, y="label", x="share", hue="model", order=order, palette=colours, errorbar=None, ax=ax)
+    ax.set(xlabel="share of unsteered answers", ylabel="")
+    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1), ncol=2, frameon=False, title=None)
+    return ax
+
+
+def plot_published(own: pd.DataFrame | None = None) -> Figure:
+    """Gemma-2B's unsteered groups as printed and with their labels mended, and the seven models with ours beneath.
+
+    Args:
+        own: `model`, `consistency`, `agreement` of our models, as in `published_models`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    counted = published().query("direction == 'unsteered'")
+    groups = pd.concat([swapped(counted).assign(labels="as printed"), counted.assign(labels="mended")])
+    sns.barplot(groups, x="group", y="share", hue="labels", order=GROUPS[:3], palette=["#bbbbbb", "#333333"], ax=left)
+    left.set(xlabel="", ylabel="share of answers", title="Gemma-2B unsteered, 75 answers", ylim=(0, 1))
+    left.legend(frameon=False, title=None)
+    models = pd.concat([published_models(), own]).melt("model", var_name="measure", value_name="share")
+    shown = models.replace({"consistency": "1 / distinct labels", "agreement": "agreement of two judges"})
+    colours = list(plots.PALETTE[:2])
+    sns.stripplot(shown, y="model", x="share", hue="measure", palette=colours, size=8, jitter=False, ax=right)
+    right.set(ylabel="", xlabel="", xlim=(0, 1))
+    sns.move_legend(right, "lower center", bbox_to_anchor=(0.5, 1), ncol=2, frameon=False, title=None)
+    return figure
 
 
 def plot_decode_gains(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ...intervention import Intervention, When
-from ...judges import GROUPS, Judge, word_judge
+from ...judges import GROUPS, SCHOOL_LABELS, Judge, word_judge
 from ...methods.actadd import actadd
 from ...methods.sara import Variant, sara, shuffled
 from ...metrics import gain, mcnemar, mean, means, share
@@ -20,6 +20,7 @@ from ...prompts import Prompt
 from ...strength import mean_kl
 from ...sweep import Setting, completions, noted
 from .dilemmas import CONSEQUENCES, DUTY, PARENT
+from .published import DEPTHS
 
 Direction = Literal["duty", "consequence"]
 Method = Literal["sara", "actadd", "shuffled", "prompt"]
@@ -33,32 +34,6 @@ ANSWERS: Mapping[str, Any] = MappingProxyType({"temperature": 0.8, "top_p": 0.3,
 
 RELEASED_SAMPLING = MappingProxyType({"temperature": 0.8, "top_p": 0.3, "max_new_tokens": 100})
 """How the released notebook samples; it takes 5 answers at each layer, with coefficient 1."""
-
-DEPTHS = ("early", "middle", "late")
-
-
-def published() -> pd.DataFrame:
-    """The paper's shares for Gemma-2B: `direction`, `depth` ("all" or a third of the layers), `group`, `share`, `n`.
-
-    The unsteered ones are over all seven dilemmas, with their labels mended (the released figure swaps two); the
-    steered ones over one dilemma, 18 layers x 5 answers (counted from the bars of the released figure). Of the thirds
-    only the target group's share is given, read off the figure to about 0.01; layer 0 is in none of them.
-    """
-    pooled = {
-        "unsteered": (0.72, 0.227, 0.053, 75),
-        "duty": (0.833, 0.167, 0.0, 90),
-        "consequence": (0.322, 0.467, 0.211, 90),
-    }
-    thirds = {"duty": (0.83, 0.67, 1.0), "consequence": (0.60, 0.20, 0.60)}
-    rows: list[tuple[str, str, str, float, int]] = []
-    for direction, (*shares, n) in pooled.items():
-        rows += [(direction, "all", group, share, int(n)) for group, share in zip(GROUPS, shares, strict=False)]
-    for direction, own in thirds.items():
-        rows += [
-            (direction, depth, direction, share, 5 * layers)
-            for depth, share, layers in zip(DEPTHS, own, (6, 6, 5), strict=True)
-        ]
-    return pd.DataFrame(rows, columns=["direction", "depth", "group", "share", "n"])
 
 
 def dilemma_study(
@@ -311,20 +286,30 @@ def with_depth(frame: pd.DataFrame, n_layers: int) -> pd.DataFrame:
     return frame.assign(depth=pd.Categorical.from_codes(codes, pd.Index(DEPTHS), ordered=True))
 
 
-def shares(frame: pd.DataFrame, by: Sequence[str] = ("method", "direction")) -> pd.DataFrame:
+def shares(
+    frame: pd.DataFrame, by: Sequence[str] = ("method", "direction"), of: Literal["group", "label"] = "group"
+) -> pd.DataFrame:
     """Share of answers in each group, with Wilson's 95 % interval: over answers to one dilemma, over several dilemmas.
 
     Args:
         frame: from `dilemma_study`.
         by: columns that make a cell, such as also "layer" or "depth".
+        of: "label" for the eight schools, where the judge tells them apart.
 
     Returns:
-        One row per cell and group: the columns of `by`, `group`, `share`, `low`, `high`, `n`, `units`, `interval`.
+        One row per cell and group: the columns of `by`, `group` (or `label`), `share`, `low`, `high`, `n`, `units`,
+        `interval`.
+
+    Raises:
+        ValueError: schools are asked for, and the judge has named none.
     """
-    judged = frame.rename(columns={"group": "judged"})
-    each = judged.merge(pd.DataFrame({"group": GROUPS}), how="cross")
-    each = each.assign(share=each["judged"] == each["group"])
-    return means(each, "share", [*by, "group"], _dilemma(frame)).rename(columns={"value": "share"})
+    names = GROUPS if of == "group" else tuple(SCHOOL_LABELS)
+    if not frame[of].isin(names).any():
+        raise ValueError("the judge names none of the eight schools: take one that does, such as ModelJudge")
+    judged = frame.rename(columns={of: "judged"})
+    each = judged.merge(pd.DataFrame({of: names}), how="cross")
+    each = each.assign(share=each["judged"] == each[of])
+    return means(each, "share", [*by, of], _dilemma(frame)).rename(columns={"value": "share"})
 
 
 def effects(frame: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
