@@ -16,6 +16,11 @@ from lab import TOKEN, Lab
 from playwright.sync_api import Browser
 
 STARTUP = 120
+STACKS = """\
+import faulthandler, os, pathlib, signal
+faulthandler.register(signal.SIGUSR1, open(pathlib.Path(os.environ["STACKS"]) / str(os.getpid()), "w"))
+"""
+"""What each kernel runs first, so that one that hangs can be asked where."""
 QUIET = {  # JupyterLab asks no questions, writes nothing back, hides nothing
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     "docmanager-extension/plugin": '{"autosave": false}',
@@ -36,6 +41,10 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     home = tmp_path_factory.mktemp("jupyter")
     folder = home / "work"
     folder.mkdir()
+    startup = home / "ipythondir" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "stacks.py").write_text(STACKS)
+    (home / "stacks").mkdir()
     for name, text in QUIET.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +77,8 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def surroundings(home: Path) -> dict[str, str]:
     """The environment that keeps a server away from the user's own settings."""
     own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_WORKSPACES_DIR")
-    return {name: str(home / name.lower()) for name in own} | {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings")}
+    ours = {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "STACKS": str(home / "stacks")}
+    return {name: str(home / name.lower()) for name in own} | ours
 
 
 def wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:

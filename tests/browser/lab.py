@@ -1,8 +1,13 @@
 """Notebooks in JupyterLab and Notebook 7, and the panels in them, handled as a person does: by what is seen."""
 
+import contextlib
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
+import pytest
 from chromium import SIZE, screenshot
 from nbformat import NotebookNode
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -82,7 +87,7 @@ class Lab:
         cells = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in notebook.cells)
         page = self.context.new_page()
         page.goto(f"{self.address}/{app}/{name}.ipynb?reset&token={TOKEN}")
-        return NotebookPage(page, cells)
+        return NotebookPage(page, cells, self.folder.parent / "stacks")
 
     def open_source(self, name: str, app: str = "lab/tree") -> "NotebookPage":
         """Open one of the course's notebooks, with a file and a kernel of its own in each app."""
@@ -96,10 +101,11 @@ class NotebookPage:
     Args:
         page: where it is.
         code_cells: how many it has.
+        stacks: folder of a file for each kernel, named by its process: it writes its threads' stacks there on SIGUSR1.
     """
 
-    def __init__(self, page: Page, code_cells: int) -> None:
-        self.page, self.code_cells = page, code_cells
+    def __init__(self, page: Page, code_cells: int, stacks: Path) -> None:
+        self.page, self.code_cells, self.stacks = page, code_cells, stacks
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         self.wait_for_kernel()
 
@@ -160,7 +166,7 @@ class NotebookPage:
 
     def panel(self, name: str) -> "PanelOnPage":
         """The panel of this name."""
-        return PanelOnPage(self.page.locator(f".steerlab-{name}"))
+        return PanelOnPage(self.page.locator(f".steerlab-{name}"), self.stacks)
 
     def figures(self) -> list[int]:
         """The widths of the figures that the page shows, in pixels of their own."""
@@ -202,8 +208,8 @@ class NotebookPage:
 class PanelOnPage:
     """A panel of the package, by the labels of its controls."""
 
-    def __init__(self, root: Locator) -> None:
-        self.root, self.page = root, root.page
+    def __init__(self, root: Locator, stacks: Path) -> None:
+        self.root, self.page, self.stacks = root, root.page, stacks
         self.picture, self.message = root.locator(".steerlab-picture"), root.locator(".steerlab-message")
         self.button, self.completions = root.locator(".steerlab-run"), root.locator(".steerlab-completions")
         self.numbers, self.copy = root.locator(".steerlab-numbers"), root.locator(".steerlab-copy textarea")
@@ -265,6 +271,13 @@ class PanelOnPage:
         expect(self.picture).not_to_have_attribute("src", than)
         self.page.wait_for_function("picture => picture.naturalWidth > 300", arg=self.picture.element_handle())
 
+    def expect_completions(self) -> None:
+        """Until there are completions; else the panel's message, and where its kernel is."""
+        try:
+            expect(self.completions.locator("table")).to_be_visible()
+        except AssertionError:
+            pytest.fail(f"no completions; the panel says {self.message.inner_text()!r}\n{stacks_of(self.stacks)}")
+
     def expect_pictures(self, count: int) -> None:
         """Until so many pictures have loaded since the panel was first looked at."""
         self.page.wait_for_function("count => seen.pictures.length >= count", arg=count)
@@ -289,3 +302,12 @@ class PanelOnPage:
         """The page with the panel at its top."""
         self.root.evaluate("root => root.scrollIntoView({block: 'start'})")
         screenshot(self.page, name)
+
+
+def stacks_of(folder: Path) -> str:
+    """What the kernels' threads do now, of those that are still there."""
+    for file in folder.iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(file.name), signal.SIGUSR1)
+    time.sleep(1)
+    return "\n".join(file.read_text() for file in folder.iterdir())

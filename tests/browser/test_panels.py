@@ -208,7 +208,7 @@ def test_bad_prompt_is_one_line_and_the_panel_lives_on(playground: PanelOnPage) 
 def test_button_pressed_twice_runs_once(playground: PanelOnPage) -> None:
     runs = playground.seen("runs")[0]
     playground.button.dblclick()
-    expect(playground.completions.locator("table")).to_be_visible()
+    playground.expect_completions()
     expect(playground.button).to_be_enabled()
     before = playground.source()
     playground.press("strength", "ArrowLeft")  # what has been pressed is dealt with before this
@@ -365,7 +365,7 @@ def test_panels_can_be_read(pages: dict[str, NotebookPage], theme: str) -> None:
     pages["sweep_browser"].panel("sweep_browser").write("only rows", "layer > 99")  # an error to be read, too
     panel = pages["playground"].panel("playground")
     panel.button.click()  # completions, with their prompt and the words of the topic
-    expect(panel.completions.locator("table")).to_be_visible()
+    panel.expect_completions()
     for name, page in pages.items():
         page.use_theme(theme)
         panel = page.panel(name)
