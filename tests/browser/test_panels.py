@@ -27,7 +27,7 @@ PANEL_CELL = "panel = playground("  # of notebook 02
 
 # The cells that a panel needs of its notebook, by words in them. What else stands above it takes minutes, and is run
 # by tests/test_notebooks.py.
-SARA = ('PROFILE = "quick"', "lm = sl.load(", "panel = sara_panel(", "panel")
+SARA = ('PROFILE = "quick"', "lm = sl.load(", "panel = sara_panel(")
 SCALING = (
     'PROFILE = "quick"',
     "lm = sl.load(",
@@ -35,7 +35,6 @@ SCALING = (
     "method = sl.ActivScalar((",
     "fit = sl.fit(",
     "panel = scalar_panel(",
-    "panel",
 )
 
 # The panels that those notebooks do not have.
@@ -73,17 +72,11 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return line
 
 
-def run_to_panel(page: NotebookPage) -> None:
-    """Run notebook 02 down to the cell that makes its panel, and the one that shows it."""
-    page.run_to(PANEL_CELL)
-    page.run_cells("panel")
-
-
 @pytest.fixture(scope="module")
 def actadd(lab: Lab) -> NotebookPage:
     """Notebook 02, run down to its panel."""
     page = lab.open_source("02_actadd")
-    run_to_panel(page)
+    page.run_to(PANEL_CELL)
     return page
 
 
@@ -235,7 +228,7 @@ def test_time_from_slider_to_picture_is_told(playground: PanelOnPage, tell: Tell
 def test_notebook_7_has_the_same_panel(lab: Lab) -> None:
     """There the arrow keys walk from heading to heading before a slider sees them; other keys and numbers reach it."""
     page = lab.open_source("02_actadd", NOTEBOOK_7)
-    run_to_panel(page)
+    page.run_to(PANEL_CELL)
     panel = page.panel("playground")
     panel.expect_another_picture()
     before = panel.source()
@@ -256,7 +249,7 @@ def test_kernel_is_restarted_and_the_panel_comes_back(actadd: NotebookPage) -> N
     panel = actadd.panel("playground")
     expect(panel.root).to_have_class(re.compile("disconnected"))  # it says that it no longer works
     panel.screenshot("playground_after_restart")
-    run_to_panel(actadd)
+    actadd.run_to(PANEL_CELL)
     panel = actadd.panel("playground")
     panel.expect_another_picture()
     before = panel.source()
