@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 
 import jupytext
@@ -57,7 +58,24 @@ widgets.sweep_browser(frame)
 # %%
 both = {"weddings": sl.actadd(lm, " weddings", " ", layer=0), "ships": sl.actadd(lm, " ships", " ", layer=0)}
 widgets.compare(lm, both, n=2, max_new_tokens=12)
+
+# %%
+widgets.mixer(lm, both)
+
+# %%
+widgets.starter(lm)
+
+# %%
+widgets.trace_viewer(lm)
+
+# %%
+jobs = pd.DataFrame({"id": ["a1", "b2"], "model": "m", "what": ["generate", "logits"], "state": ["QUEUED", "COMPLETED"],
+                     "place": [3, None], "age": 130.0, "seconds": [None, 2.34], "gpu_gib": [None, 1.5]})
+panel = widgets.job_panel(sl.load(remote="local"), lambda lm: lm.logits("He said"), "study.jobs")
+panel.show(jobs)
+panel
 """
+SAME_LINE = 8  # pixels between the middles of what stands on one line, at most
 Tell = Callable[[str], None]
 
 
@@ -123,6 +141,10 @@ def pages(
         "scalar_panel": scaling,
         "sweep_browser": workbench,
         "compare": workbench,
+        "mixer": workbench,
+        "starter": workbench,
+        "trace_viewer": workbench,
+        "jobs": workbench,
     }
 
 
@@ -339,6 +361,27 @@ def test_compare_puts_interventions_side_by_side(workbench: NotebookPage) -> Non
     panel.screenshot("compare")
 
 
+def test_mixer_moves_one_of_its_strengths(workbench: NotebookPage) -> None:
+    panel = workbench.panel("mixer")
+    panel.expect_another_picture()
+    before, code = panel.source(), panel.copy.input_value()
+    panel.press("ships", "ArrowRight")
+    panel.expect_another_picture(before)
+    weddings, _, ships = code.partition(" + ")
+    expect(panel.copy).to_have_value(re.compile(f"^{re.escape(weddings)} "))
+    assert ships not in panel.copy.input_value()
+
+
+def test_viewer_reads_the_cell_that_is_clicked(workbench: NotebookPage) -> None:
+    panel = workbench.panel("trace_viewer")
+    panel.expect_another_picture()
+    before = panel.source()
+    panel.cells.first.click()  # the last layer stands on top
+    panel.expect_another_picture(before)
+    assert (panel.readout("layer"), panel.readout("token")) == ("7", "0")
+    expect(panel.numbers).to_contain_text("At token 0")
+
+
 # --- all of them -------------------------------------------------------------------------------------------------
 
 
@@ -352,9 +395,19 @@ def test_panels_fit_their_pages(pages: dict[str, NotebookPage], width: str) -> N
     assert {name: pixels for name, pixels in out.items() if pixels > 0} == {}
 
 
+def test_tab_goes_through_the_controls_as_they_are_read(pages: dict[str, NotebookPage]) -> None:
+    for name in pages.keys() - {"sweep_browser"}:  # whose map stands beside its controls
+        panel = pages[name].panel(name)
+        stops = panel.tab_stops()
+        assert sum(control for *_, control in stops) == panel.focusable(), name
+        for (left, middle, _), (next_left, next_middle, _) in pairwise(stops):
+            same_line = abs(next_middle - middle) <= SAME_LINE
+            assert next_left > left if same_line else next_middle > middle, (name, stops)
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_panels_can_be_read(pages: dict[str, NotebookPage], theme: str) -> None:
-    found = {}
+    worst = {}
     pages["sweep_browser"].panel("sweep_browser").write("only rows", "layer > 99")  # an error to be read, too
     panel = pages["playground"].panel("playground")
     panel.button.click()  # completions, with their prompt and the words of the topic
@@ -362,6 +415,6 @@ def test_panels_can_be_read(pages: dict[str, NotebookPage], theme: str) -> None:
     for name, page in pages.items():
         page.use_theme(theme)
         panel = page.panel(name)
-        found[name] = panel.worst_contrast()
+        worst[name] = panel.worst_contrast()
         panel.screenshot(f"{name}_{theme.split()[1].lower()}")
-    assert {name: worst for name, worst in found.items() if worst[0] < READABLE} == {}
+    assert {name: seen for name, seen in worst.items() if seen[0] < READABLE} == {}
