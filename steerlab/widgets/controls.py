@@ -142,7 +142,7 @@ def wrapped(widgets: Sequence[Any]) -> w.HBox:
 
 def visible(token: str) -> str:
     """A token with its spaces and line breaks to be seen."""
-    return token.replace("\n", "⏎").replace(" ", "␣")
+    return token.replace("\n", "↵").replace(" ", "␣")
 
 
 def shortened(text: str, longest: int) -> str:
