@@ -110,7 +110,7 @@ def test_controls_are_off_while_the_button_runs_and_a_spinner_turns(lm: sl.Steer
     usual = [control.disabled for control in panel.runner.controls]
     panel.button.click()
     ((disabled, message),) = seen
-    assert all(disabled) and panel.runner.stop.disabled and "fa-spinner" in message
+    assert all(disabled) and not panel.button.disabled and panel.runner.stop.disabled and "fa-spinner" in message
     assert [control.disabled for control in panel.runner.controls] == usual
     assert panel.message.value == "" and "<table" in panel.completions.value
 
@@ -141,7 +141,7 @@ def test_stop_ends_a_run_and_keeps_what_was_written(lm: sl.SteerableModel) -> No
         while not panel.completions.value:
             await asyncio.sleep(0.02)
         panel.runner.stop.click()
-        while panel.button.disabled:
+        while not panel.runner.stop.disabled:
             await asyncio.sleep(0.02)
 
     asyncio.run(asyncio.wait_for(press_and_stop(), 60))

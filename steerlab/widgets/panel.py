@@ -25,10 +25,11 @@ VIEW = "a panel: run this cell to use it; beneath is a picture of it"
 STILL_EVERY = 1.0  # seconds, since a notebook is not saved more often
 STYLE = """<style>
 .steerlab-old { opacity: 0.65; }
+.steerlab:has(.steerlab-stop:enabled) .steerlab-run { opacity: 0.5; }
 .steerlab.disconnected::before { content: "The kernel has been restarted: run the cell again."; font-weight: bold; }
 .jp-OutputArea-child:has(.steerlab) + .jp-OutputArea-child:has(.jp-RenderedImage) { display: none; }
 </style>"""
-"""What is old fades; a panel without its kernel says so; its still picture makes room."""
+"""What is old fades, and the button while it runs; a panel without its kernel says so; its still picture makes room."""
 
 
 class Picture(w.Image):  # type: ignore[misc]  # ipywidgets has no types
@@ -70,7 +71,7 @@ class Panel(ABC, Generic[S]):
         self.button.layout.width = "auto"  # as wide as its text
         self.button.tooltip = f"{self.button.description}: runs the model"
         self.button.add_class("steerlab-run")
-        self.runner = Guard([*controls.values(), self.button], self.log if self.remote else None)
+        self.runner = Guard(list(controls.values()), self.log if self.remote else None)  # the button keeps the focus
         self.picture = Picture(
             format="png", tooltip=self.alt, layout=w.Layout(width=f"{self.size[0] * 100:.0f}px", max_width="100%")
         )

@@ -45,7 +45,7 @@ class Guard:
         self.stop.add_class("steerlab-stop")
         self.stop.on_click(lambda _: self.halt.set())
         self._pending: Callable[[], None] | None = None
-        self._busy = False
+        self.busy = False
         self._task: asyncio.Task[None] | None = None
 
     def request(self, work: Callable[[], None]) -> None:
@@ -71,9 +71,9 @@ class Guard:
             show: called with what the work returns, by the event loop, as all that changes what the page shows.
             tick: called now and then meanwhile; gives what stands beside the spinner.
         """
-        if self._busy:
+        if self.busy:
             return
-        self._busy = True
+        self.busy = True
         self.halt.clear()
         enabled = [control for control in self.controls if not control.disabled]
         self._disable(enabled, True)
@@ -140,7 +140,7 @@ class Guard:
         self.stop.disabled = not disabled
 
     def _release(self, controls: Sequence[Any]) -> None:
-        self._busy = False
+        self.busy = False
         self._disable(controls, False)
 
     def _run_pending(self) -> None:

@@ -97,7 +97,9 @@ class Writer(Panel[Q]):
         return side_by_side(self.lm, frame.drop(columns="prompt"), self.words, frame["prompt"])
 
     def press(self) -> None:
-        """Write completions; where they are very many, on the second press."""
+        """Write completions; where they are very many, on the second press; none while some are being written."""
+        if self.runner.busy:
+            return
         s = self.state
         total = len(self.conditions) * s.n * s.max_new_tokens
         if total > LONG and self._warned != s:

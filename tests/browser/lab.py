@@ -216,7 +216,8 @@ class PanelOnPage:
     def __init__(self, root: Locator) -> None:
         self.root, self.page = root, root.page
         self.picture, self.message = root.locator(".steerlab-picture"), root.locator(".steerlab-message")
-        self.button, self.completions = root.locator(".steerlab-run"), root.locator(".steerlab-completions")
+        self.button, self.stop = root.locator(".steerlab-run"), root.locator(".steerlab-stop")
+        self.completions = root.locator(".steerlab-completions")
         self.numbers, self.copy = root.locator(".steerlab-numbers"), root.locator(".steerlab-copy textarea")
         self.alert, self.cells = self.message.get_by_role("alert"), root.locator(".steerlab-cell")
         root.scroll_into_view_if_needed()

@@ -75,6 +75,7 @@ panel = widgets.job_panel(sl.load(remote="local"), lambda lm: lm.logits("He said
 panel.show(jobs)
 panel
 """
+FOCUSED = "element => element === document.activeElement"
 SAME_LINE = 8  # pixels between the middles of what stands on one line, at most
 Tell = Callable[[str], None]
 
@@ -201,7 +202,7 @@ def test_tab_reaches_every_kind_of_control(playground: PanelOnPage) -> None:
     for _ in range(60):
         playground.page.keyboard.press("Tab")
         reached.add(playground.page.evaluate("document.activeElement.className.split(' ').at(-1)"))
-        if playground.button.evaluate("button => button === document.activeElement"):
+        if playground.button.evaluate(FOCUSED):
             break
     else:
         pytest.fail(f"the button is out of the keyboard's reach; it came to {sorted(reached)}")
@@ -224,7 +225,8 @@ def test_button_pressed_twice_runs_once(playground: PanelOnPage) -> None:
     runs = playground.seen("runs")[0]
     playground.button.dblclick()
     expect(playground.completions.locator("table")).to_be_visible()
-    expect(playground.button).to_be_enabled()
+    expect(playground.stop).to_be_disabled()
+    assert playground.button.evaluate(FOCUSED)
     before = playground.source()
     playground.press("strength", "ArrowLeft")  # what has been pressed is dealt with before this
     playground.expect_another_picture(before)
