@@ -41,7 +41,7 @@ def plain(text: object) -> str:
 
 def visible(token: str) -> str:
     """A token with its spaces and line breaks to be seen."""
-    return plain(token.replace("\n", "⏎").replace(" ", "␣"))
+    return plain(token.replace("\n", "↵").replace(" ", "␣"))
 
 
 def need(frame: pd.DataFrame, *columns: str) -> None:

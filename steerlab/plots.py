@@ -92,7 +92,7 @@ def next_token_bars(
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set(xlabel="probability of the next token", xlim=(0, None))
-    ax.legend(loc="lower right", frameon=False)
+    ax.legend(loc="best", frameon=False)
     return _clean(ax)
 
 

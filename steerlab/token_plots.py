@@ -41,7 +41,7 @@ def token_map(
     top = limit or max(float(grid.max().max()), 1e-12)
     options: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": top, "xticklabels": False, "yticklabels": False}
     if words:
-        texts = frame.pivot(index="layer", columns="position", values=words).map(lambda word: visible(word[:9]))
+        texts = frame.pivot(index="layer", columns="position", values=words).map(lambda word: visible(_cut(word, 9)))
         options |= {"annot": texts, "fmt": "", "annot_kws": {"fontsize": 7}}
     draw_cells(ax, grid, label or value, **options)
     if mark is not None:
@@ -49,12 +49,17 @@ def token_map(
         corner = (float(column), float(row))
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=PALETTE[1], linewidth=2.5, clip_on=False))
     tokens = frame.drop_duplicates("position").sort_values("position")["token"]
-    shown = [visible(token[:12]) for token in tokens]
+    shown = [visible(_cut(token, 12)) for token in tokens]
     ax.set_xticks(np.arange(columns) + 0.5, shown, rotation=60, ha="right", rotation_mode="anchor")
     step = max(1, rows // 16)
     ax.set_yticks(np.arange(0, rows, step) + 0.5, [str(layer) for layer in grid.index[::step]])
     ax.set(xlabel="", ylabel="layer")
     return ax
+
+
+def _cut(token: str, longest: int) -> str:
+    """A token without its end where it is too long."""
+    return token if len(token) <= longest else f"{token[: longest - 1]}…"
 
 
 def token_strip(

@@ -128,7 +128,7 @@ def test_a_token_map_has_its_numbers_words_and_mark() -> None:
     grid = ax.collections[0].get_array().reshape(3, 3)
     assert grid[2].tolist() == pytest.approx([0.6, 0.7, 0.8])
     assert [text.get_text() for text in ax.texts][:3] == ["␣w0", "␣w1", "␣w2"]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["<s>", r"␣\$x", "⏎"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["<s>", r"␣\$x", "↵"]
     assert [patch.get_xy() for patch in ax.patches if isinstance(patch, Rectangle)] == [(1, 2)]
     assert ax.get_ylim() == (0, 3)
     ax.figure.canvas.draw()

@@ -83,7 +83,7 @@ def test_tokens_are_visible_and_no_mathematics() -> None:
     frame = pd.DataFrame({"token": [" a", "\n", "$x$"], "before": [0.5, 0.3, 0.1], "after": [0.1, 0.2, 0.3]})
     ax = plots.next_token_bars(frame)
     ax.figure.canvas.draw()
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["␣a", "⏎", r"\$x\$"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["␣a", "↵", r"\$x\$"]
 
 
 def test_a_model_needs_a_prompt() -> None:

@@ -110,7 +110,7 @@ def test_controls_are_off_while_the_button_runs_and_a_spinner_turns(lm: sl.Steer
     usual = [control.disabled for control in panel.runner.controls]
     panel.button.click()
     ((disabled, message),) = seen
-    assert all(disabled) and panel.runner.stop.disabled and "fa-spinner" in message
+    assert all(disabled) and not panel.button.disabled and panel.runner.stop.disabled and "fa-spinner" in message
     assert [control.disabled for control in panel.runner.controls] == usual
     assert panel.message.value == "" and "<table" in panel.completions.value
 
@@ -133,20 +133,20 @@ def test_an_error_is_one_escaped_line_and_the_controls_come_back(error: BaseExce
 def test_stop_ends_a_run_and_keeps_what_was_written(lm: sl.SteerableModel) -> None:
     """Tokens are counted and shown while the model runs; the button is heard meanwhile."""
     panel = playground(lm, n=2, max_new_tokens=200, prompt="We went to see the")
-    told: list[str] = []
-    panel.message.observe(lambda change: told.append(change["new"]), names="value")
+    messages: list[str] = []
+    panel.message.observe(lambda change: messages.append(change["new"]), names="value")
 
     async def press_and_stop() -> None:
         panel.button.click()
         while not panel.completions.value:
             await asyncio.sleep(0.02)
         panel.runner.stop.click()
-        while panel.button.disabled:
+        while not panel.runner.stop.disabled:
             await asyncio.sleep(0.02)
 
     asyncio.run(asyncio.wait_for(press_and_stop(), 60))
     assert panel.message.value == '<span role="status">stopped</span>'
-    assert any(re.search(r"\d+ of 800 tokens, \d+ (s|min) left", text) for text in told)
+    assert any(re.search(r"\d+ of 800 tokens, \d+ (s|min) left", text) for text in messages)
     assert "<table" in panel.completions.value and "Perplexity" not in panel.completions.value
     assert panel.runner.stop.disabled
     panel.controls["strength"].value = 1.0
@@ -161,6 +161,20 @@ def test_an_interrupt_stops_work_of_a_slider_though_the_kernel_ignores_it() -> N
         assert "stopped" in runner.message.value and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_work_of_a_slider_that_takes_long_says_how_to_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop is busy meanwhile, and hears no button."""
+    monkeypatch.setattr(runner, "SLOW", 0.05)
+    guard = Guard([])
+    messages: list[str] = []
+    guard.message.observe(lambda change: messages.append(change["new"]), names="value")
+    guard.request(lambda: None)
+    time.sleep(0.1)
+    assert not any("Interrupt" in text for text in messages)
+    guard.request(lambda: time.sleep(0.3))
+    assert sum("Interrupt" in text for text in messages) == 1 and "fa-spinner" in messages[-2]
+    assert guard.message.value == ""
 
 
 def test_an_interrupt_stops_a_run_beside_the_loop() -> None:
@@ -274,10 +288,10 @@ def test_a_text_is_shown_where_steering_acts_and_completions_do_not_depend_on_it
 
 def test_next_token_view_follows_the_strength(lm: sl.SteerableModel) -> None:
     panel = playground(lm, strength=0.0)
-    unsteered, told = panel.picture.value, panel.numbers.value
+    unsteered, numbers = panel.picture.value, panel.numbers.value
     panel.controls["strength"].value = 4.0
     assert panel.picture.value != unsteered
-    assert "0.000" in told and "0.000" not in panel.numbers.value
+    assert "0.000" in numbers and "0.000" not in panel.numbers.value
 
 
 def test_error_is_one_line_and_the_panel_lives_on(lm: sl.SteerableModel) -> None:

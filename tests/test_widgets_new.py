@@ -1,8 +1,13 @@
 """The viewer of one pass, and several interventions at once."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 from families import fresh, tokenizer
@@ -10,7 +15,7 @@ from families import fresh, tokenizer
 import steerlab as sl
 from steerlab import lens
 from steerlab.metrics import kl
-from steerlab.widgets import mixer, trace_viewer
+from steerlab.widgets import mixer, runner, trace_viewer
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,27 @@ def test_a_press_reads_and_edits_there(lm: sl.SteerableModel) -> None:
     ((site, edit),) = panel.steer().edits
     assert (site, edit.anchor, edit.start) == (sl.Site("resid_post", 3), "front", 2)
     assert float(edit.shift.norm()) == pytest.approx(float(panel.read()[2].norm()), rel=1e-4)  # type: ignore[union-attr]
+
+
+def test_a_slow_pass_says_how_to_stop_it_and_can_be_stopped(
+    lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The panel has no button, so none to stop it."""
+    panel = trace_viewer(lm)
+    messages: list[str] = []
+    panel.message.observe(lambda change: messages.append(change["new"]), names="value")
+    monkeypatch.setattr(runner, "SLOW", 0.05)
+
+    def slow(*args: Any) -> pd.DataFrame:
+        while not any("Kernel &gt; Interrupt" in text for text in messages):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+        return pytest.fail("nothing stopped it")
+
+    monkeypatch.setattr(lens, "moved", slow)
+    panel.controls["size"].value = 2.0
+    assert "stopped" in panel.message.value and "steerlab-old" in panel.picture._dom_classes
 
 
 def test_what_is_removed_is_gone(lm: sl.SteerableModel) -> None:

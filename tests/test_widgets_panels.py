@@ -151,9 +151,9 @@ def scalars(lm: sl.SteerableModel) -> tuple[pd.DataFrame, sl.Intervention]:
     frame = frame[np.array(lengths) == lengths[0]].reset_index(drop=True)
     method = sl.ActivScalar(("resid_post",))
     sites = method.sites(lm)
-    found = 0.01 * torch.randn(len(sites), lengths[0], 1, generator=torch.manual_seed(0))
-    found[2, 3], found[5, -1] = 0.9, -1.0
-    return frame, method.intervention(sites, found, {"length": lengths[0]})
+    gains = 0.01 * torch.randn(len(sites), lengths[0], 1, generator=torch.manual_seed(0))
+    gains[2, 3], gains[5, -1] = 0.9, -1.0
+    return frame, method.intervention(sites, gains, {"length": lengths[0]})
 
 
 def verdicts(panel: object) -> str:
@@ -320,15 +320,26 @@ def test_code_of_the_sara_panel_gives_its_answers(lm: sl.SteerableModel) -> None
 def test_interventions_are_compared_at_the_same_kl(lm: sl.SteerableModel) -> None:
     ships = sl.actadd(lm, " ships", layer=4, vector="mean")
     panel = compare(lm, {"ships": ships, "random": sl.random_like(ships), "three": 3 * ships}, target=0.5)
-    prompt, found = panel.state.prompt, panel.strengths()
+    prompt, strengths = panel.state.prompt, panel.strengths()
     assert len(panel.code().splitlines()) == 7
-    assert found["ships"] == pytest.approx(3 * found["three"], rel=0.02)
+    assert strengths["ships"] == pytest.approx(3 * strengths["three"], rel=0.02)
     for steer in list(panel.steers().values())[1:]:
         plain, steered = lm.logits([prompt] * 2, [None, steer])
         assert float(kl(steered, plain)) == pytest.approx(0.5, rel=0.02)
     assert [text.get_text() for text in panel.figure().axes[0].get_legend().get_texts()] == [
         "unsteered", "ships", "random", "three",
     ]  # fmt: skip
+
+
+def test_the_comparison_opens_where_all_are_steered(lm: sl.SteerableModel) -> None:
+    """At one nat, or at the most that all reach; a target that is given stays."""
+    weak = {
+        word: sl.actadd(lm, f" {word}", " ", layer=2) for word in ("weddings", "school")
+    }  # at most 0.9 and 0.5 nats
+    panel = compare(lm, weak)
+    assert 0.1 < panel.state.target < 0.5 and len(panel.steers()) == 3 and panel.message.value == ""
+    assert compare(lm, {"ships": sl.actadd(lm, " ships", layer=4, vector="mean")}).state.target == 1
+    assert compare(lm, weak, target=1.3).state.target == 1.3
 
 
 def test_what_cannot_reach_the_target_says_so_and_the_others_stay(lm: sl.SteerableModel) -> None:

@@ -161,10 +161,6 @@ plt.show()
 from steerlab.widgets import playground
 
 panel = playground(lm, words=WEDDING, prompt=NEXT, layer=LAYER, strength=STRENGTH, seed=SEED)
-panel.figure()
-plt.show()
-
-# %%
 panel
 
 # %% [markdown]

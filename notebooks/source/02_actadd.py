@@ -171,17 +171,13 @@ plt.show()
 # ## 4 · Play
 #
 # Change the pair, the layer, the strength. The bars follow the slider; the button writes completions. Try a strength
-# of 0, a negative one, and one that is far too high. First the panel as a static picture, then the panel.
+# of 0, a negative one, and one that is far too high.
 
 # %%
 from steerlab.widgets import playground
 
 start = {"plus": " weddings", "minus": " ", "layer": LAYER, "strength": STRENGTH, "prompt": NEXT, "seed": SEED}
 panel = playground(lm, words=WEDDING, **start)
-panel.figure()
-plt.show()
-
-# %%
 panel
 
 # %% [markdown]

@@ -446,10 +446,6 @@ ledger.box("ActAdd", "E")
 from steerlab.widgets import sweep_browser
 
 panel = sweep_browser(choice, x="coefficient", y="layer", metric="share", only="position == 'front'")
-panel.figure()
-plt.show()
-
-# %%
 panel
 
 # %% [markdown]

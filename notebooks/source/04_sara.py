@@ -307,16 +307,12 @@ print(f"permuted words, {mixed!r}: cosine with the γ before {likeness:.2f}")
 #
 # ### Play
 #
-# First what the panel shows, as a static picture:
+# Choose a dilemma, write the two sides yourself, move the coefficient; the button writes answers.
 
 # %%
 from steerlab.widgets import sara_panel
 
 panel = sara_panel(lm, judge=JUDGE, layer=BEST)
-panel.figure()
-plt.show()
-
-# %%
 panel
 
 # %% [markdown]

@@ -404,16 +404,12 @@ spots.nlargest(3, "norm")[["place", "layer", "position", "value"]].round(2)
 # One location does most of the flips, but it only erases a name; the other one is said once a few more join it.
 #
 # Now with your own hands. Pick a test prompt, move $\beta$, press cells of the map to switch them off, or cut by a
-# threshold: does the flip survive? The static picture comes first, the panel below it.
+# threshold: does the flip survive?
 
 # %%
 from steerlab.widgets import scalar_panel
 
 panel = scalar_panel(lm, fit, task.test)
-panel.figure()
-plt.show()
-
-# %%
 panel
 
 # %% [markdown]

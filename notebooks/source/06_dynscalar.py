@@ -233,16 +233,12 @@ ledger.box("Activation scaling", "Figure 5")
 # marks most is another token, such as the comma after the names. A map that follows the words has not thereby found
 # what you were looking for.
 #
-# Play: choose a prompt, move $\beta$, switch locations off. The static picture comes first, the panel below it.
+# Play: choose a prompt, move $\beta$, switch locations off.
 
 # %%
 from steerlab.widgets import scalar_panel
 
 panel = scalar_panel(lm, fit, task.test)
-panel.figure()
-plt.show()
-
-# %%
 panel
 
 # %% [markdown]

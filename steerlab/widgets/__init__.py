@@ -2,6 +2,9 @@
 
 All can be used with the keyboard. Notebook 7, unlike JupyterLab, takes the arrow keys for itself where a slider has the
 focus: there Page Up, Page Down, Home and End move it, or a number typed beside it, with Enter.
+
+What a button has begun is ended by Stop beside it. What a slider, a text or a cell of a map has begun keeps the kernel
+from hearing any button: Kernel > Interrupt ends it, as the panel says after a second.
 """
 
 from .comparison import compare

@@ -19,6 +19,7 @@ from .controls import (
     WIDE,
     Question,
     asked,
+    html_table,
     make,
     make_state,
     prose,
@@ -51,10 +52,12 @@ class Compare(Writer[CompareState]):
     size = (6.4, 4.6)
     button_text = "Write completions"
 
-    def __init__(self, lm: SteerableModel, saved: Saved, state: CompareState, words: Iterable[str]) -> None:
-        self.lm, self.words, self.saved = lm, tuple(words), saved
-        self.found = read_saved(lm, saved)
-        self.conditions = (UNSTEERED, *self.found)
+    def __init__(
+        self, lm: SteerableModel, saved: Saved, state: CompareState, words: Iterable[str], choose: bool = False
+    ) -> None:
+        self.lm, self.words, self.saved, self._choose = lm, tuple(words), saved, choose
+        self.units = read_saved(lm, saved)
+        self.conditions = (UNSTEERED, *self.units)
         self._curve, self._size = lru_cache(maxsize=64)(self._run_curve), lru_cache(maxsize=64)(self._run_size)
         controls = {
             "match": make(w.Dropdown, "same", WIDE, options=list(MATCHES.items())),
@@ -66,12 +69,18 @@ class Compare(Writer[CompareState]):
     def strengths(self) -> dict[str, float | str]:
         """The strength of each intervention, or why it has none here."""
         s = self.state
-        return {name: self._match(name, s) for name in self.found}
+        return {name: self._match(name, s) for name in self.units}
 
     def steers(self) -> dict[str, Intervention | None]:
         """What is compared: nothing, and each intervention that has a strength."""
-        scaled = {n: b * self.found[n] for n, b in self.strengths().items() if not isinstance(b, str)}
+        scaled = {n: b * self.units[n] for n, b in self.strengths().items() if not isinstance(b, str)}
         return {UNSTEERED: None, **scaled}
+
+    def refresh(self) -> None:
+        """A new picture; the first at a target that all can reach."""
+        with self.fading():
+            self._choose_target()
+        super().refresh()
 
     def draw(self, figure: FigureBase) -> None:
         """The next token under each."""
@@ -84,12 +93,12 @@ class Compare(Writer[CompareState]):
     def notes(self) -> str:
         """Strength and KL of each, as a table."""
         rows = [
-            {"intervention": name, "strength β": found, "KL, nats": ""}
-            if isinstance(found, str)
-            else {"intervention": name, "strength β": f"{found:.3g}", "KL, nats": f"{self.moved[name]:.3f}"}
-            for name, found in self.strengths().items()
+            {"intervention": name, "strength β": strength, "KL, nats": ""}
+            if isinstance(strength, str)
+            else {"intervention": name, "strength β": f"{strength:.3g}", "KL, nats": f"{self.moved[name]:.3f}"}
+            for name, strength in self.strengths().items()
         ]
-        return prose(pd.DataFrame(rows).to_html(index=False, border=0, justify="left", col_space="9em"))
+        return prose(html_table(pd.DataFrame(rows)))
 
     def code(self) -> str:
         """The lines that reproduce the completions."""
@@ -98,6 +107,16 @@ class Compare(Writer[CompareState]):
         known = {} if self.remote and self._stale else self.strengths()  # a remote model is asked by the button alone
         lines = "".join(f"    {b!r} * {made[name]},\n" for name, b in known.items() if not isinstance(b, str))
         return f"steer = [\n    None,\n{lines}]\nlm.generate([{s.asked!r}] * len(steer), steer, {s.options_code()})"
+
+    def _choose_target(self) -> None:
+        """One nat, or the most that all reach which reach anything."""
+        s = self.state
+        if self._choose and not self.remote:
+            most = [self._curve(name, s.prompt, s.chat).nats.max() for name in self.units]
+            reach = min((nats for nats in most if nats >= TARGETS[0]), default=1.0)
+            with self.quietly():
+                self.controls["target"].value = max(t for t in TARGETS if t <= min(reach, 1.0))
+            self._choose = False
 
     def _match(self, name: str, state: CompareState) -> float | str:
         """The strength of one intervention; a bad prompt is an error of the panel, not of one intervention."""
@@ -112,15 +131,17 @@ class Compare(Writer[CompareState]):
             return str(error)
 
     def _run_curve(self, name: str, text: str, chat: bool) -> Curve:
-        return Curve(self.lm, self.found[name], asked(text, chat), points=48)
+        return Curve(self.lm, self.units[name], asked(text, chat), points=48)
 
     def _run_size(self, name: str, text: str, chat: bool) -> float:
         """The strength of size 1, of which others are multiples."""
-        return strength_for_size(self.lm, self.found[name], 1.0, asked(text, chat))
+        return strength_for_size(self.lm, self.units[name], 1.0, asked(text, chat))
 
 
 def compare(lm: SteerableModel, interventions: Saved, *, words: Iterable[str] = (), **state: Any) -> Compare:
     """A panel that puts interventions side by side on one prompt, at matched strength.
+
+    It opens at the same KL for all: one nat, or the most that all reach.
 
     Args:
         lm: the model.
@@ -136,4 +157,5 @@ def compare(lm: SteerableModel, interventions: Saved, *, words: Iterable[str] = 
         raise ValueError(f"{len(interventions)} interventions: give 1 to 6, more are too many bars to tell apart")
     if UNSTEERED in interventions:
         raise ValueError(f"{UNSTEERED!r} is the name of the bare model here: give the intervention another")
-    return Compare(lm, interventions, make_state(CompareState, "comparison", state), words)
+    choose = "target" not in state and state.get("match", "kl") == "kl"
+    return Compare(lm, interventions, make_state(CompareState, "comparison", state), words, choose)

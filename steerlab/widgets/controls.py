@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import ipywidgets as w
+import pandas as pd
 from traitlets import Any as AnyTrait
 from traitlets import HasTraits, TraitError
 
@@ -141,7 +142,18 @@ def wrapped(widgets: Sequence[Any]) -> w.HBox:
 
 def visible(token: str) -> str:
     """A token with its spaces and line breaks to be seen."""
-    return token.replace("\n", "⏎").replace(" ", "␣")
+    return token.replace("\n", "↵").replace(" ", "␣")
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text, its end left out where it is too long."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def html_table(frame: pd.DataFrame, index: bool = False) -> str:
+    """A frame as HTML, its columns apart from each other."""
+    text = str(frame.to_html(index=index, border=0, justify="left", col_space="7em"))
+    return text.replace("<table", '<table cellpadding="3"', 1)
 
 
 def prose(text: str) -> str:

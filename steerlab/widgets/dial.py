@@ -104,17 +104,17 @@ class Dial(Writer[Q]):
 
     def notes(self) -> str:
         """How far the next token's distribution has moved, and why if it has not."""
-        told = f"KL(steered ‖ unsteered) of the next token: <b>{float(kl(self.after, self.before)):.3f}</b> nats"
+        text = f"KL(steered ‖ unsteered) of the next token: <b>{float(kl(self.after, self.before)):.3f}</b> nats"
         if self.one_nat is not None:
-            told += f"; 1 nat at {self.dial} {self.one_nat:.3g}"
+            text += f"; 1 nat at {self.dial} {self.one_nat:.3g}"
         if why := self._why_nothing():
-            told += f"<br>{why}"
-        return prose(told)
+            text += f"<br>{why}"
+        return prose(text)
 
     def sync(self, name: str) -> None:
         """The list of presets says which one the controls hold."""
         values = {name: control.value for name, control in self.controls.items()}
-        held = (key for key, own in self.preset_values.items() if own.items() <= values.items())
+        held = (key for key, preset in self.preset_values.items() if preset.items() <= values.items())
         self.presets.value = next(held, OWN)
 
     def arrange(self, rows: Any) -> w.VBox:
@@ -141,8 +141,7 @@ class Dial(Writer[Q]):
         """From -4 to 4 times the strength of one nat, and in any case as far as the strength that is set."""
         slider = self.controls[self.dial]
         self.one_nat: float | None = None
-        quiet, self._quiet = self._quiet, True
-        try:
+        with self.quietly():
             if not self.remote and any(self.unit().norm().values()):
                 curve = self._curve(self.unit(), self.state.prompt, self.state.chat)
                 self.one_nat = reached(curve, 1.0)
@@ -151,9 +150,7 @@ class Dial(Writer[Q]):
                     slider.value = rounded(start)
                 self._choose = False
             reach = rounded(4 * self.one_nat) if self.one_nat else 16.0
-            widen(self.controls[self.dial], min(FARTHEST, max(reach, abs(slider.value))))
-        finally:
-            self._quiet = quiet
+            widen(slider, min(FARTHEST, max(reach, abs(slider.value))))
 
     def _why_nothing(self) -> str:
         """Why the model does not hear the intervention, if so."""

@@ -20,6 +20,7 @@ from .controls import (
     WIDE,
     Question,
     asked,
+    html_table,
     make,
     make_state,
     prose,
@@ -47,7 +48,7 @@ class SaraPanel(Dial[SaraState]):
 
     name, dial, target, presets_label = "sara_panel", "coefficient", 0.5, "dilemma"
     alt = "Histogram of coefficient times γ, and probabilities of the next tokens before and after."
-    size = (7.2, 3.4)
+    size = (6.4, 4.2)
     button_text = "Write answers"
     conditions = ("unsteered", "steered", "steered the other way round")
 
@@ -84,8 +85,8 @@ class SaraPanel(Dial[SaraState]):
 
     def page(self, frame: pd.DataFrame) -> str:
         """Answers side by side, and the judge's shares."""
-        told = "" if self.judge is None else self._judged(frame, self.judge)
-        return told + super().page(frame)
+        judged = "" if self.judge is None else self._judged(frame, self.judge)
+        return judged + super().page(frame)
 
     def code(self) -> str:
         """The lines that reproduce the answers."""
@@ -99,13 +100,12 @@ class SaraPanel(Dial[SaraState]):
 
     def _judged(self, frame: pd.DataFrame, judge: Judge) -> str:
         """Shares of the judge's groups as a table."""
-        judged = judge_answers(frame, judge)
-        found = shares(judged, ("condition",))
-        found["told"] = [f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in found.itertuples()]
-        table = found.pivot(index="condition", columns="group", values="told").reindex(frame["condition"].unique())
+        groups = shares(judge_answers(frame, judge), ("condition",))
+        groups["text"] = [f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in groups.itertuples()]
+        table = groups.pivot(index="condition", columns="group", values="text").reindex(frame["condition"].unique())
         table.index.name = table.columns.name = None
         note = f"<p>Shares by the judge <i>{escape(judge.name)}</i>, 95 % intervals:</p>"
-        return prose(note + table.to_html(border=0, justify="left", col_space="9em"))
+        return prose(note + html_table(table, index=True))
 
     def _build(self, text: str, chat: bool, attract: str, repel: str, layer: int, when: Any) -> Intervention:
         return sara(self.lm, asked(text, chat), attract=attract, repel=repel, layer=layer, when=when)

@@ -8,6 +8,8 @@ import ipywidgets as w
 from matplotlib.colors import Colormap, to_hex
 
 from .. import plots
+from ..model import SteerableModel
+from .controls import shortened, visible
 
 LARGEST = 700
 """Cells that a page still bears; a larger map is drawn as a picture."""
@@ -23,6 +25,11 @@ class Cell(NamedTuple):
     shade: float | None
     tooltip: str
     marked: bool = False
+
+
+def token_head(lm: SteerableModel, token: str) -> str:
+    """A token as the head of its column: with spaces and line breaks to be seen, the one that begins a text as BOS."""
+    return "BOS" if token == lm.tokenizer.bos_token else visible(token)
 
 
 class Grid:
@@ -70,6 +77,12 @@ class Grid:
             if isinstance(label, w.HTML):
                 label.close()
 
+    def fits(self, cells: int) -> bool:
+        """Whether so many cells are shown as buttons; if not, the grid makes room for a picture of them."""
+        few = cells <= LARGEST
+        self.widget.layout.display = "" if few else "none"
+        return few
+
     def at(self, row: int, column: int) -> w.Button:
         """The button of a cell."""
         return self.buttons[self.places.index((row, column))]
@@ -95,6 +108,6 @@ class Grid:
 
     def _label(self, text: str, longest: int = 0) -> w.HTML:
         """The head of a row, or of a column: centred, and where it is long shortened, the whole for a pointer."""
-        short = text[: longest - 1] + "…" if 0 < longest < len(text) else text
+        short = shortened(text, longest) if longest else text
         style = f"font-size:11px;white-space:nowrap;text-align:{'center' if longest else 'left'}"
         return w.HTML(f'<div style="{style}" title="{escape(text)}">{escape(short)}</div>', layout=self._label_layout)

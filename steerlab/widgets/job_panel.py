@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import display
 
 from ..model import SteerableModel
-from .controls import prose
+from .controls import html_table, prose
 from .runner import Guard
 
 KEPT = 3600  # seconds for which a server keeps a result
@@ -33,8 +33,8 @@ class JobPanel:
             "Fetches the result if it is there",
         )
         self.buttons = {
-            name: w.Button(description=text, tooltip=told, layout=w.Layout(width="auto"))
-            for (name, text), told in zip(texts.items(), tooltips, strict=True)
+            name: w.Button(description=text, tooltip=tooltip, layout=w.Layout(width="auto"))
+            for (name, text), tooltip in zip(texts.items(), tooltips, strict=True)
         }
         self.runner = Guard(list(self.buttons.values()), log)
         works = {"submit": self._submit, "look": lambda: "", "collect": self._collect}
@@ -46,16 +46,16 @@ class JobPanel:
 
     def press(self, work: Callable[[], str]) -> None:
         """Do what a button does, and look again; an error becomes a line."""
-        told = ""
+        answer = ""
 
         def run() -> pd.DataFrame:
-            nonlocal told
-            told = work()
+            nonlocal answer
+            answer = work()
             return self.lm.jobs(self.file)
 
         self.runner.now(run, self.show)
-        if told:
-            self.runner.say(told)
+        if answer:
+            self.runner.say(answer)
 
     def show(self, jobs: pd.DataFrame) -> None:
         """Show jobs as a table."""
@@ -98,7 +98,7 @@ def table(jobs: pd.DataFrame, now: float | None = None) -> str:
         kept=(sent + KEPT).map(_clock),
     )
     names = {"place": "place in the queue", "gpu_gib": "GPU, GiB", "kept": "kept at least until"}
-    return str(shown.rename(columns=names).to_html(index=False, border=0, justify="left", col_space="6em"))
+    return html_table(shown.rename(columns=names))
 
 
 def _number(value: Any) -> str:

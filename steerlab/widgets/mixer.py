@@ -14,7 +14,18 @@ from .. import plots
 from ..intervention import Intervention
 from ..metrics import kl
 from ..model import SteerableModel
-from .controls import SAMPLING_ROWS, WIDE, Question, asked, make, make_state, prose, question_controls, question_rows
+from .controls import (
+    SAMPLING_ROWS,
+    WIDE,
+    Question,
+    asked,
+    html_table,
+    make,
+    make_state,
+    prose,
+    question_controls,
+    question_rows,
+)
 from .dial import FARTHEST, Curve, reached, rounded, widen
 from .playground import Saved, read_saved, saved_code
 from .writer import Writer
@@ -113,13 +124,13 @@ class Mixer(Writer[MixerState]):
         alone = {name: self.moved[name] for name in self.parts()}
         rows = {**alone, "sum of these": sum(alone.values()), "all at once": self.moved["mixed"]}
         table = pd.DataFrame({"KL of the next token, nats": {name: f"{value:.3f}" for name, value in rows.items()}})
-        return prose(table.to_html(border=0, justify="left", col_space="9em"))
+        return prose(html_table(table, index=True))
 
     def code(self) -> str:
         """The lines that reproduce the completions."""
         s = self.state
         strengths = zip(self.units, s.strengths, strict=True)
-        terms = [f"{strength!r} * {saved_code(name, self.saved)}" for name, strength in strengths if strength]
+        terms = [f"{strength:g} * {saved_code(name, self.saved)}" for name, strength in strengths if strength]
         return (
             f"mixed = {' + '.join(terms) or 'sl.Intervention()'}\n"
             f"lm.generate([{s.asked!r}] * 2, [None, mixed], {s.options_code()})"
@@ -132,15 +143,12 @@ class Mixer(Writer[MixerState]):
         s, sliders = self.state, self.controls["strengths"]
         curves = [self._curve(name, s.prompt, s.chat) for name in self.units]
         start = [reached(curve, 1.0) or reached(curve, 0.9 * curve.nats.max()) or 1.0 for curve in curves]
-        quiet, self._quiet = self._quiet, True
-        try:
+        with self.quietly():
             if self._choose:
                 sliders.value = tuple(rounded(strength) for strength in start)
                 self._choose = False
             for slider, strength in zip(sliders.sliders, start, strict=True):
                 widen(slider, min(FARTHEST, max(rounded(4 * strength), abs(slider.value))))
-        finally:
-            self._quiet = quiet
 
 
 def mixer(lm: SteerableModel, interventions: Mapping[str, Any], *, words: Iterable[str] = (), **state: Any) -> Mixer:

@@ -11,7 +11,7 @@ import steerlab
 
 def called(value: Any, default: str) -> str:
     """The expression by which a cell gets at an object: a variable, or a part of one; the default where none has it."""
-    return next((name for name, own in _named() if own is value), default)
+    return next((name for name, known in _named() if known is value), default)
 
 
 def prelude(lm: Any) -> str:
@@ -26,15 +26,15 @@ def prelude(lm: Any) -> str:
 def _variables() -> Mapping[str, Any]:
     """The notebook's variables, none outside of one."""
     shell = get_ipython()  # type: ignore[no-untyped-call, unused-ignore]  # IPython has no types
-    return {} if shell is None else {name: own for name, own in shell.user_ns.items() if not name.startswith("_")}
+    return {} if shell is None else {name: value for name, value in shell.user_ns.items() if not name.startswith("_")}
 
 
 def _named() -> Iterator[tuple[str, Any]]:
     """Every variable with its expression, then the parts of each."""
     variables = _variables()
     yield from variables.items()
-    for name, own in variables.items():
-        if isinstance(own, dict):
-            yield from ((f"{name}[{key!r}]", part) for key, part in own.items() if isinstance(key, str))
-        elif not isinstance(own, ModuleType | type) and hasattr(own, "__dict__"):
-            yield from ((f"{name}.{part}", inner) for part, inner in vars(own).items() if not part.startswith("_"))
+    for name, value in variables.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}[{key!r}]", part) for key, part in value.items() if isinstance(key, str))
+        elif not isinstance(value, ModuleType | type) and hasattr(value, "__dict__"):
+            yield from ((f"{name}.{part}", inner) for part, inner in vars(value).items() if not part.startswith("_"))

@@ -25,10 +25,11 @@ VIEW = "a panel: run this cell to use it; beneath is a picture of it"
 STILL_EVERY = 1.0  # seconds, since a notebook is not saved more often
 STYLE = """<style>
 .steerlab-old { opacity: 0.65; }
+.steerlab:has(.steerlab-stop:enabled) .steerlab-run { opacity: 0.5; }
 .steerlab.disconnected::before { content: "The kernel has been restarted: run the cell again."; font-weight: bold; }
 .jp-OutputArea-child:has(.steerlab) + .jp-OutputArea-child:has(.jp-RenderedImage) { display: none; }
 </style>"""
-"""What is old fades; a panel without its kernel says so; its still picture makes room."""
+"""What is old fades, and the button while it runs; a panel without its kernel says so; its still picture makes room."""
 
 
 class Picture(w.Image):  # type: ignore[misc]  # ipywidgets has no types
@@ -52,7 +53,8 @@ class Panel(ABC, Generic[S]):
 
     name: ClassVar[str]
     alt: ClassVar[str] = "the panel's picture"  # what it shows, for those who cannot see it
-    size: tuple[float, float] = (6.0, 3.8)
+    size: tuple[float, float] = (6.0, 3.8)  # inches of the picture
+    whole: ClassVar[tuple[float, float] | None] = None  # of the static twin, where it shows more than the picture
     margins: ClassVar[Mapping[str, float]] = {}  # of the picture, where finding them anew would take too long
     button_text: ClassVar[str] = ""
     on_button: ClassVar[frozenset[str]] = frozenset()  # controls that the picture does not depend on
@@ -69,7 +71,7 @@ class Panel(ABC, Generic[S]):
         self.button.layout.width = "auto"  # as wide as its text
         self.button.tooltip = f"{self.button.description}: runs the model"
         self.button.add_class("steerlab-run")
-        self.runner = Guard([*controls.values(), self.button], self.log if self.remote else None)
+        self.runner = Guard(list(controls.values()), self.log if self.remote else None)  # the button keeps the focus
         self.picture = Picture(
             format="png", tooltip=self.alt, layout=w.Layout(width=f"{self.size[0] * 100:.0f}px", max_width="100%")
         )
@@ -90,6 +92,10 @@ class Panel(ABC, Generic[S]):
     @abstractmethod
     def draw(self, figure: FigureBase) -> None:
         """Draw what the controls say, into an empty figure."""
+
+    def draw_whole(self, figure: Figure) -> None:
+        """Draw what the static twin shows: the picture, and what the page shows beside it as buttons."""
+        self.draw(figure)
 
     @abstractmethod
     def code(self) -> str:
@@ -135,8 +141,7 @@ class Panel(ABC, Generic[S]):
             self.show_code()
             self.runner.say(f"press <b>{self.button.description}</b> to run the remote model")
         else:
-            with self.runner.guarded():
-                self.refresh()
+            self.runner.here(self.refresh)
 
     def refresh(self) -> None:
         """A new picture, with its numbers and code; the old one fades where there is none."""
@@ -162,9 +167,9 @@ class Panel(ABC, Generic[S]):
         self.runner.now(self.refresh)
 
     def figure(self) -> Figure:
-        """The picture as a figure: the static twin of the panel."""
-        figure = plt.figure(figsize=self.size, layout="constrained", facecolor="white")
-        self.draw(figure)
+        """The static twin of the panel."""
+        figure = plt.figure(figsize=self.whole or self.size, layout="constrained", facecolor="white")
+        self.draw_whole(figure)
         return figure
 
     def arrange(self, rows: Sequence[str]) -> w.VBox:
@@ -178,10 +183,10 @@ class Panel(ABC, Generic[S]):
 
     def control_rows(self, rows: Sequence[str]) -> list[w.HBox]:
         """Controls in rows; the message stands beside the button, or at the end of the last row."""
-        found = [[self.controls[name] for name in row.split()] for row in rows]
+        controls = [[self.controls[name] for name in row.split()] for row in rows]
         if self.button_text or self.remote:
-            return [*map(wrapped, found), w.HBox([self.button, self.runner.stop, self.message])]
-        return [*map(wrapped, found[:-1]), wrapped([*found[-1], self.message])]
+            return [*map(wrapped, controls), w.HBox([self.button, self.runner.stop, self.message])]
+        return [*map(wrapped, controls[:-1]), wrapped([*controls[-1], self.message])]
 
     @contextmanager
     def fading(self) -> Iterator[None]:
@@ -202,13 +207,20 @@ class Panel(ABC, Generic[S]):
         """Where the spinner turns and an error stands."""
         return self.runner.message
 
-    def _changed(self, name: str) -> None:
-        """A control has a new value."""
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Let controls change without a run."""
         quiet, self._quiet = self._quiet, True
         try:
-            self.sync(name)
+            yield
         finally:
             self._quiet = quiet
+
+    def _changed(self, name: str) -> None:
+        """A control has a new value."""
+        quiet = self._quiet
+        with self.quietly():
+            self.sync(name)
         if quiet:
             return
         self.mark()
@@ -221,17 +233,18 @@ class Panel(ABC, Generic[S]):
     def _assign(self, state: S) -> None:
         """Give all controls their values, without a run."""
         self._kind = type(state)
-        self._quiet = True
-        try:
+        with self.quietly():
             for field in fields(state):  # type: ignore[arg-type]  # a dataclass
                 give(field.name, self.controls[field.name], getattr(state, field.name))
                 self.sync(field.name)
-        finally:
-            self._quiet = False
 
     def still(self) -> bytes:
-        """What stands for the panel where no kernel runs: its picture as a PNG."""
-        return bytes(self.picture.value)
+        """The static twin as a PNG, which stands for the panel where no kernel runs."""
+        if self.whole is None:
+            return bytes(self.picture.value)
+        figure = Figure(self.whole, layout="constrained", facecolor="white")
+        self.draw_whole(figure)
+        return png(figure)
 
     def _ipython_display_(self) -> None:
         """Shown by a cell as its widget, and as a picture that follows it, to be saved with the notebook.

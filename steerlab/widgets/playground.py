@@ -83,7 +83,7 @@ class Playground(Dial[PlaygroundState]):
         choose: bool = False,
     ) -> None:
         self.lm, self.words, self.saved = lm, tuple(words), saved
-        self.found = read_saved(lm, saved)
+        self.interventions = read_saved(lm, saved)
         self._actadd = lru_cache(maxsize=64)(self._build)
         every = ["method strength", "plus minus", "layer vector when", *question_rows(lm), "text", *SAMPLING_ROWS]
         presets = {name: {"method": ACTADD, "plus": plus, "minus": minus} for name, (plus, minus) in PAIRS.items()}
@@ -92,7 +92,9 @@ class Playground(Dial[PlaygroundState]):
     def unit(self) -> Intervention:
         """The intervention that the controls describe, at strength 1."""
         s = self.state
-        return self._actadd(s.plus, s.minus, s.layer, s.vector, s.when) if s.method == ACTADD else self.found[s.method]
+        if s.method == ACTADD:
+            return self._actadd(s.plus, s.minus, s.layer, s.vector, s.when)
+        return self.interventions[s.method]
 
     def steer(self) -> Intervention:
         """The same at the strength that is set."""
@@ -128,8 +130,8 @@ class Playground(Dial[PlaygroundState]):
         if s.method != ACTADD:
             return super().notes()
         sides = {"towards": s.plus, "away from": s.minus}
-        told = "; ".join(f"{name} {self._tokens(text)}" for name, text in sides.items())
-        return super().notes() + prose(f"Tokens: {told}")
+        tokens = "; ".join(f"{name} {self._tokens(text)}" for name, text in sides.items())
+        return super().notes() + prose(f"Tokens: {tokens}")
 
     def _tokens(self, text: str) -> str:
         """The tokens of a text, each in a frame, with its spaces to be seen."""
@@ -160,12 +162,12 @@ class Playground(Dial[PlaygroundState]):
         super().sync(name)
         c = self.controls
         self.size = (self.size[0], BARS + STRIPS * bool(c["text"].value))
-        own = c["method"].value == ACTADD
-        for each in ("plus", "minus", "layer", "vector"):
-            c[each].disabled = not own
+        by_prompts = c["method"].value == ACTADD
+        for field in ("plus", "minus", "layer", "vector"):
+            c[field].disabled = not by_prompts
         if name == "vector" and c["vector"].value == "positions":
             c["when"].value = "prompt"
-        c["when"].disabled = not own or (c["vector"].value, c["when"].value) == ("positions", "prompt")
+        c["when"].disabled = not by_prompts or (c["vector"].value, c["when"].value) == ("positions", "prompt")
 
     def _build(self, plus: str, minus: str, layer: int, vector: Any, when: Any) -> Intervention:
         return actadd(self.lm, plus, minus, layer=layer, vector=vector, when=when)
@@ -207,7 +209,9 @@ def starter(lm: SteerableModel, *, words: Iterable[str] = (), **state: Any) -> P
         ValueError: a field that `PlaygroundState` does not have, or a value out of range.
     """
     chosen = make_state(PlaygroundState, "starter", state, layer=lm.n_layers // 3)
-    return Playground(lm, chosen, words, {}, ["plus strength", "prompt"], "strength" not in state)
+    panel = Playground(lm, chosen, words, {}, ["plus strength", "prompt"], "strength" not in state)
+    panel.widget.add_class("steerlab-starter")
+    return panel
 
 
 def read_saved(lm: SteerableModel, saved: Saved) -> dict[str, Intervention]:
@@ -216,14 +220,18 @@ def read_saved(lm: SteerableModel, saved: Saved) -> dict[str, Intervention]:
     Raises:
         ValueError: what `load_intervention` refuses.
     """
-    return {name: one if isinstance(one, Intervention) else load_intervention(one, lm) for name, one in saved.items()}
+    return {
+        name: value if isinstance(value, Intervention) else load_intervention(value, lm)
+        for name, value in saved.items()
+    }
 
 
 def saved_code(name: str, saved: Saved) -> str:
     """How code comes by an intervention that a panel was given."""
-    one = saved[name]
-    given = called(one, f"{called(saved, 'interventions')}[{name!r}]")
-    return given if isinstance(one, Intervention) else f"sl.load_intervention({str(one)!r}, lm)"
+    value = saved[name]
+    if isinstance(value, Intervention):
+        return called(value, f"{called(saved, 'interventions')}[{name!r}]")
+    return f"sl.load_intervention({str(value)!r}, lm)"
 
 
 def _controls(layers: int, methods: list[str]) -> dict[str, Any]:

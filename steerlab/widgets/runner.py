@@ -15,6 +15,8 @@ from IPython.core.getipython import get_ipython
 ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # readable on light and dark pages
 SPINNER = '<i class="fa fa-spinner fa-spin" aria-label="running"></i>'
 TICK = 0.3  # seconds between two looks at what a run has done
+SLOW = 1.0  # seconds, after which a run that hears no button says how to stop it
+HINT = "Kernel &gt; Interrupt (■) stops this"
 
 _worker = ThreadPoolExecutor(max_workers=1)  # beside the event loop: a model does one thing at a time
 _running: "dict[Future[Any], Guard]" = {}  # what the worker was given and has not ended
@@ -27,9 +29,10 @@ class Stopped(Exception):
 class Guard:
     """Runs a panel's work, so that the panel lives on whatever happens.
 
-    While work runs, a spinner turns, and with `now` the controls are disabled and Stop is not. An error becomes one
-    line in the panel. Requests that arrive while one is pending replace it, so that dragging a slider never queues more
-    than one run.
+    While work runs, a spinner turns. An error becomes one line in the panel. With `now`, work runs beside the event
+    loop: the controls are disabled, Stop is not. With `request` it runs within the loop, which hears no button then;
+    after a second the panel says how to interrupt it. Requests that arrive while one is pending replace it, so that
+    dragging a slider never queues more than one run.
     """
 
     def __init__(self, controls: Sequence[Any], log: AbstractContextManager[Any] | None = None) -> None:
@@ -42,7 +45,7 @@ class Guard:
         self.stop.add_class("steerlab-stop")
         self.stop.on_click(lambda _: self.halt.set())
         self._pending: Callable[[], None] | None = None
-        self._busy = False
+        self.busy = False
         self._task: asyncio.Task[None] | None = None
 
     def request(self, work: Callable[[], None]) -> None:
@@ -68,18 +71,29 @@ class Guard:
             show: called with what the work returns, by the event loop, as all that changes what the page shows.
             tick: called now and then meanwhile; gives what stands beside the spinner.
         """
-        if self._busy:
+        if self.busy:
             return
-        self._busy = True
+        self.busy = True
         self.halt.clear()
         enabled = [control for control in self.controls if not control.disabled]
         self._disable(enabled, True)
         if (loop := _loop()) is not None and self.log is None:
             self._task = loop.create_task(self._beside(work, show, tick, enabled))
             return
-        with self.guarded(tick()):
-            show(work())
+        self.here(lambda: show(work()), tick())
         later(0.1, lambda: self._release(enabled))
+
+    def here(self, work: Callable[[], None], note: str = "") -> None:
+        """Run in this thread: what takes longer than a second says how to stop it, from a thread of its own."""
+        hint = threading.Timer(SLOW, self.say, [f"{SPINNER} {HINT}"])
+        hint.daemon = True
+        with self.guarded(note):
+            hint.start()
+            try:
+                work()
+            finally:
+                hint.cancel()
+                hint.join()
 
     @contextmanager
     def guarded(self, note: str = "", interrupt: Any = signal.default_int_handler) -> Iterator[None]:
@@ -88,16 +102,16 @@ class Guard:
         Between two messages ipykernel ignores interrupts: so they have their handler set here, and restored.
         """
         self.say(SPINNER + f" {note}" * bool(note))
-        told = ""
+        outcome = ""
         with self.log or nullcontext(), _interrupted_by(interrupt):
             try:
                 yield
             except (Stopped, KeyboardInterrupt):
-                told = "stopped"
+                outcome = "stopped"
             except Exception as error:  # whatever it is, the panel must live on
                 line = (str(error).strip() or type(error).__name__).splitlines()[0]
-                told = f'<span role="alert" style="{ALERT}">⚠ {html.escape(line)}</span>'
-        self.say(told)
+                outcome = f'<span role="alert" style="{ALERT}">⚠ {html.escape(line)}</span>'
+        self.say(outcome)
 
     def say(self, text: str) -> None:
         """Put a line of HTML where a screen reader reads it out when it changes."""
@@ -126,7 +140,7 @@ class Guard:
         self.stop.disabled = not disabled
 
     def _release(self, controls: Sequence[Any]) -> None:
-        self._busy = False
+        self.busy = False
         self._disable(controls, False)
 
     def _run_pending(self) -> None:
@@ -135,8 +149,7 @@ class Guard:
             return
         work, self._pending = self._pending, None
         if work is not None:
-            with self.guarded():
-                work()
+            self.here(work)
 
 
 def _make_cells_wait() -> None:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import ipywidgets as w
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
@@ -21,12 +20,11 @@ from ..methods.learned import keep
 from ..model import SteerableModel
 from ..objective import difference
 from ..tasks import answer_tokens
-from .controls import WIDE, Held, make, make_state, prose, visible, wrapped
-from .grid import LARGEST, Cell, Grid
+from .controls import WIDE, Held, make, make_state, prose, wrapped
+from .grid import Cell, Grid, token_head
 from .names import called
-from .panel import Panel, png
+from .panel import Panel
 
-WHOLE = (9.0, 7.5)  # inches of the map and the picture together
 TRIED = 16  # prompts, to find one to open on
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
 
@@ -51,7 +49,7 @@ class ScalarMap(Panel[ScalarState]):
     name = "scalar_panel"
     alt = "Probabilities of the two answers against the strength, and of the next tokens."
     given = ""
-    size = (7.2, 3.1)
+    size, whole = (7.2, 3.1), (9.0, 7.5)
     local = frozenset({"beta", "place"})
     margins: ClassVar = {"left": 0.11, "right": 0.97, "bottom": 0.16, "top": 0.91, "wspace": 0.45}
 
@@ -70,8 +68,8 @@ class ScalarMap(Panel[ScalarState]):
         """Which rows of the map are switched on."""
         s = self.state
         size = self._map(s.prompt)["value"].abs()
-        found: pd.Series[bool] = (size >= s.threshold * size.max()) ^ size.index.isin(s.toggled)
-        return found
+        lit: pd.Series[bool] = (size >= s.threshold * size.max()) ^ size.index.isin(s.toggled)
+        return lit
 
     def kept(self) -> Intervention:
         """The intervention at the locations that are switched on."""
@@ -101,27 +99,22 @@ class ScalarMap(Panel[ScalarState]):
         super().refresh()
         self._show_map()
 
-    def figure(self) -> Figure:
-        """The map above the picture: the static twin of the panel."""
-        own = plt.figure(figsize=WHOLE, layout="constrained", facecolor="white")
-        self._draw_whole(own)
-        return own
-
-    def still(self) -> bytes:
-        """The same as a PNG."""
-        own = Figure(WHOLE, layout="constrained", facecolor="white")
-        self._draw_whole(own)
-        return png(own)
+    def draw_whole(self, figure: Figure) -> None:
+        """The map above the picture."""
+        where = self._map(self.state.prompt).assign(on=self.on())
+        upper, lower = figure.subfigures(2, 1, height_ratios=(3, 2))  # type: ignore[misc]  # typed as one
+        plots.scalar_map(where[where["place"] == self.place], ax=upper.subplots())
+        self.draw(lower)
 
     def notes(self) -> str:
         """Whether the flip survives."""
         on = self.on()
-        told = [f"all {len(on)} locations: {self._verdict(every=True)}"]
+        verdicts = [f"all {len(on)} locations: {self._verdict(every=True)}"]
         if not on.all():
-            told.append(f"those that are on ({int(on.sum())} of {len(on)}): {self._verdict()}")
+            verdicts.append(f"those that are on ({int(on.sum())} of {len(on)}): {self._verdict()}")
         row = self.frame.iloc[self.state.prompt]
         answers = f"Right answer <b>{escape(repr(row['correct']))}</b>, wrong <b>{escape(repr(row['wrong']))}</b>."
-        return prose(f"{answers}<br>With " + "<br>With ".join(told))
+        return prose(f"{answers}<br>With " + "<br>With ".join(verdicts))
 
     def code(self) -> str:
         """The lines that reproduce the answers."""
@@ -151,22 +144,15 @@ class ScalarMap(Panel[ScalarState]):
         """The place whose map is shown."""
         return str(self.controls["place"].value)
 
-    def _draw_whole(self, figure: Figure) -> None:
-        """The map above the picture."""
-        where = self._map(self.state.prompt).assign(on=self.on())
-        upper, lower = figure.subfigures(2, 1, height_ratios=(3, 2))  # type: ignore[misc]  # typed as one
-        plots.scalar_map(where[where["place"] == self.place], ax=upper.subplots())
-        self.draw(lower)
-
     def _find_map(self, prompt: int) -> pd.DataFrame:
         return scaling.scalars_by_token(self.lm, self.intervention, self.frame.iloc[prompt])
 
     def _run(self, prompt: int, rows: tuple[int, ...]) -> tuple[pd.DataFrame, Any]:
         """All strengths in one batch."""
         kept = keep(self.intervention, self._map(prompt).loc[list(rows)])
-        one = self.frame.iloc[[prompt]]
-        correct, wrong = answer_tokens(self.lm, one)
-        text = str(one["prompt"].iloc[0])
+        row = self.frame.iloc[[prompt]]
+        correct, wrong = answer_tokens(self.lm, row)
+        text = str(row["prompt"].iloc[0])
         logits = self.lm.logits([text] * len(BETAS), [beta * kept for beta in BETAS])
         p = logits.softmax(-1)
         columns = {"beta": BETAS, "p_correct": p[:, correct[0]].cpu().numpy(), "p_wrong": p[:, wrong[0]].cpu().numpy()}
@@ -184,28 +170,24 @@ class ScalarMap(Panel[ScalarState]):
     def _show_map(self) -> None:
         """Buttons for the chosen place, the last layer on top."""
         where, on = self._map(self.state.prompt), self.on().to_dict()
-        own = where[where["place"] == self.place]
-        small = len(own) <= LARGEST
-        self.grid.widget.layout.display = "" if small else "none"
-        if not small:
+        shown = where[where["place"] == self.place]
+        if not self.grid.fits(len(shown)):
             return
-        top = max(float(own["value"].abs().max()), 1e-12)
+        top = max(float(shown["value"].abs().max()), 1e-12)
         self.scale.value = _scale(top)
-        layers, positions = sorted(own["layer"].unique(), reverse=True), sorted(own["position"].unique())
+        layers, positions = sorted(shown["layer"].unique(), reverse=True), sorted(shown["position"].unique())
         cells, self._rows = {}, {}
-        for index, row in own.iterrows():
+        for index, row in shown.iterrows():
             place = (layers.index(row["layer"]), positions.index(row["position"]))
             self._rows[place] = index
             lit = bool(on[index])
-            told = f"layer {row['layer']}, {row['token']!r}: α = {row['value']:.3g}, {'on' if lit else 'off'}"
+            tooltip = f"layer {row['layer']}, {row['token']!r}: α = {row['value']:.3g}, {'on' if lit else 'off'}"
             shade = 0.5 + row["value"] / top / 2
-            cells[place] = Cell(_short(row["value"]) if lit else "×", shade if lit else None, told)
-        tokens = own.drop_duplicates("position").set_index("position")["token"]
-        self.grid.show([str(layer) for layer in layers], [self._head(tokens[p]) for p in positions], cells, "layer")
-
-    def _head(self, token: str) -> str:
-        """A token with its spaces and line breaks to be seen."""
-        return "BOS" if token == self.lm.tokenizer.bos_token else visible(token)
+            cells[place] = Cell(_short(row["value"]) if lit else "×", shade if lit else None, tooltip)
+        tokens = shown.drop_duplicates("position").set_index("position")["token"]
+        self.grid.show(
+            [str(layer) for layer in layers], [token_head(self.lm, tokens[p]) for p in positions], cells, "layer"
+        )
 
     def _click(self, row: int, column: int) -> None:
         """Switch a location off, or on."""
@@ -256,7 +238,7 @@ def _given(fit: Fit | Intervention, frame: pd.DataFrame) -> str:
     """The lines that give code the names `frame` and `intervention`, where the notebook has others."""
     part = ".intervention" if isinstance(fit, Fit) else ""
     names = {"frame": called(frame, "frame"), "intervention": called(fit, "fit" if part else "intervention") + part}
-    return "".join(f"{name} = {own}\n" for name, own in names.items() if name != own)
+    return "".join(f"{name} = {theirs}\n" for name, theirs in names.items() if name != theirs)
 
 
 def _first_flip(lm: SteerableModel, intervention: Intervention, frame: pd.DataFrame) -> int:
@@ -291,8 +273,11 @@ def _controls(prompts: list[str], intervention: Intervention) -> dict[str, Any]:
 
 
 def _short(value: float) -> str:
-    """A scalar for a narrow button, with two significant digits."""
-    text = f"{value:.2g}" if 0.01 <= abs(value) < 1e4 or value == 0 else f"{value:.0e}".replace("e-0", "e-")
+    """A scalar for a narrow button, with two significant digits, or one where it is small."""
+    if abs(value) < 1e-3 or abs(value) >= 1e4:
+        text = f"{value:.0e}".replace("e-0", "e-") if value else "0"
+    else:
+        text = f"{value:.{2 if abs(value) >= 0.01 else 1}g}"
     return text.replace("-", "−")
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import ipywidgets as w
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import FigureBase
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .. import plots
 from ..metrics import has_topic_word, means
-from .controls import WIDE, make, make_state, prose
+from .controls import WIDE, html_table, make, make_state, prose
 from .grid import LARGEST, Cell, Grid
 from .names import called
-from .panel import Panel, png
+from .panel import Panel
 
 RESULTS = frozenset({"value", "share", "low", "high", "n", "count", "kl", "entropy", "logprob", "perplexity"})
 RESULTS |= {"prompt", "completion", "sample", "n_tokens", "seed", "confidence", "distinct", "preference"}
@@ -44,6 +44,7 @@ class SweepBrowser(Panel[SweepState]):
 
     name = "sweep_browser"
     alt = "Distribution or lines of the chosen measure."
+    whole = (6.0, 3.8)
 
     def __init__(self, given: pd.DataFrame, frame: pd.DataFrame, state: SweepState, words: Iterable[str]) -> None:
         self.given, self.frame, self.words = given, frame, tuple(words)
@@ -55,14 +56,14 @@ class SweepBrowser(Panel[SweepState]):
         """The rows of the frame that are looked at."""
         query = self.state.only.strip()
         try:
-            found = self.frame.query(query) if query else self.frame
+            chosen = self.frame.query(query) if query else self.frame
         except Exception as error:  # pandas raises many kinds
             raise ValueError(f"{query!r} is no filter, write it as column == 'value' or column > 2: {error}") from None
         settings = [column for column in (self.state.x, self.state.y) if column != NONE]
-        found = found.dropna(subset=settings)
-        if found.empty:
+        chosen = chosen.dropna(subset=settings)
+        if chosen.empty:
             raise ValueError(f"no row of the frame matches {query!r} and has a value of {' and '.join(settings)}")
-        return found
+        return chosen
 
     def measure(self) -> pd.DataFrame:
         """The mean of the metric in each cell, with its interval."""
@@ -95,12 +96,6 @@ class SweepBrowser(Panel[SweepState]):
             super().refresh()
         self.show_rows()
 
-    def still(self) -> bytes:
-        """The heat map or the curves as a PNG."""
-        figure = Figure(self.size, layout="constrained", facecolor="white")
-        self.draw(figure)
-        return png(figure)
-
     def notes(self) -> str:
         """How to read the map."""
         cells, per = len(self.table), self.table["n"]
@@ -120,8 +115,7 @@ class SweepBrowser(Panel[SweepState]):
         elif "completion" in chosen:
             self.completions.value = prose(plots.completions_html(chosen.assign(at=named), self.words, by="at").data)
         else:
-            table = chosen.head(8).to_html(index=False, border=0, justify="left", col_space="6em")
-            self.completions.value = prose(f"<p>{escape(named)}</p>{table}")
+            self.completions.value = prose(f"<p>{escape(named)}</p>{html_table(chosen.head(8))}")
 
     def code(self) -> str:
         """The lines that draw the same picture."""
@@ -173,19 +167,18 @@ class SweepBrowser(Panel[SweepState]):
             x, y = row[s.x], row[s.y]
             shade = (row["value"] - low) / (high - low) if high > low else 0.5
             interval = f" [{row['low']:.3g}, {row['high']:.3g}]" if row["low"] == row["low"] else ""  # NaN for n = 1
-            told = f"{_named(s, x, y)}: {s.metric} {row['value']:.3g}{interval}, n = {row['n']}"
+            tooltip = f"{_named(s, x, y)}: {s.metric} {row['value']:.3g}{interval}, n = {row['n']}"
             chosen = x == s.at_x and (s.y == NONE or y == s.at_y)
-            cells[down.index(y), across.index(x)] = Cell(_short(row["value"]), shade, told, chosen)
+            cells[down.index(y), across.index(x)] = Cell(_short(row["value"]), shade, tooltip, chosen)
         corner = s.x if s.y == NONE else f"{s.y} ↓ {s.x} →"
         self.grid.show([_shown(y) for y in down], [_shown(x) for x in across], cells, corner)
 
     def _click(self, row: int, column: int) -> None:
         """Choose a cell."""
-        self._quiet = True
-        self.controls["at_x"].value = self._across[column]
-        if self.state.y != NONE:
-            self.controls["at_y"].value = self._down[row]
-        self._quiet = False
+        with self.quietly():
+            self.controls["at_x"].value = self._across[column]
+            if self.state.y != NONE:
+                self.controls["at_y"].value = self._down[row]
         self.runner.request(self.refresh)
 
 
@@ -224,8 +217,8 @@ def find_axes(frame: pd.DataFrame) -> list[str]:
     """Columns that a sweep may go along: 2 to 64 values, and no results; numbers first."""
     chosen = [str(name) for name in frame if name not in RESULTS and not is_bool_dtype(frame[name])]
     plain = [name for name in chosen if not isinstance(frame[name].iloc[0], list | tuple)]
-    found = [name for name in plain if 2 <= frame[name].nunique() <= 64]
-    return sorted(found, key=lambda name: not is_numeric_dtype(frame[name]))
+    axes = [name for name in plain if 2 <= frame[name].nunique() <= 64]
+    return sorted(axes, key=lambda name: not is_numeric_dtype(frame[name]))
 
 
 def find_metrics(frame: pd.DataFrame, axes: Sequence[str] = ()) -> list[str]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import ipywidgets as w
 import matplotlib as mpl
-import matplotlib.pyplot as plt
-import pandas as pd
 import torch
 from matplotlib.figure import Figure, FigureBase
 
@@ -18,13 +16,12 @@ from ..methods.own import add, scale
 from ..metrics import kl
 from ..model import SteerableModel
 from ..site import PLACES, Site
-from .controls import WIDE, make, make_state, prose, visible, wrapped
-from .grid import LARGEST, Cell, Grid
-from .panel import Panel, png
+from .controls import WIDE, make, make_state, prose, shortened, visible, wrapped
+from .grid import LARGEST, Cell, Grid, token_head
+from .panel import Panel
 
 EDITS = {"add a random vector": "add", "remove what is there": "remove"}
 FIRST = 4  # token to open at: " France"
-WHOLE = (8.0, 8.0)  # inches of both maps together
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class TraceViewer(Panel[TraceState]):
 
     name = "trace_viewer"
     alt = "How far an edit moves the stream, by layer and token."
-    size = (6.4, 3.6)
+    size, whole = (6.4, 3.6), (8.0, 8.0)
 
     def __init__(self, lm: SteerableModel, state: TraceState) -> None:
         self.lm = lm
@@ -75,6 +72,7 @@ class TraceViewer(Panel[TraceState]):
         """How far the edit moves the stream."""
         s = self.state
         frame = lens.moved(self.lm, s.prompt, self.steer())
+        frame["token"] = [token_head(self.lm, token) for token in frame["token"]]
         plots.token_map(frame, "moved", mark=(s.layer, s.position), label="distance / mean norm", ax=figure.subplots())
 
     def refresh(self) -> None:
@@ -83,17 +81,14 @@ class TraceViewer(Panel[TraceState]):
             self._show_lens()
         super().refresh()
 
-    def figure(self) -> Figure:
-        """The lens above the picture: the static twin of the panel."""
-        own = plt.figure(figsize=WHOLE, layout="constrained", facecolor="white")
-        self._draw_whole(own)
-        return own
-
-    def still(self) -> bytes:
-        """The same as a PNG."""
-        own = Figure(WHOLE, layout="constrained", facecolor="white")
-        self._draw_whole(own)
-        return png(own)
+    def draw_whole(self, figure: Figure) -> None:
+        """The lens above the map of the edit."""
+        s, lens_map = self.state, self._lens(self.state.prompt)
+        upper, lower = figure.subfigures(2, 1)  # type: ignore[misc]  # typed as one
+        words = "top" if len(lens_map) <= LARGEST else None
+        mark = (s.layer, s.position)
+        plots.token_map(lens_map, "probability", words=words, mark=mark, limit=1, ax=upper.subplots())
+        self.draw(lower)
 
     def notes(self) -> str:
         """What is read, and what the edit makes of the next token."""
@@ -101,14 +96,14 @@ class TraceViewer(Panel[TraceState]):
         norms, tokens = h.norm(dim=-1), self.lm.tokens(s.prompt)
         first = ", ".join(f"{value:.2f}" for value in h[s.position, :4].tolist())
         before, after = self.lm.logits([s.prompt] * 2, [None, self.steer()])
-        told = [
+        lines = [
             f"Read at {self.site()}: <b>[1, {len(h)}, {h.shape[1]}]</b> = batch, tokens, d_model.",
             f"At token {s.position}, <code>{escape(visible(tokens[s.position]))}</code>: norm "
             f"<b>{float(norms[s.position]):.3g}</b>, the vector begins {first} …",
             f"Next token: {self._says(before)}; after the edit {self._says(after)}, KL {float(kl(after, before)):.3f} "
             "nats.",
         ]
-        return prose("<br>".join(told))
+        return prose("<br>".join(lines))
 
     def code(self) -> str:
         """The lines that read, look through the lens, and edit."""
@@ -138,6 +133,7 @@ class TraceViewer(Panel[TraceState]):
         """The lens stands between the controls and the picture, as wide as the page."""
         title = "<b>Logit lens</b>, the most probable next token at each layer and token, dark where it is sure: "
         head = w.HTML(f"{title}press a cell to read and edit there.")
+        self.numbers.layout = w.Layout(flex="1 1 300px", min_width="0")
         beside = wrapped([self.picture, self.numbers])
         return w.VBox([*self.control_rows(rows), head, self.grid.widget, beside, wrapped([self.copy]), self.style])
 
@@ -147,44 +143,30 @@ class TraceViewer(Panel[TraceState]):
         token = escape(visible(self.lm.tokenizer.decode([int(best.indices)])))
         return f"<code>{token}</code> {float(best.values):.0%}"
 
-    def _draw_whole(self, figure: FigureBase) -> None:
-        """The lens above the map of the edit."""
-        s = self.state
-        upper, lower = figure.subfigures(2, 1)  # type: ignore[misc]  # typed as one
-        ax = upper.subplots()
-        words = "top" if self._small(self._lens(s.prompt)) else None
-        plots.token_map(self._lens(s.prompt), "probability", words=words, mark=(s.layer, s.position), limit=1, ax=ax)
-        self.draw(lower)
-
-    def _small(self, frame: pd.DataFrame) -> bool:
-        return len(frame) <= LARGEST
-
     def _show_lens(self) -> None:
         """Buttons, the last layer on top; none where there would be too many."""
         s, frame = self.state, self._lens(self.state.prompt)
-        self.grid.widget.layout.display = "" if self._small(frame) else "none"
-        if not self._small(frame):
+        if not self.grid.fits(len(frame)):
             return
         top = self.lm.n_layers - 1
         columns = ["layer", "position", "token", "top", "probability"]
         cells = {
             (top - layer, position): Cell(
-                visible(word[:9]),
+                visible(shortened(word, 9)),
                 probability,
                 f"layer {layer}, token {token!r}: {word!r} {probability:.0%}",
                 (layer, position) == (s.layer, s.position),
             )
             for layer, position, token, word, probability in frame[columns].to_numpy().tolist()
         }
-        heads = ["BOS" if t == self.lm.tokenizer.bos_token else visible(t) for t in self.lm.tokens(s.prompt)]
+        heads = [token_head(self.lm, token) for token in self.lm.tokens(s.prompt)]
         self.grid.show([str(layer) for layer in range(top, -1, -1)], heads, cells, "layer")
 
     def _click(self, row: int, column: int) -> None:
         """Read and edit at a cell."""
-        quiet, self._quiet = self._quiet, True
-        self.controls["layer"].value = self.lm.n_layers - 1 - row
-        self.controls["position"].value = column
-        self._quiet = quiet
+        with self.quietly():
+            self.controls["layer"].value = self.lm.n_layers - 1 - row
+            self.controls["position"].value = column
         self._changed("position")
 
 

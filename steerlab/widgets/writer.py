@@ -17,7 +17,7 @@ from .. import plots
 from ..intervention import Intervention
 from ..metrics import disfluency
 from ..model import SteerableModel
-from .controls import SAMPLING, Question, prose
+from .controls import SAMPLING, Question, prose, shortened
 from .panel import Panel
 from .runner import Stopped
 
@@ -97,7 +97,9 @@ class Writer(Panel[Q]):
         return side_by_side(self.lm, frame.drop(columns="prompt"), self.words, frame["prompt"])
 
     def press(self) -> None:
-        """Write completions; where they are very many, on the second press."""
+        """Write completions; where they are very many, on the second press; none while some are being written."""
+        if self.runner.busy:
+            return
         s = self.state
         total = len(self.conditions) * s.n * s.max_new_tokens
         if total > LONG and self._warned != s:
@@ -145,7 +147,7 @@ class Writer(Panel[Q]):
 
     def _write_remotely(self) -> str:
         """Picture and completions, which share requests; a server takes no criterion of ours."""
-        own = self.lm
+        remote = self.lm
 
         def lent(work: Callable[[], Any]) -> Callable[[SteerableModel], Any]:
             def run(lm: SteerableModel) -> Any:
@@ -155,9 +157,9 @@ class Writer(Panel[Q]):
             return run
 
         try:
-            _, frame = own.together([lent(self.refresh), lent(self.samples)])
+            _, frame = remote.together([lent(self.refresh), lent(self.samples)])
         finally:
-            self.lm = own
+            self.lm = remote
         self.show_code()  # with the notebook's name of the model
         return self.page(frame)
 
@@ -184,9 +186,9 @@ def side_by_side(
         words: to mark.
         prompts: of the completions, where the frame has none.
     """
-    told = "" if lm.runner.at_once else _perplexity(lm, frame, prompts)
+    perplexity = "" if lm.runner.at_once else _perplexity(lm, frame, prompts)
     table = plots.completions_html(frame, words, against="unsteered", limit=12).data
-    return prose(f"<p>{told}Underlined: differs from unsteered.</p>" + table)
+    return prose(f"<p>{perplexity}Underlined: differs from unsteered.</p>" + table)
 
 
 def _perplexity(lm: SteerableModel, frame: pd.DataFrame, prompts: Iterable[str] | None) -> str:
@@ -194,14 +196,13 @@ def _perplexity(lm: SteerableModel, frame: pd.DataFrame, prompts: Iterable[str] 
     given = list(frame["prompt"] if prompts is None else prompts)
     scored = frame.assign(perplexity=disfluency(lm, list(frame["completion"]), given))
     medians = scored.groupby("condition", sort=False)["perplexity"].median()
-    told = " · ".join(f"{escape(str(name))} <b>{value:.1f}</b>" for name, value in medians.items())
-    return f"Perplexity under the unsteered model, median: {told}. "
+    values = " · ".join(f"{escape(str(name))} <b>{value:.1f}</b>" for name, value in medians.items())
+    return f"Perplexity under the unsteered model, median: {values}. "
 
 
 def _short(value: Any) -> str:
     """A value of a setting, at most a line of it."""
-    text = f"{value:g}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return shortened(f"{value:g}" if isinstance(value, float) else repr(value), 60)
 
 
 def duration(seconds: float) -> str:

@@ -31,7 +31,7 @@ WAITING = """error => {
     return document.querySelector(error) !== null || !prompts.some(text => text.includes("*"));
 }"""
 
-FADED = "() => !document.getAnimations().some(one => one instanceof CSSTransition)"
+FADED = "() => !document.getAnimations().some(animation => animation instanceof CSSTransition)"
 
 # Notes when a key goes down and when a picture has loaded, in milliseconds, and how often a long run began.
 WATCH = """root => {
@@ -39,13 +39,24 @@ WATCH = """root => {
     const stop = root.querySelector(".steerlab-stop");  // can be pressed during a run; some panels have none
     let before = false;
     document.addEventListener("keydown", () => seen.keys.push(performance.now()), true);
-    root.querySelector(".steerlab-picture").addEventListener("load", () => seen.pictures.push(performance.now()));
+    root.querySelector(".steerlab-picture")?.addEventListener("load", () => seen.pictures.push(performance.now()));
     if (stop) new MutationObserver(() => {
         const running = !stop.disabled;
         seen.runs += running && !before;
         before = running;
     }).observe(stop, {attributes: true});
 }"""
+
+# Where in the panel the focus is, in pixels from its corner: the left edge, and the middle from above; and whether a
+# control has it. Null where it is elsewhere.
+CONTROL = "select, input, textarea, button, .noUi-handle"
+FOCUS = """(root, control) => {
+    const at = document.activeElement, box = at.getBoundingClientRect(), whole = root.getBoundingClientRect();
+    if (!root.contains(at)) return null;
+    return [box.left - whole.left, (box.top + box.bottom) / 2 - whole.top, at.matches(control)];
+}"""
+FOCUSABLE = """(root, control) => [...root.querySelectorAll(control)]
+    .filter(at => !at.disabled && at.checkVisibility()).length"""
 
 # The least contrast of the panel's texts with what is behind them, as WCAG 2 defines it, and the text that has it.
 # What is translucent is mixed with what shows through; what is disabled or disappearing is left out, as there.
@@ -211,7 +222,8 @@ class PanelOnPage:
     def __init__(self, root: Locator, stacks: Path) -> None:
         self.root, self.page, self.stacks = root, root.page, stacks
         self.picture, self.message = root.locator(".steerlab-picture"), root.locator(".steerlab-message")
-        self.button, self.completions = root.locator(".steerlab-run"), root.locator(".steerlab-completions")
+        self.button, self.stop = root.locator(".steerlab-run"), root.locator(".steerlab-stop")
+        self.completions = root.locator(".steerlab-completions")
         self.numbers, self.copy = root.locator(".steerlab-numbers"), root.locator(".steerlab-copy textarea")
         self.alert, self.cells = self.message.get_by_role("alert"), root.locator(".steerlab-cell")
         root.scroll_into_view_if_needed()
@@ -292,6 +304,19 @@ class PanelOnPage:
         reach = "root => Math.max(...[root, ...root.querySelectorAll('*')].map(e => e.getBoundingClientRect().right))"
         edge = column.evaluate("column => column.getBoundingClientRect().right")
         return float(self.root.evaluate(reach)) - float(edge)
+
+    def tab_stops(self) -> list[tuple[float, float, bool]]:
+        """What Tab comes to, from the first control to the last: see `FOCUS`."""
+        self.root.locator(CONTROL).first.focus()
+        stops = []
+        while (stop := self.root.evaluate(FOCUS, CONTROL)) is not None:
+            stops.append(tuple(stop))
+            self.page.keyboard.press("Tab")
+        return stops
+
+    def focusable(self) -> int:
+        """How many controls can have the focus."""
+        return int(self.root.evaluate(FOCUSABLE, CONTROL))
 
     def worst_contrast(self) -> tuple[float, str]:
         """The least contrast of a text with what is behind it, from 1 to 21, and the text."""

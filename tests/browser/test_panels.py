@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 
 import jupytext
@@ -27,7 +28,7 @@ PANEL_CELL = "panel = playground("  # of notebook 02
 
 # The cells that a panel needs of its notebook, by words in them. What else stands above it takes minutes, and is run
 # by tests/test_notebooks.py.
-SARA = ('PROFILE = "quick"', "lm = sl.load(", "panel = sara_panel(", "panel")
+SARA = ('PROFILE = "quick"', "lm = sl.load(", "panel = sara_panel(")
 SCALING = (
     'PROFILE = "quick"',
     "lm = sl.load(",
@@ -35,7 +36,6 @@ SCALING = (
     "method = sl.ActivScalar((",
     "fit = sl.fit(",
     "panel = scalar_panel(",
-    "panel",
 )
 
 # The panels that those notebooks do not have.
@@ -58,7 +58,25 @@ widgets.sweep_browser(frame)
 # %%
 both = {"weddings": sl.actadd(lm, " weddings", " ", layer=0), "ships": sl.actadd(lm, " ships", " ", layer=0)}
 widgets.compare(lm, both, n=2, max_new_tokens=12)
+
+# %%
+widgets.mixer(lm, both)
+
+# %%
+widgets.starter(lm)
+
+# %%
+widgets.trace_viewer(lm)
+
+# %%
+jobs = pd.DataFrame({"id": ["a1", "b2"], "model": "m", "what": ["generate", "logits"], "state": ["QUEUED", "COMPLETED"],
+                     "place": [3, None], "age": 130.0, "seconds": [None, 2.34], "gpu_gib": [None, 1.5]})
+panel = widgets.job_panel(sl.load(remote="local"), lambda lm: lm.logits("He said"), "study.jobs")
+panel.show(jobs)
+panel
 """
+FOCUSED = "element => element === document.activeElement"
+SAME_LINE = 8  # pixels between the middles of what stands on one line, at most
 Tell = Callable[[str], None]
 
 
@@ -73,17 +91,11 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return line
 
 
-def run_to_panel(page: NotebookPage) -> None:
-    """Run notebook 02 down to the cell that makes its panel, and the one that shows it."""
-    page.run_to(PANEL_CELL)
-    page.run_cells("panel")
-
-
 @pytest.fixture(scope="module")
 def actadd(lab: Lab) -> NotebookPage:
     """Notebook 02, run down to its panel."""
     page = lab.open_source("02_actadd")
-    run_to_panel(page)
+    page.run_to(PANEL_CELL)
     return page
 
 
@@ -130,6 +142,10 @@ def pages(
         "scalar_panel": scaling,
         "sweep_browser": workbench,
         "compare": workbench,
+        "mixer": workbench,
+        "starter": workbench,
+        "trace_viewer": workbench,
+        "jobs": workbench,
     }
 
 
@@ -186,7 +202,7 @@ def test_tab_reaches_every_kind_of_control(playground: PanelOnPage) -> None:
     for _ in range(60):
         playground.page.keyboard.press("Tab")
         reached.add(playground.page.evaluate("document.activeElement.className.split(' ').at(-1)"))
-        if playground.button.evaluate("button => button === document.activeElement"):
+        if playground.button.evaluate(FOCUSED):
             break
     else:
         pytest.fail(f"the button is out of the keyboard's reach; it came to {sorted(reached)}")
@@ -209,7 +225,8 @@ def test_button_pressed_twice_runs_once(playground: PanelOnPage) -> None:
     runs = playground.seen("runs")[0]
     playground.button.dblclick()
     playground.expect_completions()
-    expect(playground.button).to_be_enabled()
+    expect(playground.stop).to_be_disabled()
+    assert playground.button.evaluate(FOCUSED)
     before = playground.source()
     playground.press("strength", "ArrowLeft")  # what has been pressed is dealt with before this
     playground.expect_another_picture(before)
@@ -235,7 +252,7 @@ def test_time_from_slider_to_picture_is_told(playground: PanelOnPage, tell: Tell
 def test_notebook_7_has_the_same_panel(lab: Lab) -> None:
     """There the arrow keys walk from heading to heading before a slider sees them; other keys and numbers reach it."""
     page = lab.open_source("02_actadd", NOTEBOOK_7)
-    run_to_panel(page)
+    page.run_to(PANEL_CELL)
     panel = page.panel("playground")
     panel.expect_another_picture()
     before = panel.source()
@@ -256,7 +273,7 @@ def test_kernel_is_restarted_and_the_panel_comes_back(actadd: NotebookPage) -> N
     panel = actadd.panel("playground")
     expect(panel.root).to_have_class(re.compile("disconnected"))  # it says that it no longer works
     panel.screenshot("playground_after_restart")
-    run_to_panel(actadd)
+    actadd.run_to(PANEL_CELL)
     panel = actadd.panel("playground")
     panel.expect_another_picture()
     before = panel.source()
@@ -346,6 +363,27 @@ def test_compare_puts_interventions_side_by_side(workbench: NotebookPage) -> Non
     panel.screenshot("compare")
 
 
+def test_mixer_moves_one_of_its_strengths(workbench: NotebookPage) -> None:
+    panel = workbench.panel("mixer")
+    panel.expect_another_picture()
+    before, code = panel.source(), panel.copy.input_value()
+    panel.press("ships", "ArrowRight")
+    panel.expect_another_picture(before)
+    weddings, _, ships = code.partition(" + ")
+    expect(panel.copy).to_have_value(re.compile(f"^{re.escape(weddings)} "))
+    assert ships not in panel.copy.input_value()
+
+
+def test_viewer_reads_the_cell_that_is_clicked(workbench: NotebookPage) -> None:
+    panel = workbench.panel("trace_viewer")
+    panel.expect_another_picture()
+    before = panel.source()
+    panel.cells.first.click()  # the last layer stands on top
+    panel.expect_another_picture(before)
+    assert (panel.readout("layer"), panel.readout("token")) == ("7", "0")
+    expect(panel.numbers).to_contain_text("At token 0")
+
+
 # --- all of them -------------------------------------------------------------------------------------------------
 
 
@@ -359,9 +397,19 @@ def test_panels_fit_their_pages(pages: dict[str, NotebookPage], width: str) -> N
     assert {name: pixels for name, pixels in out.items() if pixels > 0} == {}
 
 
+def test_tab_goes_through_the_controls_as_they_are_read(pages: dict[str, NotebookPage]) -> None:
+    for name in pages.keys() - {"sweep_browser"}:  # whose map stands beside its controls
+        panel = pages[name].panel(name)
+        stops = panel.tab_stops()
+        assert sum(control for *_, control in stops) == panel.focusable(), name
+        for (left, middle, _), (next_left, next_middle, _) in pairwise(stops):
+            same_line = abs(next_middle - middle) <= SAME_LINE
+            assert next_left > left if same_line else next_middle > middle, (name, stops)
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_panels_can_be_read(pages: dict[str, NotebookPage], theme: str) -> None:
-    found = {}
+    worst = {}
     pages["sweep_browser"].panel("sweep_browser").write("only rows", "layer > 99")  # an error to be read, too
     panel = pages["playground"].panel("playground")
     panel.button.click()  # completions, with their prompt and the words of the topic
@@ -369,6 +417,6 @@ def test_panels_can_be_read(pages: dict[str, NotebookPage], theme: str) -> None:
     for name, page in pages.items():
         page.use_theme(theme)
         panel = page.panel(name)
-        found[name] = panel.worst_contrast()
+        worst[name] = panel.worst_contrast()
         panel.screenshot(f"{name}_{theme.split()[1].lower()}")
-    assert {name: worst for name, worst in found.items() if worst[0] < READABLE} == {}
+    assert {name: seen for name, seen in worst.items() if seen[0] < READABLE} == {}
