@@ -227,6 +227,26 @@ def test_a_panel_waits_for_a_run_that_has_not_begun() -> None:
     assert order == ["first", "second"]
 
 
+def test_a_panel_works_in_the_thread_that_made_it(lm: sl.SteerableModel) -> None:
+    """JupyterLab sends a widget's messages to several threads of the kernel."""
+    threads: list[threading.Thread] = []
+
+    async def run() -> None:
+        panel = playground(lm, n=1, max_new_tokens=5)
+        panel.draw = lambda figure: threads.append(threading.current_thread())  # type: ignore[method-assign]
+        panel._write = lambda watch: threads.append(threading.current_thread()) or ""  # type: ignore[method-assign,func-returns-value]
+        await asyncio.to_thread(setattr, panel.controls["strength"], "value", 1.0)
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(panel.button.click)
+        while panel.runner.busy or len(threads) < 2:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    slider, button = threads
+    assert slider is threading.main_thread()
+    assert button in runner._worker._threads
+
+
 def test_very_many_tokens_ask_for_a_second_press(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = playground(lm, n=12, max_new_tokens=200)
     monkeypatch.setattr(lm, "generate", lambda *a, **k: pytest.fail("the model ran"))

@@ -17,6 +17,7 @@ from ..model import SteerableModel
 from ..prompts import Prompt
 from ..strength import mean_kl
 from .controls import WIDE, asked, make, prose, wrapped
+from .runner import on_loop
 from .writer import Q, Writer
 
 OWN = "(own)"
@@ -87,7 +88,7 @@ class Dial(Writer[Q]):
     ) -> None:
         self.preset_values, self._choose = presets, choose
         self.presets = make(w.Dropdown, self.presets_label, WIDE, options=[OWN, *presets])
-        self.presets.observe(lambda change: self._take(change["new"]), names="value")
+        self.presets.observe(on_loop(lambda change: self._take(change["new"])), names="value")
         self._curve = lru_cache(maxsize=64)(lambda unit, text, chat: Curve(lm, unit, asked(text, chat)))
         super().__init__(state, controls, rows, lm)
         self.runner.controls = [*self.runner.controls, self.presets]

@@ -10,6 +10,7 @@ from matplotlib.colors import Colormap, to_hex
 from .. import plots
 from ..model import SteerableModel
 from .controls import shortened, visible
+from .runner import on_loop
 
 LARGEST = 700
 """Cells that a page still bears; a larger map is drawn as a picture."""
@@ -90,7 +91,7 @@ class Grid:
     def _add(self) -> None:
         button, number = w.Button(), len(self.buttons)
         button.add_class("steerlab-cell")
-        button.on_click(lambda _: self.click(*self.places[number]))
+        button.on_click(on_loop(lambda _: self.click(*self.places[number])))
         self.buttons.append(button)
 
     def _paint(self, button: w.Button, cell: Cell) -> None:

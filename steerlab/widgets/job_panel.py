@@ -11,7 +11,7 @@ from IPython.display import display
 
 from ..model import SteerableModel
 from .controls import html_table, prose
-from .runner import Guard
+from .runner import Guard, on_loop
 
 KEPT = 3600  # seconds for which a server keeps a result
 
@@ -39,7 +39,7 @@ class JobPanel:
         self.runner = Guard(list(self.buttons.values()), log)
         works = {"submit": self._submit, "look": lambda: "", "collect": self._collect}
         for name, work in works.items():
-            self.buttons[name].on_click(lambda _, work=work: self.press(work))
+            self.buttons[name].on_click(on_loop(lambda _, work=work: self.press(work)))
         self.widget = w.VBox([w.HBox([*self.buttons.values(), self.runner.message]), self.table, log])
         self.widget.add_class("steerlab").add_class("steerlab-jobs")
         self.show(self.lm.jobs(self.file) if Path(file).exists() else self.lm.jobs(file).head(0))

@@ -18,7 +18,7 @@ from traitlets import Unicode
 
 from .controls import WIDE, S, give, make, wrapped
 from .names import prelude
-from .runner import Guard, later
+from .runner import Guard, later, on_loop
 
 DPI = 110
 VIEW = "a panel: run this cell to use it; beneath is a picture of it"
@@ -81,8 +81,8 @@ class Panel(ABC, Generic[S]):
             getattr(self, part).add_class(f"steerlab-{part}")
         self._assign(state)
         for name, control in controls.items():
-            control.observe(lambda change, name=name: self._changed(name), names="value")
-        self.button.on_click(lambda _: self.press())
+            control.observe(on_loop(lambda change, name=name: self._changed(name)), names="value")
+        self.button.on_click(on_loop(lambda _: self.press()))
         self.widget = self.arrange(rows)
         self.widget.add_class("steerlab").add_class(f"steerlab-{self.name}")
         self.open()

@@ -190,6 +190,23 @@ def _loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def on_loop(handler: Callable[..., None]) -> Callable[..., None]:
+    """A widget's handler that runs in the event loop of now, whichever thread its message comes to.
+
+    JupyterLab sends messages of widgets to other threads of the kernel, too ("subshells"). There a second run of the
+    model could begin beside the first, and no interrupt would be heard.
+    """
+    loop, home = _loop(), threading.get_ident()
+
+    def handle(*args: Any) -> None:
+        if loop is None or threading.get_ident() == home or not loop.is_running():
+            handler(*args)
+        else:
+            loop.call_soon_threadsafe(handler, *args)
+
+    return handle
+
+
 def later(seconds: float, work: Callable[[], None]) -> None:
     """Run when the messages that wait have come in; at once where no event loop runs."""
     loop = _loop()

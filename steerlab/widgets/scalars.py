@@ -24,6 +24,7 @@ from .controls import WIDE, Held, make, make_state, prose, wrapped
 from .grid import Cell, Grid, token_head
 from .names import called
 from .panel import Panel
+from .runner import on_loop
 
 TRIED = 16  # prompts, to find one to open on
 BETAS = tuple(round(0.1 * i, 1) for i in range(-10, 11))
@@ -59,7 +60,7 @@ class ScalarMap(Panel[ScalarState]):
         self.grid = Grid(mpl.colormaps["RdBu"], self._click)
         self.reset = w.Button(description="All on", icon="undo", tooltip="Switch all locations on again")
         self.scale = w.HTML()
-        self.reset.on_click(lambda _: self._reset())
+        self.reset.on_click(on_loop(lambda _: self._reset()))
         self._rows: dict[tuple[int, int], Any] = {}
         controls = _controls(list(self.frame["prompt"]), intervention)
         super().__init__(state, controls, ["prompt", "place beta threshold"], lm)
