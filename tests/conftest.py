@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # All before the hook, under which imports are compiled anew, and beartype before nnsight, which gives every object a
 # `save` that beartype does not expect.
 from collections.abc import Callable
+from typing import Any
 
 import beartype  # noqa: F401
 import nnsight  # noqa: F401
@@ -46,13 +47,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*was never reached. the loop asked for a step:UserWarning")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests: whole notebooks one by one, of other files all tests together."""
+    """The longest first."""
     items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
-    for item in items:
-        if "runs_from_top_to_bottom" not in item.name:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests: whole notebooks one by one, of other files all tests together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "runs_from_top_to_bottom" in nodeid else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(params=few(FAMILIES, "gpt2", "llama", "gemma2"))  # three ways to build a block

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     python = str(python_of(folder))
     asked = [python, "-m", "pip", "install", "--quiet", "--upgrade", *pip]
     subprocess.run([*asked, *requirements(given.which), "--editable", f"{ROOT}[lab,dev]"], check=True)
-    tests = [python, "-m", "pytest", "--numprocesses", "2", "--dist", "loadgroup", "-m", "not slow", "--maxfail", "10"]
+    tests = [python, "-m", "pytest", "--numprocesses", "2", "-m", "not slow", "--maxfail", "10"]
     status = subprocess.run(tests, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}).returncode
     shown = f"import importlib.metadata as m; print(*(f'{{p}} {{m.version(p)}}' for p in {PACKAGES}), sep=', ')"
     subprocess.run([python, "-c", shown], check=True)
