@@ -567,6 +567,8 @@ exercises.check_topic_shift(lm, my_steer, data.topics()[my_topic], prompt=PROMPT
 # - **Any push might do it.** That is what the random vector of equal norm is for. Look at its line in the sweep.
 # - **The prompt alone might do it.** Writing the word is the rival to beat, and here it does as well.
 # - **The best of many settings is lucky.** So its share was drawn again with another seed.
+# - **One prompt.** Over another first word other layers work: with *She told me all about the* and c = 2, layer 0 makes
+#   the next token ` wedding` with 25 %, layer 2 with 4 %.
 # - **A word count is not meaning.** A text that repeats *wedding* forty times scores full marks. Read the samples.
 # - **This model is small and was made for the purpose.** It was trained on texts whose first words name their topic
 #   (`steerlab/bundled/README.md`). That steering works here says how it works, not how well it works on a large
