@@ -1,6 +1,7 @@
 """The exercises' checkers: right for the notebooks' own solutions, not yet for stubs, and a reason for near misses."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -66,15 +67,23 @@ def test_the_solution_of_08_is_right_and_its_stub_is_not(
 ) -> None:
     names = solutions("08_remote", tmp_path) | {"sl": sl, "PROMPT": "He said", "SEED": 0}
     solved = FunctionType(names["every_layer"].__code__, names)
-    exercises.check_requests(solved, lm, most=2)
+    check = partial(exercises.check_requests, lm=lm, most=2, prompt="He said")
+    check(solved)
     assert printed() == "✓ right: 2 requests for the whole study, instead of two for every layer\n"
 
     def stub(lm: sl.SteerableModel) -> None:
         for layer in range(lm.n_layers):
             lm.generate("He said", sl.actadd(lm, " a", " b", layer=layer), max_new_tokens=1)
 
-    exercises.check_requests(stub, lm, most=2)
-    assert printed().startswith(f"not yet: it takes {2 * lm.n_layers} requests, and 2 are enough")
+    for answer, reason in {
+        stub: f"it takes {2 * lm.n_layers} requests, and 2 are enough",
+        lambda lm: ["He said"]: "it asks the model for nothing",
+        lambda lm: lm.generate("He said", max_new_tokens=1): f"a list of {lm.n_layers} texts is wanted",
+        lambda lm: lm.generate(["He said"] * lm.n_layers, max_new_tokens=1)["completion"].tolist(): "layer 0: ",
+    }.items():
+        check(answer)
+        line = printed()
+        assert line.startswith("not yet") and reason in line
 
 
 def read(place: sl.Place, batch: bool = False) -> Callable[[sl.SteerableModel], Callable[[str, int], Tensor]]:

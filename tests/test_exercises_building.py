@@ -1,8 +1,10 @@
 """The checkers of the exercises that build something: right for the solutions, and a reason for the usual mistakes."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pandas as pd
@@ -12,7 +14,7 @@ from solved import Printed, solutions
 from torch import Tensor
 
 import steerlab as sl
-from steerlab import exercises
+from steerlab import exercises, sweep
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +191,80 @@ def test_a_probe_has_to_be_one_and_of_another_length(lm: sl.SteerableModel, prin
         exercises.check_probe(lm, *given)
         line = printed()
         assert line.startswith("not yet") and reason in line, line
+
+
+NEXT, STRENGTHS = "She told me all about the", (0, 1, 2)
+Vectors = dict[int, sl.Intervention]
+
+
+@pytest.fixture(scope="module")
+def there() -> sl.SteerableModel:
+    """A model whose calls go the whole way of a request, in this process."""
+    return sl.load(remote="local")
+
+
+def by_setting(
+    control: Callable[[sl.Intervention, int], sl.Intervention] = sl.random_like,
+    change: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame,
+    prompt: str = NEXT,
+) -> Callable[[sl.SteerableModel, Vectors], pd.DataFrame]:
+    """A study with a control and a table of its own."""
+
+    def study(lm: sl.SteerableModel, by_layer: Vectors) -> pd.DataFrame:
+        rows = [
+            sweep.Setting({"condition": name, "layer": layer, "strength": c}, prompt, c * steer)
+            for layer, vector in by_layer.items()
+            for name, steer in (("steered", vector), ("random", control(vector, layer)))
+            for c in STRENGTHS
+        ]
+        return change(sweep.next_tokens(lm, rows, tokens=[" wedding"], progress=False))
+
+    return study
+
+
+def by_loop(lm: sl.SteerableModel, by_layer: Vectors) -> pd.DataFrame:
+    parts = [by_setting()(lm, {layer: vector}) for layer, vector in by_layer.items()]
+    return pd.concat(parts)
+
+
+def by_logits(lm: sl.SteerableModel, by_layer: Vectors) -> pd.DataFrame:
+    return pd.DataFrame({"logprob": lm.logits([NEXT] * 12)[:, 0]})
+
+
+def long(steer: sl.Intervention, seed: int) -> sl.Intervention:
+    (site, edit), *_ = steer.edits
+    return sl.Intervention({site: replace(edit, shift=100 * noise(edit.shift))})
+
+
+def test_the_study_of_08(there: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
+    names = solutions("08_remote", tmp_path) | {"sl": sl, "sweep": sweep, "NEXT": NEXT, "STRENGTHS": STRENGTHS}
+    solved = FunctionType(names["study"].__code__, names)
+    for answer in (solved, by_setting()):
+        line = told(exercises.check_study, answer, printed, there, prompt=NEXT, strengths=STRENGTHS)
+        assert line.startswith("✓ right: 12 settings in one request")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda lm, by_layer: pd.DataFrame(), "it asks the model for nothing"),
+        (by_loop, "it takes 2 requests"),
+        (by_logits, "bytes come back, of 12 settings"),
+        (by_setting(change=lambda frame: frame.drop(columns="logprob")), "and logprob is wanted"),
+        (by_setting(change=lambda frame: frame[frame["strength"] > 0]), "there is no row for random, 0, 0"),
+        (by_setting(change=lambda frame: pd.concat([frame] * 2)), "12 rows are wanted"),
+        (by_setting(prompt="He told me all about the"), "steered, layer 0, strength 0: logprob is"),
+        (by_setting(change=lambda frame: frame.assign(logprob=frame["logprob"].map(math.exp))), "the probability"),
+        (by_setting(lambda vector, seed: vector), "the random rows are the steered ones"),
+        (by_setting(lambda vector, seed: 0 * vector), "the random rows are unsteered"),
+        (by_setting(long), "the control does not have the norm"),
+    ],
+)
+def test_a_wrong_study_is_told_why(
+    there: sl.SteerableModel, printed: Printed, answer: Callable[..., Any], reason: str
+) -> None:
+    line = told(exercises.check_study, answer, printed, there, prompt=NEXT, strengths=STRENGTHS)
+    assert line.startswith("not yet") and reason in line
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_notebook_08_runs_on_a_server(
     assert f"remote at {server.url}" in text
     assert "HOT" in text and "tiny/llama" in text  # the models that the server says it runs
     assert f"its kind: {'trusted' if key == KEY else 'ordinary'}" in text
-    assert "job " in text and key not in nbformat.writes(notebook)
+    assert " rows\n" in text and key not in nbformat.writes(notebook)
     refused = "exact: the job failed on the server" in text and 'fit with gradient="spsa"' in text
     assert refused is (key == ORDINARY)
     requests = server.seen()

@@ -13,9 +13,10 @@
 # %% [markdown]
 # # 00 · Can I steer a model in five minutes?
 #
-# A language model turns text into vectors and passes them through a stack of blocks. Add something to those vectors
-# halfway up, and the model goes on to write something else. No training, no new weights: one addition. That is
-# *activation steering*, and at the end of this page you will have done it with words of your own.
+# A language model cuts a text into tokens, turns each token into a vector, and passes the vectors through a stack of
+# blocks. Add something to the vectors on their way up, and the model goes on to write something else. No training, no
+# new weights: one addition. That is *activation steering*, and at the end of this page you will have done it with
+# words of your own.
 #
 # **Paper.** Turner et al., *Steering Language Models With Activation Engineering*, [arXiv
 # 2308.10248](https://arxiv.org/abs/2308.10248).
@@ -69,8 +70,10 @@ for completion in lm.generate(PROMPT, n=3, seed=SEED).completion:
 # %% [markdown]
 # ## 2 · Steer it: the friend hears of weddings
 #
-# Run the model on ` weddings`, run it on a single space, and subtract what goes into block `LAYER`. That difference
-# is the vector. Keep the leading space: ` weddings` is the token for the word inside a sentence.
+# Run the model on ` weddings`, then on a single space. Take the vectors that enter block `LAYER` in the two runs, and
+# subtract: the difference is the steering vector. Keep the leading space: ` weddings` is the token for the word inside
+# a sentence. In front of every prompt stands BOS, the token that begins a text, so each of the two prompts has two
+# tokens.
 
 # %%
 LAYER = 2  # the third block; notebook 02 tries them all
@@ -80,10 +83,12 @@ wedding = sl.actadd(lm, " weddings", " ", layer=LAYER)
 wedding.norm()
 
 # %% [markdown]
+# That is the vector's length, at the site where it will be added.
+#
 # > **Predict first.** The vector is added to the first two tokens of the prompt only, and to none of those that are
 # > written afterwards. Will the end of a 40-token completion still be about weddings?
 #
-# Both rows below draw the same random numbers, so what differs comes from the vector.
+# The two completions of a pair draw the same random numbers, so what differs comes from the vector.
 
 # %% tags=["tour"]
 samples = lm.generate([PROMPT, PROMPT], [None, STRENGTH * wedding], n=N, seed=SEED)
@@ -110,8 +115,8 @@ plots.completions_html(samples, words=WEDDING)
 # %% [markdown]
 # ## 3 · The next token: *wedding* rises, *journey* falls
 #
-# A completion is many draws. The model's answer to *what comes next* is one distribution, which can be looked at
-# directly. The bars show the tokens that change most.
+# A completion is a chain of random draws. What the model says of the next token alone is a probability for each token
+# that it knows, and we can look at it directly. The bars show the tokens that change most.
 
 # %%
 NEXT = "She told me all about the"
@@ -119,11 +124,11 @@ plots.next_token_bars(lm, NEXT, STRENGTH * wedding)
 plt.show()
 
 # %% [markdown]
-# **You should see** *wedding* go from 0.3 % to about 4 %, with *white*, *flowers* and *roses* above zero beside it, and
-# *journey* and *walk* shrink. No single word becomes certain: what has changed is the subject.
+# **You should see** *wedding* rise from 0.3 % to about 4 %, together with *white*, *flowers* and *roses*, while
+# *journey* and *walk* fall. No single word becomes certain: what has changed is the subject.
 #
-# `STRENGTH` is a knob. A list of interventions gives each row of a batch its own, so a whole range of strengths is
-# one call, and one forward pass.
+# `STRENGTH` multiplies the vector. The next cell gives each copy of the prompt a strength of its own, so a whole range
+# of them is one call, and one forward pass.
 #
 # > **Predict first.** What will a negative strength do? And a random vector of the same length?
 
@@ -145,9 +150,9 @@ plt.show()
 # **You should see** three things.
 #
 # - *Weddings*, to the right: a steep rise, about seventeen times the unsteered probability at strength 1, and a slow
-#   fall beyond it. More is not always more.
-# - *Negative*, to the left: the word becomes rarer, by a factor of three. Subtracting weddings does not write of
-#   divorces. It only talks less of weddings.
+#   fall beyond it. More is not always more. (For whole completions 2 is better than 1, as notebook 02 will show.)
+# - *Negative*, to the left: the word becomes rarer, by a factor of three. Subtracting weddings does not give divorces,
+#   only fewer weddings.
 # - *Random*: a push of the same size in a random direction also makes the word rarer, on both sides alike. Any push
 #   disturbs the text. Only the right one disturbs it *towards* something.
 
@@ -156,6 +161,10 @@ plt.show()
 #
 # Change the words, the layer, the strength. The bars follow the slider; the button writes completions. Try a strength
 # of 0, a negative one, and 16. Then move the layer up to 5: the effect is gone, and notebook 02 asks why.
+#
+# The two strips below the bars show a given text, token by token. The upper one: how far the vector moves the model's
+# prediction at that place, as a KL divergence, which is 0 where nothing moves. The lower one: whether it makes the
+# token that stands there more likely (blue) or less likely (red).
 
 # %%
 from steerlab.widgets import playground
@@ -166,8 +175,8 @@ panel
 # %% [markdown]
 # ## 5 · Keep it
 #
-# A vector is a small file. It remembers the model, the prompts and the versions that it was made with, and it is
-# refused for another model.
+# A vector is a small file. It remembers the model, the prompts and the versions that it was made with, and does not
+# load for another model.
 
 # %%
 path = wedding.save("weddings.safetensors")  # beside this notebook
@@ -184,16 +193,21 @@ print(f"{path.stat().st_size:,} bytes, made from {again.info['prompts']}")
 #
 # $$ h \;\leftarrow\; h + \beta \,\bigl[\, (\gamma + \langle w, h \rangle) \odot h + a \,\bigr] $$
 #
+# $\beta$ is the strength. The *shift* $a$ is added. The *gain* $\gamma$ scales $h$ entry by entry ($\odot$). The
+# *probe* $w$ looks at $h$ first: its dot product with $h$ says how much to scale. Each method fills in one of the three
+# and leaves the others at zero.
+#
 # | method | shift $a$ | gain $\gamma$ | probe $w$ | found by |
 # |---|---|---|---|---|
 # | ActAdd ([2308.10248](https://arxiv.org/abs/2308.10248)) | $h_+ - h_-$, first tokens | – | – | two forward passes |
-# | SteerVec ([2410.04962](https://arxiv.org/abs/2410.04962)) | $v$, one per position | – | – | gradient |
-# | ActivScalar ([2410.04962](https://arxiv.org/abs/2410.04962)) | – | $\alpha$, one per position | – | gradient |
 # | SARA ([2405.17345](https://arxiv.org/abs/2405.17345)) | – | $\gamma$, one per neuron | – | three SVDs |
+# | ActivScalar ([2410.04962](https://arxiv.org/abs/2410.04962)) | – | $\alpha$, one per position | – | gradient |
+# | SteerVec ([2410.04962](https://arxiv.org/abs/2410.04962)) | $v$, one per position | – | – | gradient |
 # | DynScalar ([2410.04962](https://arxiv.org/abs/2410.04962)) | – | – | $w$ | gradient |
 #
-# And as pictures: which tokens, which layer, which pass. A column is a token, those behind the dashed line are still to
-# be written; a row is a layer. (Only ActAdd's and SARA's numbers are real here; the others wait for their notebooks.)
+# And as pictures: which tokens, at which layers. A column is a token, and those to the right of the dashed line are
+# still to be written; a row is a layer, the lowest at the bottom. Blue is a shift, orange a gain, green a probe. (Skip
+# the code. Only ActAdd's and SARA's numbers are real here; the others are learned in their notebooks.)
 
 # %%
 from steerlab import diagrams
@@ -235,15 +249,16 @@ print("cosine of weddings and ships:", {str(site): round(value, 2) for site, val
 # %% [markdown]
 # **You should see** a cosine of about 0.86: the vectors of weddings and ships point nearly the same way. Is the method
 # broken? No. Both are "a word stands here" minus "a space stands here", and that part is the same for every word. The
-# topic is in the small rest. Take the shared part away, ` weddings` − ` ships`, and notebook 03 shows what is lost.
+# topic is in the small rest. Notebook 03 takes the shared part away, with ` weddings` − ` ships`.
 
 # %% [markdown]
 # ## 7 · Your turn
 #
-# Choose a word, and the list of words by which its topic is known; or keep one of the 24 lists that come with the
-# package: `print(*data.topics())`. Good ones to try first on the bundled model are ` ghosts`, ` war`, ` winter`,
-# ` money`, ` music`. The checker draws 30 completions of each kind, and asks for more words of your topic than
-# *without* steering and than under a *random* vector of the same norm.
+# Choose a word for your vector, and a topic: a list of words by which we know that it worked. The package has 24 such
+# lists: `print(*data.topics())`. Good ones to try first on the bundled model are `ghosts`, `war`, `winter`, `money`,
+# `music`. Take the `#` away from the first line below, and fill it in. The checker draws 30 completions of each kind,
+# which takes a quarter of a minute. It wants a word of your topic in more of them than *without* steering, and than
+# under a *random* vector of the same norm.
 
 # %%
 # YOUR_PLUS, YOUR_MINUS, YOUR_TOPIC, YOUR_STRENGTH = " ...", " ", "...", 2
@@ -263,7 +278,7 @@ plots.completions_html(own, words=your_words)
 # - Is the word one token? `lm.tokens(" weddings")` shows it. Several tokens work too, if the prompt is at least as
 #   long.
 # - Try a lower layer: the bundled model reads the first tokens only in blocks 0 to 2.
-# - Try another strength. Too little is not seen, too much leaves no sentence standing.
+# - Try another strength. Below 1 little is seen; beyond 4 little more changes.
 # - Is it a topic? The bundled model knows headings, not moods: ` happy` against ` sad` moved 2 of 20 completions, as
 #   many as no vector at all.
 #

@@ -68,7 +68,7 @@ lm
 # $$ \text{resid\_post} = \text{resid\_pre} + \text{attn\_out} + \text{mlp\_out} $$
 #
 # These four places, times the blocks (counted from 0), are the *sites* of the course. `lm.activations` reads any of
-# them:
+# them, and returns vectors of length `d_model`, 288 for the bundled model:
 
 # %%
 sites = [sl.Site(place, LAYER) for place in sl.PLACES]
@@ -81,10 +81,11 @@ print("shape: ", list(post.shape), "= batch, tokens, d_model")
 print("tokens:", lm.tokens(PROMPT))
 
 # %% [markdown]
-# Blocks can only add. To remove something, a block must add its negative.
+# The token `<|endoftext|>` in front is BOS, which begins every text. Blocks can only add: to remove something, a block
+# must add its negative.
 #
-# > **Predict first.** How long is the stream's vector at the bottom and at the top? Is the very first token, which
-# > has nothing to look at, like the others?
+# > **Predict first.** Does the norm of the stream grow on its way up, or stay the same? Is the very first token, which
+# > has only itself to look at, like the others?
 
 # %%
 everywhere = lm.activations(PROMPT, [sl.Site(place, layer) for place in sl.PLACES for layer in range(lm.n_layers)])
@@ -106,16 +107,18 @@ for ax, tokens in ((axes[0], "later tokens"), (axes[1], "first token")):
     for place, style in (("resid_post", "-o"), ("attn_out", "--s"), ("mlp_out", ":D")):
         rows = norms[norms.place == place]
         ax.plot(rows.layer, rows[tokens], style, label=place)
-    ax.set(title=tokens, xlabel="layer", ylabel="Euclidean norm", ylim=(0, None))
+    ax.set(title=tokens, xlabel="layer", ylabel="Euclidean norm")
+axes[0].set_ylim(0, None)
 axes[0].legend(frameon=False)
 plt.show()
 top = norms[norms.place == "resid_post"].set_index("layer")[["first token", "later tokens"]]
 top.iloc[[0, -1]].round(0)
 
 # %% [markdown]
-# **You should see** the stream grow with every block, about sevenfold from the first block's output to the last
+# **You should see** the stream grow with every block, more than sevenfold from the first block's output to the last
 # one's at later tokens. And no, the first token is not like the others. It sees only itself, it is the same in every
-# text, and many models use it as a place where attention can rest: its stream is three times as long at the top.
+# text, and many models use it as an *attention sink*, a place for attention that has nothing to look for: at the top
+# its stream is three times as long.
 #
 # ## 2 · Reading with nnsight
 #
@@ -158,14 +161,14 @@ print("nnsight and lm.activations agree")
 
 # %% [markdown]
 # What does `lm.activations` add? It knows what each model family calls its parts, puts BOS in front, pads, keeps the
-# order, and stops the pass as soon as it has all that was asked for.
+# order, and stops the pass once it has what was asked for.
 
 # %% [markdown]
 # ## 3 · A first use: the logit lens
 #
-# The last block's stream goes through a final norm and the unembedding, and out come logits. Nothing stops us from
-# doing the same with the stream of an earlier block: what would the model say if it ended here? This is the *logit
-# lens* (nostalgebraist, 2020).
+# The last block's stream goes through a final norm and the unembedding, and out come logits, a score for each token.
+# Nothing stops us from doing the same with an earlier block's stream: what would the model say if it ended here? This
+# is the *logit lens* (nostalgebraist, 2020).
 #
 # > **Predict first.** From which layer on will the lens show the token that the model really predicts?
 
@@ -214,14 +217,14 @@ since = next(layer for layer in range(lm.n_layers) if (best[layer:, -1] == final
 print(f"the model says {lm.tokenizer.decode([final])!r}; the lens shows it from layer {since} on")
 
 # %% [markdown]
-# **You should see** the answer appear in the last column from layer 3 on, and stay. Below it the lens shows words that
-# merely go on from *is*.
+# **You should see** the answer appear in the last column, faintly at layer 3 and surely from layer 4 on. Below that the
+# lens shows *not*, or part of a word.
 
 # %% [markdown]
 # ## 4 · Editing, three times
 #
-# Now we change the stream that enters block `LAYER`: add a vector to the first three tokens. Notebook 02 chooses a
-# meaningful vector; here any will do. Three ways, one result.
+# Now we change the stream that enters block `LAYER`: add a vector to each of the first three tokens. Notebook 02
+# chooses a meaningful one; here random ones will do, about as long as the stream. Three ways, one result.
 #
 # **With a hook,** from scratch. PyTorch calls it before the block runs, and takes what it returns as the new input.
 
@@ -315,14 +318,17 @@ plt.show()
 # what makes a decoder causal.
 #
 # **By hand.** The panel reads and edits where you press: layer by token. Above is the logit lens of section 3, beneath
-# how far an edit of that one token moves the stream. Where does an edit of *France* change the answer, and from which
-# layer on does it come too late?
+# how far an edit of that one token moves the stream. Choose *remove what is there* for *France*. At which layers does
+# that cost the model its answer, and from which layer on does it come too late?
 
 # %%
 viewer = sl.widgets.trace_viewer(lm, prompt=FACT)
 viewer
 
 # %% [markdown]
+# **You should see** *Paris* fall below 30 % where *France* is removed at layers 0 to 2, and stay above 90 % from layer
+# 3 on. By then the last token has read *France*.
+#
 # ## 6 · Padding moves positions
 #
 # Prompts in one batch have one width, so shorter ones are filled up. Decoders are padded on the **left**, so that the

@@ -25,7 +25,7 @@
 # 2. say exactly where, when and on which tokens it is added;
 # 3. measure its effect against three controls, with intervals;
 # 4. choose a layer and a strength from a sweep instead of by luck;
-# 5. say what goes wrong when the strength is too high.
+# 5. say when a push is too strong, and what goes wrong then.
 #
 # **You need** notebooks 00 and 01.
 
@@ -159,8 +159,8 @@ samples["condition"] = samples.row.map({0: "unsteered", 1: f"weddings, layer {LA
 plots.completions_html(samples, words=WEDDING)
 
 # %% [markdown]
-# What happens to the very next token? After "said" the model always writes a comma. Use a prompt whose next word can be
-# about weddings. The bars are the tokens that change most.
+# What happens to the very next token? After "said" the model always writes a comma, so we take a prompt whose next word
+# can be about weddings. The bars are the tokens that change most.
 
 # %%
 NEXT = "She told me all about the"
@@ -184,8 +184,8 @@ panel
 # ## 5 · Which layer, how strong? The sweep, with controls
 #
 # One good completion proves nothing. The paper samples 200 completions of *I went up to my friend and said* for each
-# layer and counts those with at least one of nine wedding words. We do the same over all layers and several
-# strengths, against three controls:
+# layer and counts those with at least one of nine wedding words (`WEDDING`). We do the same over all layers and several
+# strengths $c$, which the code calls `coefficient`, against three controls:
 #
 # - **zero**: the same call with strength 0, which is the unsteered model;
 # - **random**: a random vector with the same norm at each position, at every layer and strength;
@@ -214,14 +214,13 @@ display(best[["layer", "coefficient", "share", "low", "high", "n"]].to_frame("be
 ledger.box("ActAdd", "B")
 
 # %% [markdown]
-# The box reads the kept full runs: the paper's number, that of a real model (Gemma 3 270M), that of the bundled one,
-# with 95 % intervals. "Not run" means that no such run is kept yet.
+# The table comes from longer runs that were kept: the paper's number, that of a real model (Gemma 3 270M), and that of
+# the bundled one. Brackets, bands and the columns *low* and *high* are 95 % intervals.
 #
-# **You should see** one layer of the bundled model stand out. Over the prompt's first word, as here, block 2 is steered
-# in every completion at c = 2 and in most at c = 4; the blocks above it in none, and the blocks below it in at most a
-# few. The random vector writes no wedding words at any layer. It does change the *text*: read its column below.
-# Notebook 03 has the same figure with room of its own for the vector, and there blocks 0 and 1 can be steered just as
-# well.
+# **You should see**, in your own figure (on the right), one layer stand out. A vector into block 2 gives wedding words
+# in every completion at c = 2 and in most at c = 4; into a block above it in none, and into one below it in a few at
+# most. On Gemma (on the left) most layers can be steered, though neither the first nor the last. There the random
+# vector gives next to no wedding words, and here none. It does change the *text*: read its column below.
 #
 # The best of many settings was picked because it was best, so its number is too good. Draw new completions at that
 # setting, with another seed:
@@ -236,20 +235,20 @@ display(fresh[["condition", "layer", "coefficient", "n", "share", "low", "high"]
 # %% [markdown]
 # ### Then what is steering for?
 #
-# Look at the last row. Writing ` weddings` in front does as well as the vector, costs nothing to make, and everybody
-# can do it. For *this* task on *this* model, type the word. A vector is for what typing can't do:
+# Look at the row *prompt*. Writing ` weddings` in front does as well as the vector, costs nothing to make, and
+# everybody can do it. For *this* task on *this* model, type the word. A vector is for what typing can't do:
 #
-# - **a dose**: half a word, twice a word, a word's opposite. A prompt is there or it isn't;
+# - **a dose**: a strength between nothing and all of it, or below zero. A word is there or it isn't;
 # - **mixtures**: `0.5 * wedding + 0.5 * ships`, or the mean of many pairs, none of which is a sentence;
 # - **a place**: only at this layer, only at these tokens, only from now on. So it is also an instrument: *where* does a
 #   model hold its topic? The next section uses it as one;
 # - **what nobody can put into words**: a direction found by a gradient (05, 06) or in other texts;
 # - **a prompt that is not yours to change**, or that the reader must not see.
 #
-# Where they differ here: one knob, from less than nothing to too much. The bars count completions with a wedding word.
+# The strength is such a dose. The line shows the share of completions with a wedding word.
 
 # %%
-doses = [-2, 0, 0.25, 0.5, 1, 2, 4]
+doses = [-2, 0, 0.5, 1, 1.5, 2, 4, 8]
 dosed = pd.concat(
     lm.generate(PROMPT, c * wedding, n=N, seed=SEED, **experiments.PAPER_SAMPLING).assign(strength=c) for c in doses
 )
@@ -261,13 +260,18 @@ plt.ylim(-0.02, 1.05)
 plt.show()
 
 # %% [markdown]
+# **You should see** the share rise between c = 1 and c = 2, and stay near all of them. More does no harm here: only one
+# token is changed, and each block normalises what it reads, so ever longer vectors look ever more alike. In notebook
+# 00 the probability of *wedding* as the *next token* was highest at c = 1. That is another measure, with a best
+# strength of its own.
+#
 # ### Why these layers?
 #
 # GPT-2-XL can be steered from its first blocks on, best at the 6th of 48, and ever less above. Where does the bundled
-# model stop listening, and why? The opposite experiment tells. Write ` weddings` in front of the prompt, so that the
-# model *is* in its wedding state, and then take the vector away again, at the same position, at each layer in turn.
+# model stop listening, and why? Do the opposite. Write ` weddings` in front of the prompt, so that the model *is* in
+# its wedding state, and then take the vector away again, at the same position, at each layer in turn.
 #
-# > **Predict first.** If block 3 still needed the word at position 1, what would removing it there do?
+# > **Predict first.** If block 3 still needs the word at position 1, what will removing it there do?
 
 # %%
 headed = " weddings " + PROMPT
@@ -283,16 +287,16 @@ plt.ylim(-0.03, 1.05)
 plt.show()
 
 # %% [markdown]
-# **You should see** a step. Below it position 1 is still read: disturb it there and the topic is lost. Above it, the
-# later positions have read it and carry it on themselves, so removing the word changes nothing. That explains why late
-# layers do nothing. It does not explain the early ones: all blocks below the step read position 1, yet only block 2
-# could be steered. Why?
+# **You should see** a step, between layers 3 and 4. Up to layer 3, position 1 is still read: take the word away there,
+# and the topic is lost. From layer 4 on the later positions have read it and carry it on themselves, so removing the
+# word changes nothing. That explains why late layers do nothing. It does not explain the early ones: blocks 0 to 3 all
+# read position 1, yet only block 2 could be steered. Why?
 #
 # ### What to subtract?
 #
-# The vector lies *over* the prompt's first word, ` I`. What the later positions see is
+# The vector lies *over* the prompt's first word, `I`. What the later positions see is
 # $h_{\text{I}} + c\,(h_{\text{weddings}} - h_{\text{space}})$. That is not the state of ` weddings`, whatever $c$ is:
-# the space is taken away, but it is not what stood there. How near does it come?
+# a space is taken away, and it is not a space that stood there. How near does it come?
 
 # %%
 streams = lm.activations([PROMPT, " weddings", " "], [sl.Site("resid_pre", layer) for layer in range(lm.n_layers)])
@@ -309,23 +313,24 @@ plots.lines(named, "layer", "cosine", by="strength", labels=axes)
 plt.show()
 
 # %% [markdown]
-# Compare with the sweep: does it work best where the steered state comes nearest? (A low cosine need not mean failure,
-# nor a high one success. It is a hint at a cause, and the next experiment tests it.)
+# It comes nearest at layer 2, the one that worked. (A low cosine need not mean failure, nor a high one success. It is a
+# hint at a cause, and the next experiment tests it.)
 #
-# Subtract what actually stands there, ` I`, and at $c = 1$ the state at position 1 *becomes* that of ` weddings`.
+# Subtract what actually stands there, `I` (as the first word, it has no space in front), and at $c = 1$ the state at
+# position 1 *becomes* that of ` weddings`.
 #
-# > **Predict first.** With ` I` in place of the space, which layers and strengths will work?
+# > **Predict first.** With `I` in place of the space, which layers and strengths will work?
 
 # %%
-against_i = experiments.layer_sweep(lm, minus=" I", coefficients=(1, 2), n=N // 2, seed=SEED)
-plots.shares_by_layer(experiments.summarise(against_i), title="' weddings' − ' I'")
+against_i = experiments.layer_sweep(lm, minus="I", coefficients=(1, 2), n=N // 2, seed=SEED)
+plots.shares_by_layer(experiments.summarise(against_i), title="' weddings' − 'I'")
 plt.show()
 
 # %% [markdown]
-# **You should see** more layers than before at $c = 1$, the lowest included. The contrast prompt is half of the vector.
-# The paper's space is a fair default for a prompt that you do not know; the word that you overlay is the better one
-# where you know it. It also shows what steering at the front is on this model: at $c = 1$ it amounts to replacing the
-# first word, for the blocks above.
+# **You should see** every completion steered at layers 0 to 2, with both strengths. The contrast prompt is half of the
+# vector. The paper's space is a fair default for a prompt that you do not know; the word that you overlay is better
+# where you know it. It also shows what steering at the front is: at $c = 1$ it replaces the first word, for the blocks
+# from there on.
 
 # %% [markdown]
 # ### Read the text, not only the count
@@ -339,11 +344,12 @@ plots.completions_html(shown, words=WEDDING)
 # %% [markdown]
 # ### On a real model: the gallery
 #
-# What everybody remembers of ActAdd are its samples. Here are the release's vectors on Gemma 3 270M, with the release's
-# strengths and at the same depths, three unselected completions each: unsteered on the left, steered on the right, the
-# vector's words marked. Nothing was tuned for this model, and what fails is shown too.
+# What everybody remembers of ActAdd are its samples. Here are the twelve vectors that the authors released for
+# GPT-2-XL, now on Gemma 3 270M: their strengths, the same relative depths, three unselected completions each. Unsteered
+# is on the left, steered on the right, with the vector's words marked. Nothing was tuned for this model, and what fails
+# is shown too.
 #
-# > **Predict first.** Which of the twelve will work on a model six times smaller than the release's?
+# > **Predict first.** Which of the twelve will work on a model six times smaller than theirs?
 
 # %%
 gallery = results.find("actadd_gallery", beside.REAL)
@@ -364,10 +370,9 @@ if gallery is not None:
 ledger.box("ActAdd", "qualitative vectors")
 
 # %% [markdown]
-# Three completions are an impression, not a measurement: a vector may work and its words not come, or the words come by
-# chance. Read them. The kept run takes two minutes to make again, here or on your own model; then read the table with
-# `results.find("actadd_gallery", "gemma-3-270m")`, which loads no model. And with `MODEL = "gemma-3-270m"` this
-# whole notebook runs on the real one.
+# Five of the twelve bring more of their words than no steering. But three completions are an impression, not a
+# measurement: a vector may work and its words not come, or the words come by chance. Read them. With
+# `MODEL = "gemma-3-270m"` this whole notebook runs on the real model. The kept runs were made by these commands:
 
 # %%
 ran = results.runs("actadd", beside.REAL)
@@ -400,18 +405,17 @@ print("cosine with layer 0's vector, by layer:", [round(float(value), 2) for val
 
 # %% [markdown]
 # **How large?** At every layer 1.4 to 1.9 times as long as the stream that it is added to. So at $c = 2$ the vector is
-# three times as long as what stood there, and most of what the model reads at that position is ours.
+# about three times as long as what stood there, and most of what the model reads at that position is ours.
 #
 # **Merely the token?** No. Layer 0's vector is the difference of two embeddings, and one block later the vector has
-# nearly nothing in common with it (cosine 0.12). From there on neighbours are alike (0.92 between layers 2 and 3), and
-# it turns slowly. An embedding that is carried up by hand is another vector: notebook 03 tries it.
+# nearly nothing in common with it (cosine 0.12). From there on it turns slowly from layer to layer.
 
 # %% [markdown]
 # ## 7 · The fine print: place, passes, padding
 #
 # **Front, back, or room of its own.** At the front the vector lies over the prompt's first words. `make_room` puts
-# spaces in after BOS, so that it lies over those instead. At layer 0 this has an exact meaning: adding $h_+ -
-# h_{\text{space}}$ to a space *is* writing the word.
+# spaces in after BOS, so that it lies over those instead. At layer 0 and strength 1, adding $h_+ - h_{\text{space}}$ to
+# a space *is* writing the word:
 
 # %%
 at_zero = sl.actadd(lm, " weddings", " ", layer=0)
@@ -422,8 +426,7 @@ torch.testing.assert_close(lm.logits(with_room, at_zero), typed, rtol=1e-4, atol
 print("at layer 0, adding the vector to a space is the same as typing the word")
 
 # %% [markdown]
-# So at layer 0 and strength 1 steering *is* prompting, over the prompt's first word instead of in front of it. The
-# variants at the best setting:
+# With room of its own, then, steering begins where prompting is. The variants at the best setting:
 
 # %%
 setting = {"layer": int(best.layer), "coefficient": float(best.coefficient)}
@@ -438,16 +441,18 @@ places = pd.concat(
     lm.generate(prompt, steer, n=N, seed=SEED, **experiments.PAPER_SAMPLING).assign(condition=name)
     for name, (prompt, steer) in variants.items()
 )
-experiments.summarise(experiments.count_topic_words(places, WEDDING), by=["condition"]).round(3)
+by_place = experiments.summarise(experiments.count_topic_words(places, WEDDING), by=["condition"])
+display(by_place[["condition", "n", "share", "low", "high"]].round(3))
+print(*places.loc[places["condition"] == "one vector, every pass", "completion"].head(2), sep="\n")
 
 # %% [markdown]
 # **Passes.** `when="prompt"` edits one pass only. The completion is steered all the same, because every later token
-# attends to the edited positions through the cache. `when="all"` pushes at each new token as well: a much stronger
-# dose at the same strength.
+# attends to the edited positions through the cache. `when="all"` pushes at each new token as well, and that is too much
+# at this strength: the two texts above are no longer English, and hold none of the words.
 #
-# **Penalty.** The paper samples with a *frequency penalty*: a token's logit falls by $c$ for each time it has come.
-# That is not the repetition penalty of `transformers`, which divides, once. `lm.generate(..., frequency_penalty=1.0)`
-# is the paper's.
+# **Penalty.** The paper samples with a *frequency penalty*: a token's logit falls by a fixed amount for each time it
+# has come. That is not the repetition penalty of `transformers`, which divides, once. `lm.generate(...,
+# frequency_penalty=1.0)` is the paper's.
 
 # %% [markdown]
 # ## 8 · Exercises
@@ -531,8 +536,8 @@ exercises.check_steered_texts(steered_texts, lm)
 #
 # </details>
 #
-# **8.3 · A pair of your own.** ●○○ about 5 minutes. Choose a topic from `data.topics()`, a pair, a layer and a
-# strength, such that more completions hold a word of the topic than without steering. The checker draws 60
+# **8.3 · Another topic.** ●○○ about 5 minutes. Take ships, or another topic from `data.topics()`, and choose a layer
+# and a strength, such that more completions hold a word of the topic than without steering. The checker draws 60
 # completions of each.
 
 # %%
@@ -556,12 +561,14 @@ exercises.check_topic_shift(lm, my_steer, data.topics()[my_topic], prompt=PROMPT
 # ## 9 · What could be wrong?
 #
 # - **Any push might do it.** That is what the random vector of equal norm is for. Look at its line in the sweep.
-# - **The prompt alone might do it.** Writing the word is the honest rival, and here it does.
+# - **The prompt alone might do it.** Writing the word is the rival to beat, and here it does as well.
 # - **The best of many settings is lucky.** So its share was drawn again with another seed.
+# - **One prompt.** Over another first word other layers work: with *She told me all about the* and c = 2, layer 0 makes
+#   the next token ` wedding` with 25 %, layer 2 with 4 %.
 # - **A word count is not meaning.** A text that repeats *wedding* forty times scores full marks. Read the samples.
 # - **This model is small and was made for the purpose.** It was trained on texts whose first words name their topic
 #   (`steerlab/bundled/README.md`). That steering works here says how it works, not how well it works on a large
 #   model.
 #
-# **Open questions:** Why do some layers not listen? What does the vector do
-# to text that has nothing to do with weddings? Does the same word make a good vector in another language?
+# **Open questions:** Why can block 3 read the word and yet not be steered? What does the vector do to text that has
+# nothing to do with weddings? Does the same word make a good vector in another language?

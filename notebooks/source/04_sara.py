@@ -223,14 +223,14 @@ axes[0].plot([-2, 2], [-2, 2], color="#777777", linewidth=0.8)
 axes[0].set(xlabel="γ, LAPACK's signs", ylabel="γ, other signs", title="released: one dot per neuron", aspect="equal")
 test = experiments.load_dilemmas("test")
 signs = experiments.sensitivity(lm, test, "signs", layer=LAYER)
-plots.lines(
+plots.bars(
     experiments.sensitivity_table(signs),
     "value",
     "cosine",
     labels=("draw of the signs (0 is LAPACK's)", "cosine of γ with LAPACK's"),
     ax=axes[1],
 )
-axes[1].set(ylim=(-1.05, 1.05), title="mean over dilemmas, least and largest")
+axes[1].set(xlim=(-1.05, 1.05), title="mean over dilemmas, least and largest")
 plt.show()
 change = signs["shift"].groupby([signs["value"], signs["id"]]).mean().unstack()
 spread = (change.max() - change.min()).mean()

@@ -13,19 +13,20 @@
 # %% [markdown]
 # # 08 · Can I steer a 70B model that I don't own?
 #
-# A model of seventy billion numbers does not fit on your desk. It does fit on NDIF, a cluster that lets researchers
-# reach inside of models that others host. Your laptop sends a few kilobytes: the prompt, the edit, and the source of
-# the function that makes it. The weights stay where they are.
+# A model with seventy billion weights doesn't fit on your laptop. It does fit on NDIF, a research cluster that hosts
+# large open models and lets you reach inside them. Your laptop sends a few kilobytes: the prompt, the edit, and the
+# source code of the function that makes it. The weights stay where they are.
 #
 # **Paper.** Fiotto-Kaufman et al., *NNsight and NDIF: Democratizing Access to Open-Weight Foundation Model Internals*,
 # [arXiv 2407.14561](https://arxiv.org/abs/2407.14561).
 #
 # **After this notebook you can**
-# 1. set up a key so that no notebook ever holds it;
+# 1. set up an API key that no notebook ever contains;
 # 2. say what a call will send before you send it;
 # 3. run ActAdd, a layer sweep and SARA on a model whose weights you never load;
-# 4. learn scalars where a server gives no gradients;
-# 5. leave a job running, and collect its result from another kernel within the hour.
+# 4. learn scalars on a server that gives no gradients;
+# 5. write a study that is a single request;
+# 6. leave a job running, and collect its result within the hour from another kernel.
 #
 # **You need** notebooks 02, 04 and 05.
 
@@ -33,7 +34,7 @@
 MODEL = None  # None is the bundled model; on NDIF a name such as "meta-llama/Llama-3.1-70B"
 PROFILE = "quick"  # "paper": more samples and steps
 SEED = 0
-REMOTE = "local"  # the whole way of a request, in this process; True is NDIF, "https://..." a lab's own server
+REMOTE = "local"  # requests are made and run in this process; True is NDIF, "https://..." a lab's own server
 
 # %%
 import os
@@ -53,6 +54,7 @@ import steerlab as sl
 from steerlab import exercises, judges, plots, sweep
 from steerlab.experiments.sara import CONSEQUENCES, DUTY, METHODS, PARENT, dilemma_study, held_out_dilemmas
 from steerlab.remote import ndif_models
+from steerlab.widgets import job_panel, playground
 
 QUICK = PROFILE == "quick"
 SERVER = REMOTE != "local"
@@ -62,33 +64,33 @@ PROMPT = "I went up to my friend and said"
 lm
 
 # %% [markdown]
-# With a server, this model is a skeleton: config and tokenizer are here, the weights are not. As committed, the
-# notebook says `REMOTE = "local"`: each request is still written out as source, restored and executed as a server
-# would, but in this process and with the bundled model. So it runs anywhere, and needs no network and no key.
+# With a server, `lm` is a skeleton: it has the config and the tokenizer, but no weights. As committed, this notebook
+# says `REMOTE = "local"`. Each request is still written out as source code, read back and run as on a server, but in
+# this process and with the bundled model. So the notebook runs anywhere, without a network and without a key.
 
 # %% [markdown]
-# ## 1 · A key that leaves no trace
+# ## 1 · A key that stays out of the notebook
 #
-# NDIF wants a key ([login.ndif.us](https://login.ndif.us)). A key that is typed into a cell is saved with the notebook,
-# and one that is printed is saved with its output. So it lives outside. Either once, in a terminal, never in a cell:
+# NDIF wants an API key ([login.ndif.us](https://login.ndif.us)). A key that you type into a cell is saved with the
+# notebook, and one that you print is saved with the output. So set it elsewhere. Either once, in a terminal:
 #
 # ```console
 # $ nnsight login
 # ```
 #
-# or for this session only, in a field that shows nothing and keeps nothing in the notebook:
+# or for this session only, in a field that shows nothing and saves nothing:
 #
 # ```python
 # import getpass, os
 # os.environ["NDIF_API_KEY"] = getpass.getpass("NDIF key: ")
 # ```
 #
-# The package sends it in one header, with a request and with the question whose key it is, over `https` or to your own
-# computer. It follows no redirect, and what asks for a job's state or fetches its result goes without it.
+# The package sends the key with each request, and when it asks what kind of key it is: in a header, over `https` or to
+# your own computer. It follows no redirect. Asking for a job's state and fetching a result go without the key.
 #
-# There are two kinds. The code of an *ordinary* key, which is what you get, runs in a sandbox: a process that is shown
-# copies of the activations. That of a *trusted* key runs beside the weights. The last section says what differs; the
-# server says which one yours is.
+# There are two kinds of key. Code that comes with an *ordinary* key, which is what you get, runs in a sandbox: a
+# process of its own that sees copies of the activations. Code that comes with a *trusted* key runs beside the weights.
+# Section 9 says what differs; the server says which kind yours is.
 
 # %%
 has_key = bool(os.environ.get("NDIF_API_KEY") or nnsight.CONFIG.API.APIKEY)  # whether, never what
@@ -97,25 +99,25 @@ if SERVER:
     print("its kind:", lm.runner.server().key_kind() or "the server does not say")
 
 # %% [markdown]
-# Which models run at the moment? `ndif_models` asks, and needs no key for it. HOT models answer at once, WARM ones wait
-# in memory for a place on a GPU, COLD ones have to be loaded first; others are deployed when they are asked for, if
-# they fit, which takes minutes. A server chooses the precision: bfloat16, as a rule.
+# Which models are running? `ndif_models` asks the server, and needs no key. HOT models answer at once, WARM ones wait
+# in memory for a free GPU, and COLD ones have to be loaded first. Others are deployed on request if they fit, which
+# takes minutes. The server chooses the precision, usually bfloat16.
 
 # %%
 if SERVER:
     display(ndif_models(lm.runner))
 else:
-    print("REMOTE='local' asks nobody: set REMOTE = True, and NDIF's models stand here")
+    print("REMOTE='local' has no server to ask: with REMOTE = True, NDIF's models are listed here")
 
 # %% [markdown]
 # ## 2 · Look before you send
 #
-# **Predict.** A sweep of every layer by 21 strengths: how many requests is that? How many bytes come back, if each
-# answer is a distribution over the vocabulary?
+# > **Predict first.** A sweep over every layer and 21 strengths: how many requests does that take? How many bytes come
+# > back, if each answer is a distribution over the vocabulary?
 #
-# `lm.dry_run` makes the call with everything but the sending; the model's answers are made up. It takes a function of
-# the model, so that it can hand it a model that sends nothing. All checks are the real ones, so a mistake is found
-# before you have waited in a queue for it:
+# `lm.dry_run` does everything but send, and makes up the model's answers. It takes a function of the model, so that it
+# can pass it a model that sends nothing. The checks are the real ones, so a mistake is found before you have waited in
+# a queue for it:
 
 # %%
 try:
@@ -124,8 +126,8 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Now the sweep, in two ways. *One job*: the loop over settings runs beside the model. *A request for each setting*: the
-# loop runs here, which is what you write first.
+# Now the sweep, in two ways. In *one job*, the loop over settings runs beside the model. With *one request for each
+# setting*, the loop runs here, which is how one writes it first.
 
 
 # %%
@@ -161,21 +163,21 @@ saved = costs["requests"].iloc[1] / costs["requests"].iloc[0]
 back = costs["result_bytes"].iloc[1] / costs["result_bytes"].iloc[0]
 display(
     Markdown(
-        f"One job asks {saved:,.0f} times less often and gets {back:,.0f} times fewer bytes back. On a busy server "
-        "each request waits in the queue, so the first number is the one you feel."
+        f"One job makes {saved:,.0f} times fewer requests, and brings back {back:,.0f} times fewer bytes. On a busy "
+        "server each request waits in a queue, so the first number is the one that you feel."
     )
 )
 
 # %% [markdown]
-# From here on we keep an account: each study is run dry, which says its requests and bytes, and then for real, which
-# says its seconds.
+# From here on we keep an account. Each study is run dry, for its requests and bytes, and then for real, for its
+# seconds.
 
 # %%
 account = []
 
 
 def costed(study: str, call: Callable[[sl.SteerableModel], Any]) -> Any:
-    """The result of a call; what it costs goes into the account."""
+    """The result of a call, whose cost goes into the account."""
     dry = lm.dry_run(call)
     began = time.perf_counter()
     result = call(lm)
@@ -188,7 +190,7 @@ def costed(study: str, call: Callable[[sl.SteerableModel], Any]) -> Any:
 # %% [markdown]
 # ## 3 · ActAdd
 #
-# The same calls as in notebook 02. Nothing about them is remote but the word in `load`.
+# The calls are those of notebook 02. Only `remote=` in `load` is new.
 
 
 # %%
@@ -212,11 +214,11 @@ print(f"texts that speak of a wedding: {weddings[True]} steered, {weddings[False
 # %% [markdown]
 # ## 4 · A layer sweep in one job
 #
-# Each setting is a row of a batch, and the loop over batches runs on the server. What comes back are a few numbers for
-# each setting, not its logits.
+# Each setting is a row of a batch, and the loop over batches runs on the server. A few numbers come back for each
+# setting, not its logits.
 #
-# > **Predict first.** The vector is added at the first positions of the prompt, at the entrance of a block. At which
-# > layers will the next token notice: early or late? And why?
+# > **Predict first.** The vector is added to the first tokens of the prompt, where a block is entered. At which layers
+# > will that change the next token more: early or late? And why?
 
 
 # %%
@@ -238,20 +240,23 @@ ax.set_title("KL from the unsteered next token, nats")
 plt.show()
 
 # %% [markdown]
-# `lm.together` is new. Its calls do not wait for each other, so their requests become one: the vectors of all layers
-# cost a single request.
+# `lm.together` is new. Its calls don't need each other's results, so they share a request: the vectors of all layers
+# cost a single one.
 
 # %%
 largest = frame.loc[frame["kl"].idxmax()]
 print(f"most is moved at layer {largest['layer']:.0f}, strength {largest['strength']:.0f}: {largest['kl']:.2f} nats")
 
 # %% [markdown]
-# What stands at the first positions reaches the last one by attention only. An edit below the layers that look there
-# is read; one above them is not, however strong.
+# The last token learns of the first ones by attention only. An edit below the layers that look there is read; one above
+# them is not, however strong.
+#
+# Mind what you choose by: KL measures how far the next-token distribution has moved, and is not the effect. Here it is
+# largest at layer 0, while the wedding words of notebook 02 came from layer 2. Exercise 8.2 measures the effect.
 #
 # ## 5 · SARA
 #
-# $\gamma$ is found where the activations are, and only $\gamma$ comes back (notebook 04).
+# $\gamma$ is computed where the activations are, and only $\gamma$ comes back (notebook 04).
 
 
 # %%
@@ -267,30 +272,31 @@ answers["steered to"] = answers["row"].map({0: "nothing", 1: "duty", 2: "consequ
 answers[["steered to", "completion"]]
 
 # %% [markdown]
-# Two texts of each say nothing about the method; notebook 04 counts. Its study is the same call with a remote model:
-# every dilemma, every layer, both directions, and three controls. Look before you send:
+# Two answers of each kind prove nothing; notebook 04 counts. Its study is the same call with a remote model: every
+# dilemma, every layer, both directions, and three controls. Look before you send:
 
 # %%
-judge = judges.word_judge()  # of the bundled model's language, but a dry run has no texts to judge
+judge = judges.word_judge()  # made for the bundled model's answers, but a dry run has no answers to judge
 dry = lm.dry_run(lambda lm: dilemma_study(lm, held_out_dilemmas(), judge=judge, repeats=1, progress=False))
 rows = len(held_out_dilemmas()) * lm.n_layers * (1 + 2 * len(METHODS))
 print(f"{rows:,} answers in {len(dry)} requests; functions run beside the model in each: {list(dry['calls'])}")
 dry[["request", "payload_bytes", "result_bytes", "problem"]]
 
 # %% [markdown]
-# The first request asks for all that the vectors are made of, the second for all answers.
+# The first request asks for everything that the vectors are made of, the second for all answers.
 #
 # ## 6 · Learning without gradients
 #
-# The sandbox, in which an ordinary key's code runs, shows it copies of the activations. A gradient does not pass
-# through a copy, so `fit` says so and goes by SPSA there, unless you ask for `gradient="exact"`, which is refused. SPSA
-# (Spall 1992) needs no gradient: nudge *all* numbers at random by $\pm c\,\delta$, run both, and the difference of
-# the two losses is the slope along $\delta$:
+# In the sandbox of an ordinary key, code sees copies of the activations, and no gradient passes through a copy. There
+# `fit` uses SPSA, and says so; `gradient="exact"` is refused. SPSA (Spall 1992) needs no gradient. It nudges *all*
+# numbers at once along a random direction $\delta$, by $+c\,\delta$ and by $-c\,\delta$, and runs the model for both.
+# The difference of the two losses is the slope along $\delta$:
 #
 # $$ g \;=\; \frac{L(\theta + c\,\delta) - L(\theta - c\,\delta)}{2c}\;\delta $$
 #
-# One random direction says little, the mean over many says what the gradient says. Every pair is two rows of the same
-# batch, and the loop over steps runs on the server: one request for the whole fit.
+# One random direction says little; the mean over many comes near the gradient. The two sides are rows of the same
+# batch, and the loop over steps runs on the server, so the whole fit is one request. The two fits below take most of
+# this notebook's time: a minute on two quiet cores, several beside other work.
 
 # %%
 task = sl.tasks.ioi(lm, n=100 if QUICK else 200, seed=SEED, orders=["ABBA"])
@@ -305,16 +311,16 @@ def learn(lm: sl.SteerableModel, gradient: str) -> sl.Fit:
     return sl.fit(lm, task.train, method, objective, steps=steps[gradient], gradient=gradient, **options)
 
 
-fits, told = {}, {}
+fits, scores = {}, {}
 for gradient in steps:
     try:
         fits[gradient] = costed(f"fit, {gradient}", lambda lm, gradient=gradient: learn(lm, gradient))
-    except sl.RemoteError as error:  # a sandbox, which says so in one line
+    except sl.RemoteError as error:  # of a sandbox
         print(f"{gradient}: {error}")
         continue
     judged = sl.evaluate(lm, task.test, fits[gradient].intervention, margin=5).set_index("metric")["value"]
-    told[gradient] = {"rows run": fits[gradient].history["forwards"].iloc[-1], **judged}
-learned = pd.DataFrame(told).T
+    scores[gradient] = {"rows run": fits[gradient].history["forwards"].iloc[-1], **judged}
+learned = pd.DataFrame(scores).T
 learned[["rows run", "effectiveness", "flip_rate", "faithfulness"]].round(3)
 
 # %%
@@ -328,68 +334,66 @@ if {"exact", "spsa"} <= set(gained.index):
 
 # %%
 figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained", facecolor="white")
-for gradient, found in fits.items():
-    ax.plot(found.history["forwards"], found.history["effectiveness"].rolling(10, min_periods=1).mean(), label=gradient)
+for gradient, fit in fits.items():
+    ax.plot(fit.history["forwards"], fit.history["effectiveness"].rolling(10, min_periods=1).mean(), label=gradient)
 ax.set(xlabel="rows run through the model", ylabel="nats short on the batch (0 is done)", xscale="log")
 ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The horizontal axis is what a fit costs: rows run. The exact gradient also needs a backward pass for each, which a
-# sandbox cannot give at any price.
+# The x-axis is what a fit costs: rows run through the model. The exact gradient also needs a backward pass for each
+# row, which a sandbox does not give at all.
 #
 # ## 7 · What did it cost?
 #
-# Sent is the compressed request; back comes at most this much, before compression. The seconds are those of the run,
-# with the queue where there is one.
+# *Bytes sent* is the compressed request. *Bytes back* is an upper limit, before compression. The seconds include the
+# queue, where there is one.
 
 # %%
 costs = pd.DataFrame(account).rename(columns={"payload_bytes": "bytes sent", "result_bytes": "bytes back, at most"})
 costs.round({"seconds": 1})
 
 # %% [markdown]
-# Most of what is sent is the source of the functions and the vectors; the model's size does not enter but through the
-# width of its stream.
+# Most of what is sent is vectors and source code. The size of the model enters only through the width of its stream.
 #
 # ## 8 · A job that outlives the notebook
 #
-# No connection is held while a job runs. Its id is noted as soon as there is one (the key is not), so a wait can be
-# stopped, by the square button, a closed laptop or a new kernel, and the same call collects the result. `lm.jobs()`
-# lists what is on its way: its state, its place in the queue, its age, and what it cost once it has ended.
+# No connection stays open while a job runs. The package notes the job's id as soon as there is one (never the key). So
+# you may stop waiting, with the stop button, a closed laptop or a new kernel: the same call, made again, collects the
+# result. `lm.jobs()` lists what is on its way: state, place in the queue, age, and the cost once it has ended.
 #
-# Two limits. A server keeps a result for **one hour** after it is there; a call that comes later says that it has
-# expired, and begins it anew. And NDIF has no way for users to cancel a job.
+# There are two limits. A server keeps a result for **one hour**; whoever comes later has to begin again. And on NDIF
+# users cannot cancel a job.
 #
-# `submit` sends and does not wait. It keeps the ids in a file of your own, by which any kernel can `collect`. Whoever
-# can read the file can fetch the result, so it is readable by you alone.
+# `lm.submit(call, file)` sends a call and does not wait. It writes the job's id to the file, and `lm.collect(call,
+# file)` fetches the result, from any kernel. Whoever can read the file can fetch the result, so only you can read it.
+# The panel has these calls as buttons: *Submit* begins the job, *Look again* asks for its state, *Collect* fetches the
+# result if it is there. With `REMOTE = "local"` nothing has to be waited for, and *Submit* says so.
 
 # %%
 folder = Path(tempfile.mkdtemp())
 
 
-def study(lm: sl.SteerableModel) -> pd.DataFrame:
-    """What is to be computed; the same function begins it and collects it."""
+def few_settings(lm: sl.SteerableModel) -> pd.DataFrame:
+    """What is computed; the same function begins the job and collects its result."""
     return sweep.next_tokens(lm, settings[::7], progress=False)
 
 
-if SERVER:
-    print("job", lm.submit(study, folder / "study.jobs"))
-    display(lm.jobs(folder / "study.jobs"))
-else:
-    print("in this process there is nothing to wait for: with a server, submit stands here")
-collected = lm.collect(study, folder / "study.jobs")
-len(collected)
-
-# %% [markdown]
-# A sweep or a study with `file=` keeps its job ids by itself: stop the kernel, start it again, run the cell again.
-#
-# > **A press is a request.** A panel on a remote model runs on its button only; the bars and the texts of a press share
-# > one request. Here the vector of each layer is at hand (section 4): choose one as the *method*. With *ActAdd* a new
-# > pair or layer takes a second request, since its vector has to come first.
+jobs = job_panel(lm, few_settings, folder / "few.jobs")
+jobs
 
 # %%
-from steerlab.widgets import playground
+collected = lm.collect(few_settings, folder / "few.jobs")  # waits, and begins the job if nobody has
+print(f"{len(collected)} rows")
 
+# %% [markdown]
+# A sweep or a study with `file=` keeps its job ids by itself: restart the kernel, run the cell again, and it collects.
+#
+# > **A press is a request.** A panel on a remote model runs only when you press its button; the bars and the texts of
+# > one press share a request. Here the vectors of all layers are at hand (section 4): choose one as the *method*. With
+# > *ActAdd*, a new pair or layer takes a second request, since its vector has to come first.
+
+# %%
 named = {f"weddings, layer {layer}": vector for layer, vector in enumerate(vectors)}
 asked = {"prompt": PROMPT, "n": 1, "max_new_tokens": 25, "seed": SEED}
 panel = playground(lm, interventions=named, method="weddings, layer 2", strength=4.0, **asked)
@@ -397,17 +401,17 @@ panel.press()
 panel
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# **8.1 · Two requests.** ●●○ about 10 minutes. The function below asks for a vector at each layer, and then for a text
-# under each: two requests for every layer. Write it so that the whole takes two requests, with the same result. The
-# checker runs it dry, and counts.
+# **8.1 · Two requests.** ●●○ about 10 minutes. The function below makes a vector at each layer, and then writes a text
+# with it: two requests for every layer. Rewrite it so that the whole takes two requests, with the same result. The
+# checker runs it dry and counts, then runs it for real.
 
 # %%
 
 
 def every_layer(lm: sl.SteerableModel) -> list[str]:
-    """What is written under the vector of each layer."""
+    """What is written with the vector of each layer."""
     written = []
     for layer in range(lm.n_layers):
         vector = sl.actadd(lm, " weddings", " ", layer=layer)
@@ -415,26 +419,76 @@ def every_layer(lm: sl.SteerableModel) -> list[str]:
     return written  # your code here
 
 
-exercises.check_requests(every_layer, lm, most=2)
+exercises.check_requests(every_layer, lm, most=2, prompt=PROMPT, seed=SEED)
 
 # %% [markdown]
-# <details><summary>Hint</summary>What does not wait for each other goes into <code>lm.together</code>, which takes a
-# list of functions of the model. A function may make several calls, one after the other.</details>
+# <details><summary>Hint</summary>The layers don't need each other's results, so they can go into
+# <code>lm.together</code>, which takes a list of functions of the model. A function may make several calls, one after
+# the other.</details>
 #
 # <details><summary>Solution</summary>
 #
 # ```python
 # def every_layer(lm):
-#     def one(lm, layer):
+#     def write(lm, layer):
 #         vector = sl.actadd(lm, " weddings", " ", layer=layer)
 #         return lm.generate(PROMPT, 4 * vector, max_new_tokens=10, seed=SEED)["completion"][0]
 #
-#     return lm.together([lambda lm, layer=layer: one(lm, layer) for layer in range(lm.n_layers)])
+#     return lm.together([lambda lm, layer=layer: write(lm, layer) for layer in range(lm.n_layers)])
 # ```
 #
 # The first calls of all functions share a request, and so do the second ones.
 #
 # </details>
+#
+# **8.2 · A study in one request.** ●●● about 20 minutes. *Important: this is how you will ask a 70B model.* At which
+# layer and strength does the vector make ` wedding` the likelier next token, and more so than a random vector of the
+# same norm? `by_layer` has the vector of each layer. Return a table with a row for each `condition` (`"steered"` or
+# `"random"`), `layer` and `strength`, and the log-probability of ` wedding` after `NEXT` in the column `logprob`. One
+# request for all, and no whole distribution may come back. The checker runs it dry, then for real with other vectors.
+
+# %%
+NEXT, STRENGTHS = "She told me all about the", (0, 1, 2, 4)  # strength 0 is the unsteered model
+
+
+def study(lm: sl.SteerableModel, by_layer: dict[int, sl.Intervention]) -> pd.DataFrame:
+    """The next token's log-probability by condition, layer and strength, in one request."""
+    return pd.DataFrame(columns=["condition", "layer", "strength", "logprob"])  # your code here
+
+
+exercises.check_study(study, lm, prompt=NEXT, strengths=STRENGTHS)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>The vectors are at hand, so nothing has to come back before the rest can be asked.
+# Make the list of all settings first, and send it once.</details>
+#
+# <details><summary>Hint 2</summary><code>sweep.Setting(columns, prompt, steer)</code> is one row, with your columns as
+# a dict. Section 4 has such a list; <code>sl.random_like(vector, seed=layer)</code> is the control.</details>
+#
+# <details><summary>Hint 3</summary><code>sweep.next_tokens(lm, rows, tokens=[" wedding"])</code> adds the column
+# <code>logprob</code>, and leaves the distributions on the server.</details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def study(lm, by_layer):
+#     rows = []
+#     for layer, vector in by_layer.items():
+#         for condition, steer in (("steered", vector), ("random", sl.random_like(vector, seed=layer))):
+#             for strength in STRENGTHS:
+#                 columns = {"condition": condition, "layer": layer, "strength": strength}
+#                 rows.append(sweep.Setting(columns, NEXT, strength * steer))
+#     return sweep.next_tokens(lm, rows, tokens=[" wedding"], progress=False)
+# ```
+#
+# </details>
+#
+# Now ask it about all layers: `study(lm, dict(enumerate(vectors)))`. Could you have told the vector from the random one
+# by KL alone?
+#
+# <details><summary>Answer</summary>No. On the bundled model the vector does most at layer 0 and strength 2: *wedding*
+# rises from 0.3 % to 25 %, with a KL of 2.4 nats. But the random vector there has a KL of 0.7 nats, as much as the
+# vector at layer 2, and it makes *wedding* rarer.</details>
 #
 # ## 9 · What runs where
 #
@@ -449,23 +503,24 @@ exercises.check_requests(every_layer, lm, most=2)
 # | options such as `repetition_penalty` | ✓ | ✓ | ✓ | ✓ | no: `frequency_penalty` |
 # | your weights, private data | ✓ | ✓ | ✓ | no: prompts travel | no: prompts travel |
 #
-# The two last columns are tested with NDIF's own code, version 0.1.2: every kind of call gives there what it gives
-# here, with either key, but for what the table says.
+# The last two columns are tested with NDIF's own code, version 0.1.2: with either key, every kind of call gives there
+# what it gives here, except where the table says otherwise.
 #
-# **A lab's own server.** NDIF is a package (`ndif`, for Python 3.12): a lab can serve its models to its members on a
-# machine of its own. Then `sl.load(name, remote="https://server.of.the.lab")`. For 0.1.2 the server's environment needs
-# `nnsight==0.8.0` and a `transformers` below 5.23, with which it was seen to work; here newer ones will do.
-# `python -m steerlab.check https://server.of.the.lab` says what runs there, what your key may do, and which versions
-# differ. What comes back is read as tensors and plain values, never as code, and no more than was asked for. But the
-# server sees your prompts and your key, so name one that you trust. Plain `http` is refused but to your own computer.
+# **A lab's own server.** NDIF is a package (`ndif`, for Python 3.12), so a lab can serve models to its members from its
+# own machine: `sl.load(name, remote="https://server.of.the.lab")`. Version 0.1.2 was tested with `nnsight==0.8.0` and a
+# `transformers` below 5.23 on the server; here newer ones will do. `python -m steerlab.check https://server.of.the.lab`
+# says what runs there, what your key may do, and which versions differ. What comes back is read as tensors and plain
+# values, never as code, and no more than was asked for. But the server sees your prompts and your key, so name one that
+# you trust. Plain `http` is refused, except to your own computer.
 #
 # ## 10 · What could be wrong?
 #
-# - **Another precision.** A server usually runs bfloat16, your check ran float32. A percent of difference is rounding.
-# - **Other versions.** Another transformers may build another tree of modules. `load` warns of it, and
+# - **Another precision.** A server usually runs bfloat16, your own check ran float32. A difference of a percent is
+#   rounding.
+# - **Other versions.** Another version of transformers may build another tree of modules. `load` warns of it, and
 #   `python -m steerlab.check` shows which packages differ.
-# - **A model under the same name.** The name and revision say what is served. Only the server knows what it loaded.
-# - **SPSA is noisy.** Its result depends on the seed more than that of the exact gradient: fit with several.
+# - **Another model of the same name.** Name and revision say what is served. Only the server knows what it loaded.
+# - **SPSA is noisy.** Its result depends more on the seed than the exact gradient's does: fit with several.
 #
-# **Open questions:** How many directions does SPSA need as the number of scalars
-# grows? Which layers of a 70B model listen to the first words of a prompt?
+# **Open questions:** How many directions does SPSA need as the number of scalars grows? Which layers of a 70B model
+# listen to the first words of a prompt?

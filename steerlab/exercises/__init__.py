@@ -5,6 +5,7 @@ from .building import check_dose as check_dose
 from .building import check_mean_difference as check_mean_difference
 from .building import check_own_answers as check_own_answers
 from .building import check_probe as check_probe
+from .building import check_study as check_study
 from .short import check_add_at_front as check_add_at_front
 from .short import check_anchored_gain as check_anchored_gain
 from .short import check_broken as check_broken

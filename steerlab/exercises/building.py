@@ -181,3 +181,85 @@ def _means(lm: SteerableModel, texts: Sequence[str], site: Site) -> tuple[Tensor
     """The mean of the texts' last activations, and of the means of all of each text's."""
     rows = [lm.activations(text, site).row(0, site) for text in texts]
     return torch.stack([row[-1] for row in rows]).mean(0), torch.stack([row.mean(0) for row in rows]).mean(0)
+
+
+@checker
+def check_study(
+    study: Callable[[SteerableModel, dict[int, Intervention]], pd.DataFrame],
+    lm: SteerableModel,
+    *,
+    prompt: str,
+    strengths: Sequence[float],
+    token: str = " wedding",
+) -> str:
+    """08: a token's log-probability by condition, layer and strength, of which 0 is one, in one request."""
+    layers = (0, 1)
+    vectors = dict(zip(layers, lm.together([_heading(layer) for layer in layers]), strict=True))
+    rows = 2 * len(layers) * len(strengths)
+    size = _one_request(lm.dry_run(lambda lm: study(lm, vectors)), rows)
+    answer = _logprobs(study(lm, vectors), layers, strengths)
+    wanted = _wanted(lm, vectors, prompt, strengths, token)
+    for (layer, strength), right in wanted.items():
+        _compare_steered(float(answer["steered", layer, strength]), right, f"layer {layer}, strength {strength:g}")
+        if strength:
+            _compare_random(float(answer["random", layer, strength]), right, wanted[layer, 0], layer)
+    still = _logprobs(study(lm, {layer: 0 * vector for layer, vector in vectors.items()}), layers, strengths)
+    if (still - wanted[layers[0], 0]).abs().max() > 1e-3:
+        raise NotYet("the control does not have the norm of the vector: with vectors of length 0 the prediction still moves")
+    return f"{rows} settings in one request, {size:,} bytes back; the steered rows are those of lm.logits"
+
+
+def _heading(layer: int) -> Callable[[SteerableModel], Intervention]:
+    """A vector that is not the notebook's."""
+    return lambda lm: actadd(lm, " ships", " ", layer=layer)
+
+
+def _one_request(dry: pd.DataFrame, rows: int) -> int:
+    """The bytes that a study of so many rows brings back; `NotYet` where it is more than one request, or too many."""
+    if dry.empty:
+        raise NotYet("it asks the model for nothing")
+    if len(dry) > 1:
+        raise NotYet(f"it takes {len(dry)} requests: list all settings, then ask once")
+    size = int(dry["result_bytes"].iloc[0])
+    if size > 200 * rows:
+        raise NotYet(f"{size:,} bytes come back, of {rows} settings: take the log-probability beside the model")
+    return size
+
+
+def _logprobs(frame: object, layers: Sequence[int], strengths: Sequence[float]) -> "pd.Series[float]":
+    """A study's log-probabilities by condition, layer and strength; `NotYet` where a row is missing."""
+    names = ["condition", "layer", "strength"]
+    if not isinstance(frame, pd.DataFrame) or not {*names, "logprob"} <= set(frame.columns):
+        raise NotYet(f"a table with the columns {', '.join(names)} and logprob is wanted")
+    found = frame.set_index(names)["logprob"]
+    points = pd.MultiIndex.from_product([["steered", "random"], layers, strengths], names=names)
+    if len(missing := points.difference(found.index)):
+        raise NotYet("there is no row for " + ", ".join(map(str, missing[0])))
+    if len(found) != len(points):
+        raise NotYet(f"{len(points)} rows are wanted, one for each setting, not {len(found)}")
+    return found.astype(float)
+
+
+def _wanted(
+    lm: SteerableModel, vectors: dict[int, Intervention], prompt: str, strengths: Sequence[float], token: str
+) -> dict[tuple[int, float], float]:
+    """The token's log-probability by layer and strength."""
+    points = [(layer, strength) for layer in vectors for strength in strengths]
+    logits = lm.logits([prompt] * len(points), [strength * vectors[layer] for layer, strength in points])
+    (index,) = lm.encode(token)
+    return dict(zip(points, logits.log_softmax(-1)[:, index].tolist(), strict=True))
+
+
+def _compare_steered(value: float, right: float, where: str) -> None:
+    """`NotYet` where a log-probability is another."""
+    if abs(value - right) > 1e-3 * max(1, abs(right)):
+        near = "; this is the probability" if abs(value - np.exp(right)) < 1e-3 else ""
+        raise NotYet(f"steered, {where}: logprob is {value:.3f}, and {right:.3f} is wanted{near}")
+
+
+def _compare_random(value: float, steered: float, plain: float, layer: int) -> None:
+    """`NotYet` where a control is no control."""
+    if abs(value - steered) < 1e-6:
+        raise NotYet(f"layer {layer}: the random rows are the steered ones")
+    if abs(value - plain) < 1e-6:
+        raise NotYet(f"layer {layer}: the random rows are unsteered: a random vector is wanted")

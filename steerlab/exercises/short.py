@@ -374,9 +374,29 @@ def check_dynamic(answer: Callable[[Tensor, Tensor, float], Tensor | None]) -> s
 
 
 @_checker
-def check_requests(study: Callable[[SteerableModel], Any], lm: SteerableModel, *, most: int) -> str:
-    """08: a study that takes no more than so many requests."""
+def check_requests(
+    study: Callable[[SteerableModel], Any], lm: SteerableModel, *, most: int, prompt: str, seed: int = 0
+) -> str:
+    """08: the text under each layer's vector, in no more than so many requests."""
     requests = len(lm.dry_run(study))
-    if not 0 < requests <= most:
+    if not requests:
+        raise _NotYet("it asks the model for nothing")
+    if requests > most:
         raise _NotYet(f"it takes {requests} requests, and {most} are enough: which calls wait for each other?")
+    wanted, answer = lm.together([_written(prompt, layer, seed) for layer in range(lm.n_layers)]), study(lm)
+    if not isinstance(answer, list) or len(answer) != len(wanted):
+        raise _NotYet(f"a list of {len(wanted)} texts is wanted, one for each layer")
+    for layer, (text, right) in enumerate(zip(answer, wanted, strict=True)):
+        if text != right:
+            raise _NotYet(f"layer {layer}: {text!r} is written, and {right!r} is wanted")
     return f"{requests} requests for the whole study, instead of two for every layer"
+
+
+def _written(prompt: str, layer: int, seed: int) -> Callable[[SteerableModel], str]:
+    """What is written with the vector of a layer."""
+
+    def write(lm: SteerableModel) -> str:
+        steer = actadd(lm, " weddings", " ", layer=layer, coefficient=4.0)
+        return str(lm.generate(prompt, steer, max_new_tokens=10, seed=seed)["completion"][0])
+
+    return write
