@@ -83,6 +83,20 @@ def test_a_slow_pass_says_how_to_stop_it_and_can_be_stopped(
     assert "stopped" in panel.message.value and "steerlab-old" in panel.picture._dom_classes
 
 
+def test_the_still_picture_of_a_pass_needs_no_other(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is drawn a second after the run, when nothing could stop it."""
+    panel = trace_viewer(lm)
+    for module, name in ((lm, "run"), (lm, "activations"), (lm, "logits"), (lens, "moved"), (lens, "logit_lens")):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("the model ran"))
+    assert panel.still().startswith(b"\x89PNG")
+
+
+def test_the_viewer_leaves_the_notebooks_seed_alone(lm: sl.SteerableModel) -> None:
+    before = torch.get_rng_state()
+    trace_viewer(lm)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_what_is_removed_is_gone(lm: sl.SteerableModel) -> None:
     panel = trace_viewer(lm, edit="remove", place="mlp_out", layer=2, position=3)
     assert panel.controls["size"].disabled and panel.message.value == ""

@@ -68,7 +68,7 @@ class Panel(ABC, Generic[S]):
         self._still_due = False
         self.log = w.Output()
         self.button = w.Button(description=self.button_text or "Run", button_style="primary", icon="play")
-        self.button.layout.width = "auto"  # as wide as its text
+        self.button.layout = w.Layout(width="auto", flex="none")  # as wide as its text, whatever stands beside it
         self.button.tooltip = f"{self.button.description}: runs the model"
         self.button.add_class("steerlab-run")
         self.runner = Guard(list(controls.values()), self.log if self.remote else None)  # the button keeps the focus

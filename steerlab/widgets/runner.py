@@ -16,7 +16,7 @@ ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # 
 SPINNER = '<i class="fa fa-spinner fa-spin" aria-label="running"></i>'
 TICK = 0.3  # seconds between two looks at what a run has done
 SLOW = 1.0  # seconds, after which a run that hears no button says how to stop it
-HINT = "Kernel &gt; Interrupt (■) stops this"
+HINT = "Kernel &gt; Interrupt stops this"
 
 _worker = ThreadPoolExecutor(max_workers=1)  # beside the event loop: a model does one thing at a time
 _running: "dict[Future[Any], Guard]" = {}  # what the worker was given and has not ended
@@ -40,7 +40,7 @@ class Guard:
         self.message = w.HTML(layout=w.Layout(min_width="20px", min_height="28px"))
         self.message.add_class("steerlab-message")
         self.halt = threading.Event()
-        self.stop = w.Button(description="Stop", icon="stop", disabled=True, layout=w.Layout(width="auto"))
+        self.stop = w.Button(description="Stop", icon="stop", disabled=True, layout=w.Layout(width="auto", flex="none"))
         self.stop.tooltip = "Stops the run, as Kernel > Interrupt does; what was written so far stays"
         self.stop.add_class("steerlab-stop")
         self.stop.on_click(lambda _: self.halt.set())

@@ -46,6 +46,8 @@ class TraceViewer(Panel[TraceState]):
     def __init__(self, lm: SteerableModel, state: TraceState) -> None:
         self.lm = lm
         self._lens = lru_cache(maxsize=16)(lambda prompt: lens.logit_lens(lm, prompt))
+        self._read = lru_cache(maxsize=16)(lambda prompt, site: lm.activations(prompt, site).row(0, site))
+        self._moved = lru_cache(maxsize=16)(lambda state: lens.moved(lm, state.prompt, self.steer()))
         self.grid = Grid(mpl.colormaps["Blues"], self._click)
         controls = _controls(lm.n_layers)
         super().__init__(state, controls, ["prompt", "layer position place", "edit size"], lm)
@@ -56,7 +58,7 @@ class TraceViewer(Panel[TraceState]):
 
     def read(self) -> torch.Tensor:
         """The activations at the site, [pos, d_model]."""
-        activations: torch.Tensor = self.lm.activations(self.state.prompt, self.site()).row(0, self.site())
+        activations: torch.Tensor = self._read(self.state.prompt, self.site())
         return activations
 
     def steer(self) -> Intervention:
@@ -65,14 +67,14 @@ class TraceViewer(Panel[TraceState]):
         where: dict[str, Any] = {"layer": s.layer, "place": s.place, "anchor": "front", "start": s.position}
         if s.edit == "remove":
             return scale(-1.0, **where)
-        direction = torch.randn(self.lm.d_model, generator=torch.manual_seed(0))
+        direction = torch.randn(self.lm.d_model, generator=torch.Generator().manual_seed(0))
         return add(s.size * self.read()[s.position].float().norm().cpu() * direction / direction.norm(), **where)
 
     def draw(self, figure: FigureBase) -> None:
         """How far the edit moves the stream."""
         s = self.state
-        frame = lens.moved(self.lm, s.prompt, self.steer())
-        frame["token"] = [token_head(self.lm, token) for token in frame["token"]]
+        frame = self._moved(s)
+        frame = frame.assign(token=[token_head(self.lm, token) for token in frame["token"]])
         plots.token_map(frame, "moved", mark=(s.layer, s.position), label="distance / mean norm", ax=figure.subplots())
 
     def refresh(self) -> None:
@@ -112,7 +114,7 @@ class TraceViewer(Panel[TraceState]):
         steer = f"steer = sl.scale(-1, {where})\n"
         if s.edit == "add":
             steer = (
-                "direction = torch.randn(lm.d_model, generator=torch.manual_seed(0))\n"
+                "direction = torch.randn(lm.d_model, generator=torch.Generator().manual_seed(0))\n"
                 f"vector = {s.size:g} * h[{s.position}].float().norm().cpu() * direction / direction.norm()\n"
                 f"steer = sl.add(vector, {where})\n"
             )
