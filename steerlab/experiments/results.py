@@ -84,10 +84,10 @@ class Paper:
         for name in self.experiments if ask.experiment == "all" else [ask.experiment]:
             try:
                 self.run(name, lm, ask)
-            except FileNotFoundError as missing:
+            except (FileNotFoundError, ValueError) as reason:  # of this model or these options
                 if ask.experiment != "all":
                     raise
-                print(f"{name}: {missing}", file=sys.stderr)
+                print(f"{name}: {reason}", file=sys.stderr)
         return 0
 
     def run(self, name: str, lm: SteerableModel, ask: Ask) -> None:
