@@ -372,6 +372,25 @@ display(effects[["method", "direction", "baseline", "share", "gain", "low", "hig
 ledger.box("SARA", "1", "2", "3", "5", "7")
 
 # %% [markdown]
+# ### Seven models, and an eighth
+#
+# Before it steers, the paper asks seven models which of eight schools of ethics they answer by. Left: its figure prints
+# two of Gemma-2B's labels the wrong way round, which its own counts show. Right: how often a model gives one question
+# the same label five times over, and how often two judges agree. Ours is a chat model that judges its own answers, with
+# a way out that the paper's judge did not have: *none*, for an answer that takes no stand.
+
+# %%
+QWEN = "qwen2.5-coder-1.5b-instruct"
+names = ("schools", "schools_consistency", "schools_agreement")
+schools, consistency, agreement = (results.find(f"sara_{name}", QWEN) for name in names)
+eighth = {"model": "Qwen2.5-Coder 1.5B", "consistency": consistency["value"].iloc[0]}
+eighth["agreement"] = agreement.query("method == 'all'")["value"].iloc[0]
+experiments.plot_published(pd.DataFrame([eighth]))
+plt.show()
+experiments.plot_schools({f"{eighth['model']}, n = {schools['n'].iloc[0]}": schools})
+plt.show()
+
+# %% [markdown]
 # ### At equal dose
 #
 # All of this is the *anchored* variant at $c = 1$, whose γ is a third as large as that of the author's. That says

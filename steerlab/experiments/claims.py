@@ -445,12 +445,12 @@ SARA = (
         row("method == 'unsteered' and group == 'duty'"), reference=0.5, why=FEW,
     ),
     Claim(
-        "2, consistency", "1 / distinct labels", "0.46", "sara_consistency", row("method == 'unsteered'", "value"),
-        reference=0.5, form=".2f", why="two groups are told apart, not eight schools: 0.5 is the least",
+        "2, consistency", "1 / distinct labels", "0.46", "sara_schools_consistency",
+        row("method == 'unsteered'", "value"), reference=0.5, form=".2f",
     ),
     Claim(
-        "3, agreement of scorers", "share of answers", "0.74", "sara_agreement", row("method == 'all'", "value"),
-        reference=0.5, form=".2f", why="a count of words beside a small model; 17 of the 40 answers take no stand",
+        "3, agreement of scorers", "share of answers", "0.74", "sara_schools_agreement",
+        row("method == 'all'", "value"), reference=0.5, form=".2f", why="a count of words beside a small model",
     ),
     Claim(
         "4, moral foundations", "harm less authority, unsteered", "4.74 − 2.52", "foundations_profile",
