@@ -205,7 +205,9 @@ def check_study(
             _compare_random(float(answer["random", layer, strength]), right, wanted[layer, 0], layer)
     still = _logprobs(study(lm, {layer: 0 * vector for layer, vector in vectors.items()}), layers, strengths)
     if (still - wanted[layers[0], 0]).abs().max() > 1e-3:
-        raise NotYet("the control does not have the norm of the vector: with vectors of length 0 the prediction still moves")
+        raise NotYet(
+            "the control does not have the norm of the vector: with vectors of length 0 the prediction still moves"
+        )
     return f"{rows} settings in one request, {size:,} bytes back; the steered rows are those of lm.logits"
 
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from ..metrics import gain, share
 from .actadd.overhead import SHAPES
@@ -208,9 +209,20 @@ def _answers(beta: int) -> Read:
 
 
 def _names(frame: pd.DataFrame) -> Finding:
-    """The mean scalar on the receiver's name less that on the other's, over layers."""
-    means = frame.groupby("role")["value"].mean()
-    return Finding(float(means["IO"] - means["S"]))
+    """The mean scalar on the receiver's name less that on the other's, over layers, with an interval over prompts."""
+    rows = frame[frame["role"].isin(["IO", "S"])]
+    means = rows.groupby("role")["value"].mean()
+    layers = rows["layer"].nunique()
+    half = 1.96 * float(np.sqrt((rows["sd"] ** 2 / rows["n"]).sum()) / layers)
+    gap = float(means["IO"] - means["S"])
+    return Finding(gap, gap - half, gap + half, int(rows["n"].min()))
+
+
+def _as_patching(frame: pd.DataFrame) -> Finding:
+    """Kendall's τ with activation patching, with the interval that its p has in the normal approximation."""
+    tau, p, locations = frame.query("map == 'patching'")[["tau", "p", "locations"]].iloc[0]
+    half = 1.96 * abs(tau) / float(scipy.stats.norm.isf(p / 2))
+    return Finding(tau, tau - half, tau + half, int(locations))
 
 
 def _numbers(frame: pd.DataFrame) -> Finding:
@@ -410,6 +422,7 @@ SCALING = (
     Claim(
         "Figure 3, map", "mean scalar on the receiver's name less the other's", "one promoted, the other scaled down",
         "scaling_examples", _names, form=".3f",
+        why="Gemma's scalars promote the giver's second mention in layers 7 and 8, and scale the receiver's name down",
     ),
     Claim(
         "Figure 4", "Kendall's τ of locations by change of norm, between fits of vectors", "maps agree", "scaling_runs",
@@ -435,7 +448,7 @@ SCALING = (
     ),
     Claim(
         "patching (said by a third party)", "Kendall's τ of |α| and activation patching", "direction",
-        "scaling_patching_agreement", row("map == 'patching'", "tau"), form=".2f",
+        "scaling_patching_agreement", _as_patching, form=".2f",
     ),
 )  # fmt: skip
 
