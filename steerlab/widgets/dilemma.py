@@ -77,6 +77,7 @@ class SaraPanel(Dial[SaraState]):
         left.locator_params(axis="x", nbins=5)
         table = plots.token_table(self.lm, {"before": self.before, "after": self.after}, k=6)
         plots.next_token_bars(table, ax=right).set_title("next token", fontsize=10)
+        right.locator_params(axis="x", nbins=4)  # more run into each other
 
     def steers(self) -> dict[str, Intervention | None]:
         """Nothing, SARA, and SARA the other way round."""
