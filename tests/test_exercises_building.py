@@ -251,7 +251,7 @@ def test_the_study_of_08(there: sl.SteerableModel, tmp_path: Path, printed: Prin
         (by_loop, "it takes 2 requests"),
         (by_logits, "bytes come back, of 12 settings"),
         (by_setting(change=lambda frame: frame.drop(columns="logprob")), "and logprob is wanted"),
-        (by_setting(change=lambda frame: frame[frame["strength"] > 0]), "there is no row for random, 0, 0"),
+        (by_setting(change=lambda frame: frame[frame["strength"] > 0]), "there is no row for steered, 0, 0"),
         (by_setting(change=lambda frame: pd.concat([frame] * 2)), "12 rows are wanted"),
         (by_setting(prompt="He told me all about the"), "steered, layer 0, strength 0: logprob is"),
         (by_setting(change=lambda frame: frame.assign(logprob=frame["logprob"].map(math.exp))), "the probability"),

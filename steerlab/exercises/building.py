@@ -205,9 +205,7 @@ def check_study(
             _compare_random(float(answer["random", layer, strength]), right, wanted[layer, 0], layer)
     still = _logprobs(study(lm, {layer: 0 * vector for layer, vector in vectors.items()}), layers, strengths)
     if (still - wanted[layers[0], 0]).abs().max() > 1e-3:
-        raise NotYet(
-            "the control does not have the norm of the vector: with vectors of length 0 the prediction still moves"
-        )
+        raise NotYet("the control does not have the norm of the vector: at length 0 the prediction still moves")
     return f"{rows} settings in one request, {size:,} bytes back; the steered rows are those of lm.logits"
 
 
@@ -235,7 +233,7 @@ def _logprobs(frame: object, layers: Sequence[int], strengths: Sequence[float]) 
         raise NotYet(f"a table with the columns {', '.join(names)} and logprob is wanted")
     found = frame.set_index(names)["logprob"]
     points = pd.MultiIndex.from_product([["steered", "random"], layers, strengths], names=names)
-    if len(missing := points.difference(found.index)):
+    if missing := [point for point in points if point not in found.index]:
         raise NotYet("there is no row for " + ", ".join(map(str, missing[0])))
     if len(found) != len(points):
         raise NotYet(f"{len(points)} rows are wanted, one for each setting, not {len(found)}")
