@@ -182,11 +182,12 @@ class Panel(ABC, Generic[S]):
         return w.VBox([wrapped(sides), self.completions, wrapped([self.copy]), self.style])
 
     def control_rows(self, rows: Sequence[str]) -> list[w.HBox]:
-        """Controls in rows; the message stands beside the button, or at the end of the last row."""
+        """Controls in rows; Stop and the message stand beside the button, or at the end of the last row."""
         controls = [[self.controls[name] for name in row.split()] for row in rows]
+        end = [self.runner.stop] * (self.lm is not None) + [self.message]
         if self.button_text or self.remote:
-            return [*map(wrapped, controls), w.HBox([self.button, self.runner.stop, self.message])]
-        return [*map(wrapped, controls[:-1]), wrapped([*controls[-1], self.message])]
+            return [*map(wrapped, controls), w.HBox([self.button, *end])]
+        return [*map(wrapped, controls[:-1]), wrapped([*controls[-1], *end])]
 
     @contextmanager
     def fading(self) -> Iterator[None]:

@@ -4,9 +4,11 @@ import asyncio
 import html
 import signal
 import threading
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 from typing import Any
 
 import ipywidgets as w
@@ -16,7 +18,7 @@ ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # 
 SPINNER = '<i class="fa fa-spinner fa-spin" aria-label="running"></i>'
 TICK = 0.3  # seconds between two looks at what a run has done
 SLOW = 1.0  # seconds, after which a run that hears no button says how to stop it
-HINT = "Kernel &gt; Interrupt stops this"
+HINT = "Stop or Kernel &gt; Interrupt ends this"
 
 _worker = ThreadPoolExecutor(max_workers=1)  # beside the event loop: a model does one thing at a time
 _running: "dict[Future[Any], Guard]" = {}  # what the worker was given and has not ended
@@ -30,9 +32,9 @@ class Guard:
     """Runs a panel's work, so that the panel lives on whatever happens.
 
     While work runs, a spinner turns. An error becomes one line in the panel. With `now`, work runs beside the event
-    loop: the controls are disabled, Stop is not. With `request` it runs within the loop, which hears no button then;
-    after a second the panel says how to interrupt it. Requests that arrive while one is pending replace it, so that
-    dragging a slider never queues more than one run.
+    loop: the controls are disabled, Stop is not. With `request` it runs within the loop, where only JupyterLab, which
+    has other threads for messages, hears of Stop; after a second the panel says how to end it. Requests that arrive
+    while one is pending replace it, so that dragging a slider never queues more than one run.
     """
 
     def __init__(self, controls: Sequence[Any], log: AbstractContextManager[Any] | None = None) -> None:
@@ -43,7 +45,7 @@ class Guard:
         self.stop = w.Button(description="Stop", icon="stop", disabled=True, layout=w.Layout(width="auto", flex="none"))
         self.stop.tooltip = "Stops the run, as Kernel > Interrupt does; what was written so far stays"
         self.stop.add_class("steerlab-stop")
-        self.stop.on_click(lambda _: self.halt.set())
+        self.stop.on_click(lambda _: self._halt())
         self._pending: Callable[[], None] | None = None
         self.busy = False
         self._task: asyncio.Task[None] | None = None
@@ -84,8 +86,8 @@ class Guard:
         later(0.1, lambda: self._release(enabled))
 
     def here(self, work: Callable[[], None], note: str = "") -> None:
-        """Run in this thread: what takes longer than a second says how to stop it, from a thread of its own."""
-        hint = threading.Timer(SLOW, self.say, [f"{SPINNER} {HINT}"])
+        """Run in this thread: what takes longer than a second says how to end it, from a thread of its own."""
+        hint = threading.Timer(SLOW, copy_context().run, [self._offer_stop])  # as if this message had asked for it
         hint.daemon = True
         with self.guarded(note):
             hint.start()
@@ -94,6 +96,7 @@ class Guard:
             finally:
                 hint.cancel()
                 hint.join()
+                self.stop.disabled = not self.busy
 
     @contextmanager
     def guarded(self, note: str = "", interrupt: Any = signal.default_int_handler) -> Iterator[None]:
@@ -116,6 +119,16 @@ class Guard:
     def say(self, text: str) -> None:
         """Put a line of HTML where a screen reader reads it out when it changes."""
         self.message.value = text and f'<span role="status">{text}</span>'
+
+    def _offer_stop(self) -> None:
+        self.say(f"{SPINNER} {HINT}")
+        self.stop.disabled = False
+
+    def _halt(self) -> None:
+        """What Stop does; heard by another thread than the one that works, it interrupts that one."""
+        self.halt.set()
+        if threading.current_thread() is not threading.main_thread():
+            interrupt_main()
 
     async def _beside(
         self, work: Callable[[], Any], show: Callable[[Any], None], tick: Callable[[], str], enabled: Sequence[Any]

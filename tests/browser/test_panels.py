@@ -77,6 +77,19 @@ panel
 """
 FOCUSED = "element => element === document.activeElement"
 SAME_LINE = 8  # pixels between the middles of what stands on one line, at most
+
+SLOW = """\
+# %%
+import time
+import steerlab as sl
+from steerlab import widgets
+
+panel = widgets.starter(sl.load(), prompt="I went to the")
+panel
+
+# %%
+panel.draw = lambda figure: [time.sleep(0.05) for _ in range(1200)]
+"""
 Tell = Callable[[str], None]
 
 
@@ -227,9 +240,7 @@ def test_button_pressed_twice_runs_once(playground: PanelOnPage) -> None:
     playground.expect_completions()
     expect(playground.stop).to_be_disabled()
     assert playground.button.evaluate(FOCUSED)
-    before = playground.source()
-    playground.press("strength", "ArrowLeft")  # what has been pressed is dealt with before this
-    playground.expect_another_picture(before)
+    playground.page.wait_for_timeout(1000)  # in which a second run would begin
     assert playground.seen("runs")[0] - runs == 1
     assert playground.overflow() <= 0
     playground.screenshot("playground_completions")
@@ -279,6 +290,18 @@ def test_kernel_is_restarted_and_the_panel_comes_back(actadd: NotebookPage) -> N
     before = panel.source()
     panel.press("strength", "ArrowLeft")
     panel.expect_another_picture(before)
+
+
+def test_stop_ends_what_a_slider_began(lab: Lab) -> None:
+    page = lab.open(tool.tidy(jupytext.reads(SLOW, fmt="py:percent")), "slow")
+    page.run_all()
+    panel = page.panel("playground")
+    for _ in range(2):  # a message of the second may come to another thread than that of the first
+        panel.press("strength", "ArrowRight")
+        panel.stop.click()  # once it can be pressed
+        expect(panel.message).to_contain_text("stopped")
+        expect(panel.stop).to_be_disabled()
+    page.shut_down()
 
 
 # --- the other panels --------------------------------------------------------------------------------------------
