@@ -333,10 +333,10 @@ def test_faithfulness_is_compared_where_both_are_as_effective() -> None:
         for row in range(3)
     ]
     frame = pd.DataFrame(rows, columns=["method", "beta", "row", "effectiveness", "faithfulness"])
-    (row,) = scaling.faithfulness_at_equal_effectiveness(frame).to_dict("records")
-    assert row["level"] == 4 and (row["first_beta"], row["second_beta"]) == (0.75, 1.0)
-    assert row["first"] == pytest.approx(2 * 2) and row["second"] == pytest.approx(5 * 2)
-    assert row["difference"] == pytest.approx(6) and row["better"] == 1 and row["n"] == 3
+    (result,) = scaling.faithfulness_at_equal_effectiveness(frame).to_dict("records")
+    assert result["level"] == 4 and (result["first_beta"], result["second_beta"]) == (0.75, 1.0)
+    assert result["first"] == pytest.approx(2 * 2) and result["second"] == pytest.approx(5 * 2)
+    assert result["difference"] == pytest.approx(6) and result["better"] == 1 and result["n"] == 3
 
 
 def test_the_command_keeps_held_out_flips_with_intervals(
