@@ -214,7 +214,7 @@ class ModelJudge:
 
     Args:
         lm: a model with a chat template, such as the one whose answers are judged.
-        instruction: what the model is told, with numbers to choose among.
+        instruction: to the model, with numbers to choose among.
         labels: what the numbers stand for, from 0 on, and the group of each.
         batch_size: answers that are read at a time.
     """
@@ -309,7 +309,7 @@ class ChatJudge:
         model: as the endpoint calls it.
         url: of the API, to which `/chat/completions` is added; a local server will do.
         key: name of the environment variable that holds the key, if one is needed.
-        instruction: what the model is told.
+        instruction: to the model.
         file: keeps the replies.
         seconds: to wait for a reply.
         tries: of a request that the server was too busy for.

@@ -33,9 +33,9 @@ def solutions(notebook: str, folder: Path, fits: bool = False) -> dict[str, Any]
     They run from a file, since traces need their source.
     """
     text = re.sub(r"^# ?", "", (SOURCES / f"{notebook}.py").read_text(), flags=re.MULTILINE)
-    found = SOLUTION.findall(text)
-    assert found, f"no folded solutions in {notebook}"
+    blocks = SOLUTION.findall(text)
+    assert blocks, f"no folded solutions in {notebook}"
     path = folder / "solutions.py"
-    chosen = [code for code in found if "best." not in code and (fits or "sl.fit(" not in code)]
+    chosen = [code for code in blocks if "best." not in code and (fits or "sl.fit(" not in code)]
     path.write_text(PRELUDE + "\n\n".join(chosen))
     return runpy.run_path(str(path))

@@ -23,10 +23,10 @@ NEW = 5
 
 
 def shift(intervention: sl.Intervention) -> torch.Tensor:
-    (_, found), *rest = intervention.edits
+    (_, edit), *rest = intervention.edits
     assert not rest
-    assert list(found.tensors) == ["shift"]
-    return found.tensors["shift"]
+    assert list(edit.tensors) == ["shift"]
+    return edit.tensors["shift"]
 
 
 def ids(text: str) -> list[int]:
@@ -52,8 +52,8 @@ def test_logits_and_generation_equal_the_released_algorithm(
             expected = model(tokens).logits
             written = model.generate(tokens, do_sample=False, max_new_tokens=NEW, min_new_tokens=NEW)
         torch.testing.assert_close(lm.logits(LONG, steer, position="all"), expected, rtol=1e-4, atol=1e-4)
-        found = complete(lm, LONG, steer, samples=[0], temperature=0, max_new_tokens=NEW, min_new_tokens=NEW)
-        assert found == written[:, tokens.shape[1] :].tolist()
+        generated = complete(lm, LONG, steer, samples=[0], temperature=0, max_new_tokens=NEW, min_new_tokens=NEW)
+        assert generated == written[:, tokens.shape[1] :].tolist()
         assert (expected - bare(family)(tokens).logits).abs().max() > 0.05
 
 
@@ -65,16 +65,16 @@ def test_the_shorter_prompt_is_padded_on_the_right_with_spaces(
     longest = max(map(len, rows))
     both = [torch.tensor(row + [space] * (longest - len(row))) for row in rows]
     states = read_by_hand(bare(family), family, both, "resid_pre", 1)  # type: ignore[arg-type]
-    found = shift(sl.actadd(lm, plus, minus, layer=1))
-    torch.testing.assert_close(found, states[0] - states[1], rtol=1e-4, atol=1e-5)
-    assert found.shape == (longest, lm.d_model)
+    vector = shift(sl.actadd(lm, plus, minus, layer=1))
+    torch.testing.assert_close(vector, states[0] - states[1], rtol=1e-4, atol=1e-5)
+    assert vector.shape == (longest, lm.d_model)
 
 
 def test_the_vector_at_bos_is_zero(lm: sl.SteerableModel) -> None:
     for layer in range(N_LAYERS):
-        found = shift(sl.actadd(lm, " I love to talk about weddings", " I hate", layer=layer))
-        assert not found[0].any()
-        assert found[1:].norm(dim=-1).max() > 0.5
+        vector = shift(sl.actadd(lm, " I love to talk about weddings", " I hate", layer=layer))
+        assert not vector[0].any()
+        assert vector[1:].norm(dim=-1).max() > 0.5
 
 
 def test_a_batch_is_steered_like_each_prompt_alone(lm: sl.SteerableModel) -> None:
@@ -87,19 +87,19 @@ def test_a_batch_is_steered_like_each_prompt_alone(lm: sl.SteerableModel) -> Non
 
 
 def test_the_sign_of_the_pair_is_the_sign_of_the_strength(gpt2: sl.SteerableModel) -> None:
-    one, other = sl.actadd(gpt2, " love", " hate", layer=1), sl.actadd(gpt2, " hate", " love", layer=1)
-    assert torch.equal(shift(one), shift(-other))
-    assert torch.equal(shift(sl.actadd(gpt2, " love", " hate", layer=1, coefficient=-2.5)), shift(-2.5 * one))
+    love, hate = sl.actadd(gpt2, " love", " hate", layer=1), sl.actadd(gpt2, " hate", " love", layer=1)
+    assert torch.equal(shift(love), shift(-hate))
+    assert torch.equal(shift(sl.actadd(gpt2, " love", " hate", layer=1, coefficient=-2.5)), shift(-2.5 * love))
 
 
 def test_the_vector_is_kept_in_full_precision() -> None:
     lm, site = steerable("llama", torch.bfloat16), sl.Site("resid_pre", 1)
     plus = ids(" weddings")
     states = lm.activations(torch.tensor([plus, [0] + ids(" ")[1:] * (len(plus) - 1)]), site)[site]
-    found = shift(sl.actadd(lm, " weddings", " ", layer=1))
-    assert found.dtype == torch.float32
-    assert torch.equal(found, states[0].float() - states[1].float())
-    assert not torch.equal(found, (states[0] - states[1]).float())
+    vector = shift(sl.actadd(lm, " weddings", " ", layer=1))
+    assert vector.dtype == torch.float32
+    assert torch.equal(vector, states[0].float() - states[1].float())
+    assert not torch.equal(vector, (states[0] - states[1]).float())
 
 
 # --- options -------------------------------------------------------------------------------------------------------
@@ -108,9 +108,9 @@ def test_the_vector_is_kept_in_full_precision() -> None:
 @pytest.mark.parametrize("place", sl.PLACES)
 def test_other_places(family: str, lm: sl.SteerableModel, place: Any) -> None:
     states = read_by_hand(bare(family), family, [" love", " hate"], place, 1)
-    found = sl.actadd(lm, " love", " hate", layer=1, place=place)
-    assert found.sites == (sl.Site(place, 1),)
-    torch.testing.assert_close(shift(found), states[0] - states[1], rtol=1e-4, atol=1e-5)
+    steer = sl.actadd(lm, " love", " hate", layer=1, place=place)
+    assert steer.sites == (sl.Site(place, 1),)
+    torch.testing.assert_close(shift(steer), states[0] - states[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("position", ["front", "back"])
@@ -136,8 +136,8 @@ def test_a_single_vector_is_added_everywhere(lm: sl.SteerableModel, when: Any) -
     torch.testing.assert_close(shift(mean)[0], near[1:].mean(0) - far[1:].mean(0), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(shift(last)[0], near[-1] - far[-1], rtol=1e-4, atol=1e-4)
     for steer in (mean, last):
-        ((_, found),) = steer.edits
-        assert (found.anchor, found.when) == ("all", when)
+        ((_, edit),) = steer.edits
+        assert (edit.anchor, edit.when) == ("all", when)
     site = sl.Site("resid_pre", 1)
     plain, steered = (lm.activations(LONG, site, given)[site] for given in (None, mean))
     moved = shift(mean).expand_as(plain) if when != "decode" else torch.zeros_like(plain)
@@ -197,9 +197,9 @@ def test_at_layer_0_with_room_it_equals_prompting(family: str, lm: sl.SteerableM
     prompted = torch.tensor(ids(plus) + ids(LONG)[1:])
     (room,) = sl.make_room(lm, LONG, steer)
     assert room.shape == prompted.shape
-    found, expected = lm.logits(room, steer, position="all"), lm.logits(prompted, position="all")
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert (found - lm.logits(room, position="all"))[0, -1].abs().max() > 1e-3
+    actual, expected = lm.logits(room, steer, position="all"), lm.logits(prompted, position="all")
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    assert (actual - lm.logits(room, position="all"))[0, -1].abs().max() > 1e-3
     options: dict[str, Any] = {"samples": [0], "temperature": 0, "max_new_tokens": NEW, "min_new_tokens": NEW}
     assert complete(lm, room, steer, **options) == complete(lm, prompted, **options)
 
@@ -212,8 +212,8 @@ def test_room_is_made_behind_bos(gpt2: sl.SteerableModel) -> None:
     space = ids(" ")[1]
     prompts = [LONG, "He said no"]
     for spaces in (0, 3):
-        found = sl.make_room(gpt2, prompts, spaces)
-        assert [row.tolist() for row in found] == [[0, *[space] * spaces, *ids(prompt)[1:]] for prompt in prompts]
+        rows = sl.make_room(gpt2, prompts, spaces)
+        assert [row.tolist() for row in rows] == [[0, *[space] * spaces, *ids(prompt)[1:]] for prompt in prompts]
     steer = sl.actadd(gpt2, " I love to talk", " hate", layer=1)
     assert sl.make_room(gpt2, LONG, steer)[0].tolist() == sl.make_room(gpt2, LONG, len(shift(steer)) - 1)[0].tolist()
     single = sl.actadd(gpt2, " love", " hate", layer=1, vector="mean")
@@ -241,15 +241,15 @@ def test_a_padded_prompt_of_another_place_still_fits(gpt2: sl.SteerableModel) ->
 
 def test_a_random_vector_keeps_the_norm_of_each_row(lm: sl.SteerableModel) -> None:
     real = sl.actadd(lm, " I love to talk about weddings", " hate", layer=1)
-    found = sl.random_like(real, seed=3)
-    torch.testing.assert_close(shift(found).norm(dim=-1), shift(real).norm(dim=-1), rtol=1e-5, atol=1e-5)
-    assert not shift(found)[0].any()
-    assert found.norm() == pytest.approx(real.norm(), rel=1e-5)
-    cosines = torch.cosine_similarity(shift(found)[1:], shift(real)[1:], dim=-1)
+    control = sl.random_like(real, seed=3)
+    torch.testing.assert_close(shift(control).norm(dim=-1), shift(real).norm(dim=-1), rtol=1e-5, atol=1e-5)
+    assert not shift(control)[0].any()
+    assert control.norm() == pytest.approx(real.norm(), rel=1e-5)
+    cosines = torch.cosine_similarity(shift(control)[1:], shift(real)[1:], dim=-1)
     assert cosines.abs().max() < 0.75  # 32 dimensions: 0.18 is the standard deviation
-    assert found.info["method"] == "random"
-    assert found.info["seed"] == 3
-    assert found.info["prompts"] == real.info["prompts"]
+    assert control.info["method"] == "random"
+    assert control.info["seed"] == 3
+    assert control.info["prompts"] == real.info["prompts"]
 
 
 def test_random_vectors_differ_by_seed_alone(gpt2: sl.SteerableModel) -> None:
@@ -260,9 +260,9 @@ def test_random_vectors_differ_by_seed_alone(gpt2: sl.SteerableModel) -> None:
 
 def test_a_random_control_of_any_intervention(gpt2: sl.SteerableModel) -> None:
     real = trial("attn_out", 1, "all three", when="all")[0] + edit("mlp_out", 0, gain=random(3, 1), anchor="back")
-    found = sl.random_like(real, seed=7)
-    assert [(site, e.kind) for site, e in found.edits] == [(site, e.kind) for site, e in real.edits]
-    for (_, mine), (_, theirs) in zip(found.edits, real.edits, strict=True):
+    control = sl.random_like(real, seed=7)
+    assert [(site, e.kind) for site, e in control.edits] == [(site, e.kind) for site, e in real.edits]
+    for (_, mine), (_, theirs) in zip(control.edits, real.edits, strict=True):
         for name, tensor in mine.tensors.items():
             torch.testing.assert_close(tensor.norm(dim=-1), theirs.tensors[name].norm(dim=-1))
             assert not torch.equal(tensor, theirs.tensors[name])

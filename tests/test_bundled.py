@@ -149,14 +149,14 @@ def test_nobody_gives_anything_in_the_other_generators(texts: dict[str, str]) ->
 
 
 def test_held_out_combinations_are_never_generated(texts: dict[str, str]) -> None:
-    found = []
+    held_out = []
     for match in giving(texts["ioi"]):
         before = texts["ioi"][max(0, match.start() - 60) : match.start()]
         place = re.search(r"the (\w+), $", before)  # "After Mary and John went to the store, John gave ..."
         if place and place[1] in ioi.TRAIN_PLACES and match["thing"] in ioi.TRAIN_OBJECTS:
-            found.append(ioi.held_out(match["receiver"], place[1], match["thing"]))
-    assert len(found) > 200
-    assert not any(found)
+            held_out.append(ioi.held_out(match["receiver"], place[1], match["thing"]))
+    assert len(held_out) > 200
+    assert not any(held_out)
 
 
 # --- the measurement ---------------------------------------------------------------------------------------------
@@ -192,8 +192,8 @@ def test_names_of_no_list_are_in_none() -> None:
     texts = [
         path.read_text() for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".csv", ".json")
     ]
-    found = [name for name in evaluate.UNLISTED_NAMES if any(re.search(rf"\b{name}\b", text) for text in texts)]
-    assert found == []
+    present = [name for name in evaluate.UNLISTED_NAMES if any(re.search(rf"\b{name}\b", text) for text in texts)]
+    assert present == []
 
 
 def test_only_whole_words_are_counted() -> None:

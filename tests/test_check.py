@@ -66,13 +66,13 @@ def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
 @pytest.mark.usefixtures("no_network")
 def test_without_a_network_all_that_is_needed_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main() == 0
-    found = lines(capsys)
-    assert found["NDIF"][0] == "--"
-    assert found["NDIF"][1].startswith("only remote models need it: cannot reach http://127.0.0.1:1 (")
-    needed = found.keys() - {"NDIF", "notebooks", "memory"}
+    report = lines(capsys)
+    assert report["NDIF"][0] == "--"
+    assert report["NDIF"][1].startswith("only remote models need it: cannot reach http://127.0.0.1:1 (")
+    needed = report.keys() - {"NDIF", "notebooks", "memory"}
     assert len(needed) == 8
-    assert {found[name][0] for name in needed} == {"ok"}
-    assert "parameters" in found["bundled model"][1]
+    assert {report[name][0] for name in needed} == {"ok"}
+    assert "parameters" in report["bundled model"][1]
 
 
 @pytest.mark.usefixtures("no_network")
@@ -90,9 +90,9 @@ def test_a_broken_model_is_one_bad_line_among_others(
 ) -> None:
     monkeypatch.setattr(loading, "BUNDLED", tmp_path)
     assert check.main() == 1
-    found = lines(capsys)
-    assert found["bundled model"][0] == found["steering"][0] == "BAD"
-    assert found["torch"][0] == "ok"
+    report = lines(capsys)
+    assert report["bundled model"][0] == report["steering"][0] == "BAD"
+    assert report["torch"][0] == "ok"
 
 
 @pytest.mark.usefixtures("no_network")

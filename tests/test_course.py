@@ -63,7 +63,7 @@ def test_a_dry_run_of_the_wheelhouse_writes_nothing(tmp_path: Path, capsys: pyte
 def test_a_step_that_fails_stops_the_wheelhouse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(wheelhouse, "commands", lambda *told: [["false"], ["touch", str(tmp_path / "later")]])
+    monkeypatch.setattr(wheelhouse, "commands", lambda *args: [["false"], ["touch", str(tmp_path / "later")]])
     assert wheelhouse.main([str(tmp_path / "stick")]) == 1
     assert "stopped: false ended with 1" in capsys.readouterr().err
     assert not (tmp_path / "later").exists()

@@ -84,8 +84,8 @@ def test_snippets_are_found_and_those_that_are_not_run_say_so() -> None:
 
 def test_every_how_to_has_code_that_runs() -> None:
     for page in (DOCS / "howto").glob("*.md"):
-        found = snippets(page.read_text(encoding="utf-8"))
-        assert page.stem == "index" or any(snippet.runs for snippet in found), page.name
+        parts = snippets(page.read_text(encoding="utf-8"))
+        assert page.stem == "index" or any(snippet.runs for snippet in parts), page.name
 
 
 def test_the_table_of_libraries_counts_the_snippets_below_it() -> None:

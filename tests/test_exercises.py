@@ -53,9 +53,9 @@ def test_wrong_steered_texts_are_told_why(lm: sl.SteerableModel, printed: Printe
     for answer, reason in {
         unsteered: "row 0 is not steered",
         everywhere: "row 0 is steered at every token",
-        lambda prompts, *told: None: "a list of 2 texts is wanted",
-        lambda prompts, *told: [prompt + " and so on" for prompt in prompts]: "the prompt is part of your text",
-        lambda prompts, *told: ["nothing", "else"]: "row 0 is 'nothing'; ',",
+        lambda prompts, *args: None: "a list of 2 texts is wanted",
+        lambda prompts, *args: [prompt + " and so on" for prompt in prompts]: "the prompt is part of your text",
+        lambda prompts, *args: ["nothing", "else"]: "row 0 is 'nothing'; ',",
     }.items():
         exercises.check_steered_texts(answer, lm)
         line = printed()
@@ -90,8 +90,8 @@ def read(place: sl.Place, batch: bool = False) -> Callable[[sl.SteerableModel], 
     def make(lm: sl.SteerableModel) -> Callable[[str, int], Tensor]:
         def answer(prompt: str, layer: int) -> Tensor:
             site = sl.Site(place, layer)
-            found = lm.activations(prompt, site)
-            return found[site] if batch else found.row(0, site)
+            activations = lm.activations(prompt, site)
+            return activations[site] if batch else activations.row(0, site)
 
         return answer
 
@@ -252,15 +252,15 @@ def test_fewer_locations_are_counted(lm: sl.SteerableModel, printed: Printed, mo
     spots, other = sl.locations(learned), sl.ActivScalar(("mlp_out",), layers=(0,))
     frame = pd.DataFrame({"prompt": [" Rome is in"], "correct": [" Italy"], "wrong": [" France"]})
     monkeypatch.setattr(short, "score", lambda *given: pd.DataFrame({"flips": [True, True, True, True, False]}))
-    one = sl.keep(learned, spots.head(1))
-    exercises.check_fewer(lm, one, learned, frame, least=0.8, named=0)
+    fewest = sl.keep(learned, spots.head(1))
+    exercises.check_fewer(lm, fewest, learned, frame, least=0.8, named=0)
     assert printed().startswith("✓ right: 1 locations flip 80%")
     exercises.check_fewer(lm, sl.keep(learned, spots.head(3)), learned, frame, least=0.8, named=0)
     assert "more than half of the 4" in printed()
-    exercises.check_fewer(lm, one, learned, frame)
+    exercises.check_fewer(lm, fewest, learned, frame)
     assert "1 locations flip 80%; at least 95%" in printed()
     monkeypatch.setattr(short, "answer_tokens", lambda lm, frame: (None, torch.tensor([-1])))
-    exercises.check_fewer(lm, one, learned, frame, least=0.8)
+    exercises.check_fewer(lm, fewest, learned, frame, least=0.8)
     assert "at β = -1 the model says the other name after 0% only" in printed()
     exercises.check_fewer(lm, other.intervention(other.sites(lm), torch.ones(1, 4, 1), {}), learned, frame)
     assert "were not learned" in printed()
@@ -302,10 +302,10 @@ def gram_gain(own: Tensor, near: Tensor, far: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (lambda found: found, "no neuron's γ changes by more than 0.00"),
-        (lambda found: 2 * found, "components of another prompt"),
-        (lambda found: torch.linalg.qr(torch.arange(25.0).view(5, 5).sin())[0] @ found, "leaves open only the sign"),
-        (lambda found: found[:2], "components of the same shape"),
+        (lambda parts: parts, "no neuron's γ changes by more than 0.00"),
+        (lambda parts: 2 * parts, "components of another prompt"),
+        (lambda parts: torch.linalg.qr(torch.arange(25.0).view(5, 5).sin())[0] @ parts, "leaves open only the sign"),
+        (lambda parts: parts[:2], "components of the same shape"),
     ],
 )
 def test_near_misses_of_the_signs_are_told(answer: Callable[[Tensor], Tensor], line: str, printed: Printed) -> None:

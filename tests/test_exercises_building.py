@@ -22,15 +22,17 @@ def lm() -> sl.SteerableModel:
     return sl.load(device="cpu")
 
 
-def told(check: Callable[..., None], answer: Callable[..., Any], printed: Printed, *args: Any, **options: Any) -> str:
+def verdict(
+    check: Callable[..., None], answer: Callable[..., Any], printed: Printed, *args: Any, **options: Any
+) -> str:
     check(answer, *args, **options)
     return printed()
 
 
 def test_the_control_of_03(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
     solved = solutions("03_actadd_evidence", tmp_path)["control"]
-    assert told(exercises.check_control, solved, printed, lm).startswith("✓ right: as long at each position")
-    assert told(exercises.check_control, sl.random_like, printed, lm).startswith("✓ right")
+    assert verdict(exercises.check_control, solved, printed, lm).startswith("✓ right: as long at each position")
+    assert verdict(exercises.check_control, sl.random_like, printed, lm).startswith("✓ right")
 
 
 def shifted(change: Callable[[Tensor], Tensor], **fields: Any) -> Callable[[sl.Intervention, int], sl.Intervention]:
@@ -63,7 +65,7 @@ def noise(like: Tensor) -> Tensor:
 def test_a_wrong_control_is_told_why(
     lm: sl.SteerableModel, printed: Printed, make: Callable[..., Any], reason: str
 ) -> None:
-    line = told(exercises.check_control, make, printed, lm)
+    line = verdict(exercises.check_control, make, printed, lm)
     assert line.startswith("not yet") and reason in line
 
 
@@ -72,7 +74,7 @@ DOSE = {"prompt": "He has done wrong. Should I tell?", "pair": ("Do your duty.",
 
 def test_the_dose_of_04(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
     solved = solutions("04_sara", tmp_path)["equal_dose"]
-    line = told(exercises.check_dose, solved, printed, lm, **DOSE)
+    line = verdict(exercises.check_dose, solved, printed, lm, **DOSE)
     assert line.startswith("✓ right: SARA c = ") and "ActAdd c = " in line
 
 
@@ -110,13 +112,13 @@ def scaled_straight(lm: sl.SteerableModel, steer: sl.Intervention, prompt: str, 
 def test_a_wrong_dose_is_told_why(
     lm: sl.SteerableModel, printed: Printed, answer: Callable[..., Any], reason: str
 ) -> None:
-    line = told(exercises.check_dose, answer, printed, lm, **DOSE)
+    line = verdict(exercises.check_dose, answer, printed, lm, **DOSE)
     assert line.startswith("not yet") and reason in line
 
 
 def test_the_mean_difference_of_07(lm: sl.SteerableModel, tmp_path: Path, printed: Printed) -> None:
     solved = solutions("07_side_by_side", tmp_path)["mean_difference"]
-    assert told(exercises.check_mean_difference, solved, printed, lm).startswith("✓ right")
+    assert verdict(exercises.check_mean_difference, solved, printed, lm).startswith("✓ right")
 
 
 def last_tokens(place: sl.Place, average: Callable[[Tensor], Tensor], sign: int = 1) -> Callable[..., Tensor]:
@@ -142,7 +144,7 @@ def last_tokens(place: sl.Place, average: Callable[[Tensor], Tensor], sign: int 
 def test_a_wrong_mean_difference_is_told_why(
     lm: sl.SteerableModel, printed: Printed, answer: Callable[..., Any], reason: str
 ) -> None:
-    line = told(exercises.check_mean_difference, answer, printed, lm)
+    line = verdict(exercises.check_mean_difference, answer, printed, lm)
     assert line.startswith("not yet") and reason in line
 
 
@@ -240,7 +242,7 @@ def test_the_study_of_08(there: sl.SteerableModel, tmp_path: Path, printed: Prin
     names = solutions("08_remote", tmp_path) | {"sl": sl, "sweep": sweep, "NEXT": NEXT, "STRENGTHS": STRENGTHS}
     solved = FunctionType(names["study"].__code__, names)
     for answer in (solved, by_setting()):
-        line = told(exercises.check_study, answer, printed, there, prompt=NEXT, strengths=STRENGTHS)
+        line = verdict(exercises.check_study, answer, printed, there, prompt=NEXT, strengths=STRENGTHS)
         assert line.startswith("✓ right: 12 settings in one request")
 
 
@@ -263,7 +265,7 @@ def test_the_study_of_08(there: sl.SteerableModel, tmp_path: Path, printed: Prin
 def test_a_wrong_study_is_told_why(
     there: sl.SteerableModel, printed: Printed, answer: Callable[..., Any], reason: str
 ) -> None:
-    line = told(exercises.check_study, answer, printed, there, prompt=NEXT, strengths=STRENGTHS)
+    line = verdict(exercises.check_study, answer, printed, there, prompt=NEXT, strengths=STRENGTHS)
     assert line.startswith("not yet") and reason in line
 
 
@@ -278,6 +280,6 @@ def test_a_wrong_study_is_told_why(
 def test_the_solutions_that_fit_are_right(
     lm: sl.SteerableModel, notebook: str, check: Any, names: tuple[str, ...], tmp_path: Path, printed: Printed
 ) -> None:
-    found = solutions(notebook, tmp_path, fits=True)
-    check(lm, *(eval(name, found) for name in names))
+    answers = solutions(notebook, tmp_path, fits=True)
+    check(lm, *(eval(name, answers) for name in names))
     assert printed().startswith("✓ right")

@@ -48,15 +48,15 @@ def test_layer_sweep_rows_are_what_generate_gives(lm: sl.SteerableModel, sweep: 
         "steered": (ex.PROMPT, 4 * vector),
         "random": (ex.PROMPT, 4 * sl.random_like(vector, seed=5)),
     }
-    found = {}
+    completions = {}
     for condition, (prompt, steer) in expected.items():
         rows = sweep[sweep["condition"] == condition]
         rows = rows[rows["layer"].isna() | ((rows["layer"] == 0) & (rows["coefficient"] == 4))]
         alone = lm.generate(prompt, steer, n=3, max_new_tokens=6, seed=5, **ex.PAPER_SAMPLING)
-        found[condition] = rows["completion"].tolist()
-        assert found[condition] == alone["completion"].tolist(), condition
+        completions[condition] = rows["completion"].tolist()
+        assert completions[condition] == alone["completion"].tolist(), condition
         assert (rows["prompt"] == prompt).all()
-    assert len({tuple(texts) for texts in found.values()}) == 4  # the four conditions can be told apart
+    assert len({tuple(texts) for texts in completions.values()}) == 4  # the four conditions can be told apart
 
 
 def test_layer_out_of_range_is_refused_before_anything_runs(lm: sl.SteerableModel) -> None:
@@ -189,7 +189,7 @@ def summed(lm: sl.SteerableModel, sentences: list[str], prefix: list[int], steer
 def test_essays_compare_steering_and_prompting_on_the_same_tokens(lm: sl.SteerableModel) -> None:
     frame = ex.essays(lm, layer=0, topics=["winter"]).set_index(["topic", "condition"])["ratio"]["winter"]
     bos, word, space = 0, lm.encode(" weddings")[0], lm.encode(" ")[0]
-    sentences = [one for essay in data.essays()["winter"] for one in data.sentences(essay)]
+    sentences = [sentence for essay in data.essays()["winter"] for sentence in data.sentences(essay)]
     plain = summed(lm, sentences, [bos], None)
     count = sum(len(lm.encode(text)) - 2 for text in sentences)
     for condition, prefix, steer in (
@@ -274,8 +274,8 @@ def test_knowledge_counts_ranks_and_leaves_out_what_does_not_fit(
     ids = [lm.encode(" " + answer)[0] for answer in answers]
     for name, steer in (("plain", None), ("steered", vector)):
         ranks = metrics.answer_rank(lm.logits(prompts, steer), ids)
-        found = frame[frame["condition"] == name].set_index("k")["share"]
-        assert found.to_dict() == pytest.approx({k: float((ranks < k).float().mean()) for k in ks})
+        share = frame[frame["condition"] == name].set_index("k")["share"]
+        assert share.to_dict() == pytest.approx({k: float((ranks < k).float().mean()) for k in ks})
     assert set(frame["n"]) == {3}
     assert 0 < frame["share"].mean() < 1
 
@@ -350,8 +350,8 @@ def test_tone_compares_three_conditions_under_one_decoding(lm: sl.SteerableModel
     assert frame["completion"].tolist()[-2:] == alone
     # The prompted completions are judged after the bare prompt, like all others.
     assert frame["prompt"].tolist()[2] == " weddings The dog said"
-    one = lm.logprobs([seen[2]], given=["The dog said"])
-    assert frame["disfluency"][2] == pytest.approx(np.exp(-one["logprob"].mean()), rel=1e-3)
+    scores = lm.logprobs([seen[2]], given=["The dog said"])
+    assert frame["disfluency"][2] == pytest.approx(np.exp(-scores["logprob"].mean()), rel=1e-3)
 
 
 def test_summarise_tone_by_hand() -> None:
@@ -385,7 +385,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
 
     def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
         asked.extend(settings)
-        return pd.DataFrame([{**one.columns, "completion": "a bride"} for one in settings])
+        return pd.DataFrame([{**setting.columns, "completion": "a bride"} for setting in settings])
 
     monkeypatch.setattr(topics, "completions", fake)
     return asked
@@ -401,10 +401,10 @@ def test_random_vectors_divide_kl_by_entropy_behind_the_vector(lm: sl.SteerableM
     [site] = vector.sites
     steer = [vector, *(sl.random_like(vector, i) for i in range(2)), (vector.norm()[site] / other.norm()[site]) * other]
     plain = lm.logits(prompt, position="all")[0, first:]
-    for found, one in zip(frame.to_dict("records"), steer, strict=True):
-        far = metrics.kl(plain, lm.logits(prompt, one, position="all")[0, first:]).mean().item()
-        assert found["kl"] == pytest.approx(far, abs=1e-4)
-        assert found["relative"] == pytest.approx(far / metrics.entropy(plain).mean().item(), abs=1e-4)
+    for row, each in zip(frame.to_dict("records"), steer, strict=True):
+        far = metrics.kl(plain, lm.logits(prompt, each, position="all")[0, first:]).mean().item()
+        assert row["kl"] == pytest.approx(far, abs=1e-4)
+        assert row["relative"] == pytest.approx(far / metrics.entropy(plain).mean().item(), abs=1e-4)
     assert frame["kl"].min() > 1e-3
 
 
@@ -423,7 +423,7 @@ def test_dimension_sweep_adds_the_first_part(lm: sl.SteerableModel, vector: sl.I
 def test_place_sweep_places(lm: sl.SteerableModel, seen: list[Setting]) -> None:
     frame = ex.place_sweep(lm, layer=1, coefficient=2)
     assert frame["condition"].tolist() == ["front", "middle", "back", "pad"] and frame["hit"].all()
-    edits = {one.columns["condition"]: one.steer.edits[0][1] for one in seen if one.steer}
+    edits = {setting.columns["condition"]: setting.steer.edits[0][1] for setting in seen if setting.steer}
     length = len(lm.tokens(ex.PROMPT))
     assert (edits["front"].anchor, edits["front"].start) == ("front", 0)
     assert (edits["middle"].anchor, edits["middle"].start) == ("front", (length - 2) // 2)
@@ -437,12 +437,12 @@ def test_just_tokens_moves_the_vectors_of_every_layer(lm: sl.SteerableModel, see
     assert frame["source"].tolist() == [0, 0, 1, 1, 2, 2]
     site = sl.Site("resid_pre", 2)
     own = sl.actadd(lm, " weddings", " ", layer=2, coefficient=3)
-    assert all(one.steer is not None and one.steer.sites == (site,) for one in seen)
-    for one in seen:
-        other = sl.actadd(lm, " weddings", " ", layer=one.columns["source"], coefficient=3)
-        wanted = own.norm()[site] if one.columns["condition"] == "stretched" else next(iter(other.norm().values()))
-        assert one.steer.norm()[site] == pytest.approx(wanted, rel=1e-5)
-        assert torch.cosine_similarity(one.steer.edits[0][1].shift[1], other.edits[0][1].shift[1], dim=0) > 0.9999
+    assert all(setting.steer is not None and setting.steer.sites == (site,) for setting in seen)
+    for setting in seen:
+        other = sl.actadd(lm, " weddings", " ", layer=setting.columns["source"], coefficient=3)
+        wanted = own.norm()[site] if setting.columns["condition"] == "stretched" else next(iter(other.norm().values()))
+        assert setting.steer.norm()[site] == pytest.approx(wanted, rel=1e-5)
+        assert torch.cosine_similarity(setting.steer.edits[0][1].shift[1], other.edits[0][1].shift[1], dim=0) > 0.9999
 
 
 def test_shared_part_gives_back_what_third_headings_share(lm: sl.SteerableModel, seen: list[Setting]) -> None:
@@ -452,11 +452,11 @@ def test_shared_part_gives_back_what_third_headings_share(lm: sl.SteerableModel,
     )
     names = ["zero", "difference", "headings", "headings + difference", "noise + difference", "alone"]
     assert frame["condition"].tolist() == names * 2 and frame["minus"].tolist() == [" ships"] * 6 + [" war"] * 6
-    steers = {one.columns["condition"]: one.steer for one in seen[:6]}
+    steers = {setting.columns["condition"]: setting.steer for setting in seen[:6]}
 
-    def shift(one: sl.Intervention | None) -> torch.Tensor:
-        assert one is not None and one.sites == (sl.Site("resid_pre", 1),)
-        [(_, edit)] = one.edits
+    def shift(steer: sl.Intervention | None) -> torch.Tensor:
+        assert steer is not None and steer.sites == (sl.Site("resid_pre", 1),)
+        [(_, edit)] = steer.edits
         assert edit.shift is not None
         return edit.shift
 
@@ -472,7 +472,7 @@ def test_shared_part_gives_back_what_third_headings_share(lm: sl.SteerableModel,
     noise = shift(steers["noise + difference"]) - difference
     torch.testing.assert_close(noise.norm(dim=-1), shared.norm(dim=-1))
     assert torch.cosine_similarity(noise[1], shared[1], dim=0) < 0.9
-    assert all(len(one.prompt) == len(lm.tokens(ex.PROMPT)) + 1 for one in seen[1:6])  # one space of room
+    assert all(len(setting.prompt) == len(lm.tokens(ex.PROMPT)) + 1 for setting in seen[1:6])  # one space of room
 
 
 def test_shared_part_needs_a_third_heading(lm: sl.SteerableModel) -> None:
@@ -482,7 +482,7 @@ def test_shared_part_needs_a_third_heading(lm: sl.SteerableModel) -> None:
 
 def test_topic_control_counts_each_topics_own_words(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(lm: sl.SteerableModel, settings: list[Setting], **options: object) -> pd.DataFrame:
-        return pd.DataFrame([{**one.columns, "completion": "the ships and a bride"} for one in settings])
+        return pd.DataFrame([{**setting.columns, "completion": "the ships and a bride"} for setting in settings])
 
     monkeypatch.setattr(topics, "completions", fake)
     frame = ex.topic_control(lm, layer=1, coefficient=2, topics=["ships", "weddings", "dogs"])
@@ -519,8 +519,8 @@ def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel,
     prompts, options = ["The dog said that it", "Once there was a"], {"n": 2, "max_new_tokens": 6, "seed": 3}
     words = ["e", "a", "o", "i", "u", "s", "t"]
     vector = sl.actadd(lm, " weddings", " ", layer=1)
-    told = {"strengths": (2, 0), "prompts": prompts, "words": words, "room": room, "progress": False}
-    frame = ex.price(lm, vector, **told, **options)
+    design = {"strengths": (2, 0), "prompts": prompts, "words": words, "room": room, "progress": False}
+    frame = ex.price(lm, vector, **design, **options)
     assert frame["sampling"].tolist() == ["plain", "plain", "released", "released"]
     assert frame["strength"].tolist() == [0, 2, 0, 2]
     assert frame.loc[0, ["ratio", "ratio_low", "ratio_high", "floor"]].tolist() == [1, 1, 1, 1]
@@ -528,7 +528,7 @@ def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel,
     steer = 2 * vector
     laid = sl.make_room(lm, prompts, steer) if room else prompts
     for row, sampling in ((1, {}), (3, ex.PAPER_SAMPLING)):
-        steered = pd.concat([lm.generate(one, steer, **options, **sampling) for one in laid])
+        steered = pd.concat([lm.generate(prompt, steer, **options, **sampling) for prompt in laid])
         assert frame["share"][row] == ex.count_topic_words(steered, words)["hit"].mean()
     own = lm.generate(prompts, **options)
     shifts = []
@@ -573,8 +573,8 @@ def test_no_model_beats_the_least_cost() -> None:
 
 
 def test_choose_measures_each_setting_on_its_own(lm: sl.SteerableModel) -> None:
-    told = {"prompts": ["The dog said that"], "n": 3, "seed": 4, "max_new_tokens": 5, "progress": False}
-    frame = ex.choose(lm, layers=[1], coefficients=(1, 4), words=["e", "the", "a"], **told)
+    options = {"prompts": ["The dog said that"], "n": 3, "seed": 4, "max_new_tokens": 5, "progress": False}
+    frame = ex.choose(lm, layers=[1], coefficients=(1, 4), words=["e", "the", "a"], **options)
     assert frame[["position", "layer", "coefficient"]].to_numpy().tolist() == [
         ["front", 1, 1],
         ["front", 1, 4],
@@ -637,9 +637,9 @@ def test_command_line_sweeps_both_positions(
     assert table["condition"].tolist() == (["zero", "prompt"] + ["steered", "random"] * 3) * 2
     assert table["position"].tolist() == ["front"] * 8 + ["pad"] * 8
     assert set(table["n"]) == {2}
-    told = json.loads((tmp_path / "actadd_layer_sweep.json").read_text())
-    assert told["n"] == 2 and told["seed"] == 0
-    assert told["command"].startswith("python -m steerlab.experiments.actadd layer-sweep --out")
+    record = json.loads((tmp_path / "actadd_layer_sweep.json").read_text())
+    assert record["n"] == 2 and record["seed"] == 0
+    assert record["command"].startswith("python -m steerlab.experiments.actadd layer-sweep --out")
     run("perplexity", "tokens")  # two tables, by one command
     ran = results.runs("actadd", lm, tmp_path)
     assert ran["n"].tolist() == [2, 2, 2] and (ran["seconds"] >= 0).all()
@@ -657,8 +657,8 @@ def test_command_line_takes_its_settings_from_the_choice(
     again = (tmp_path / "actadd_choice.csv").stat().st_mtime_ns
     run("essays", "essays")
     assert (tmp_path / "actadd_choice.csv").stat().st_mtime_ns == again  # the same model's choice is read, not made
-    told = json.loads((tmp_path / "actadd_choice.json").read_text())
-    (tmp_path / "actadd_choice.json").write_text(json.dumps(told | {"identity": "of another model"}))
+    record = json.loads((tmp_path / "actadd_choice.json").read_text())
+    (tmp_path / "actadd_choice.json").write_text(json.dumps(record | {"identity": "of another model"}))
     run("essays", "essays")
     assert (tmp_path / "actadd_choice.csv").stat().st_mtime_ns != again
 
@@ -682,11 +682,11 @@ def test_public_sets_make_a_table_of_their_own(
     triples.write_text("IsA\tdog\tpuppy\t1\nUsedFor\twater\tcup\t1\n")
     monkeypatch.setenv("STEERLAB_DATA", str(tmp_path / "sets"))
     assert set(run("clozes", "clozes")["set"]) == {"conceptnet"}
-    told = json.loads((tmp_path / "actadd_clozes.json").read_text())
-    assert told["command"].startswith("STEERLAB_DATA=... python -m steerlab.experiments.actadd clozes")
-    assert told["data"] == {"conceptnet": data.checksum("conceptnet")} and not told["sampled"]
+    record = json.loads((tmp_path / "actadd_clozes.json").read_text())
+    assert record["command"].startswith("STEERLAB_DATA=... python -m steerlab.experiments.actadd clozes")
+    assert record["data"] == {"conceptnet": data.checksum("conceptnet")} and not record["sampled"]
     triples.write_text("IsA\tcat\tkitten\t1\n")
-    assert told["data"] != {"conceptnet": data.checksum("conceptnet")}
+    assert record["data"] != {"conceptnet": data.checksum("conceptnet")}
 
 
 def test_command_line_takes_layers(run: Callable[..., pd.DataFrame]) -> None:

@@ -104,9 +104,9 @@ def test_at_strength_zero_nothing_differs_from_the_twins(lm: sl.SteerableModel) 
     frame = study.dilemma_study(lm, DILEMMAS, Spy(), **options, **SHORT)  # type: ignore[arg-type]
     for (method, _), cell in frame.groupby(["method", "direction"]):
         assert (list(cell["completion"]) == list(frame["completion"][:6])) is (method != "prompt")
-    found = study.effects(frame[frame["method"] != "prompt"])
-    assert (found[["gain", "spill"]] == 0).all().all()
-    assert not found["beyond"].any()
+    effects = study.effects(frame[frame["method"] != "prompt"])
+    assert (effects[["gain", "spill"]] == 0).all().all()
+    assert not effects["beyond"].any()
 
 
 def test_the_released_variant_runs_in_the_study(lm: sl.SteerableModel) -> None:
@@ -183,9 +183,9 @@ def test_shares_gain_and_spill_by_hand() -> None:
             answers("actadd", "consequence", [c, c, n, n]),
         ]
     )
-    found = study.shares(frame).set_index(["method", "group"])["share"]
-    assert found["unsteered"].to_dict() == {d: 0.25, c: 0.5, i: 0.0, n: 0.25}
-    assert found["sara"].to_dict() == {d: 0.75, c: 0.0, i: 0.25, n: 0.0}
+    shares = study.shares(frame).set_index(["method", "group"])["share"]
+    assert shares["unsteered"].to_dict() == {d: 0.25, c: 0.5, i: 0.0, n: 0.25}
+    assert shares["sara"].to_dict() == {d: 0.75, c: 0.0, i: 0.25, n: 0.0}
     cells = study.shares(frame, by=("method", "layer"))
     assert len(cells) == 3 * 2 * 4
     moved = study.effects(frame).set_index("method")
@@ -216,8 +216,8 @@ def test_thirds_of_the_layers_hold_layer_zero() -> None:
 
 
 def test_the_published_shares_add_up() -> None:
-    told = study.published()
-    pooled, thirds = (told[(told["depth"] == "all") == whole] for whole in (True, False))
+    reported = study.published()
+    pooled, thirds = (reported[(reported["depth"] == "all") == whole] for whole in (True, False))
     assert pooled.groupby("direction")["share"].sum().to_numpy() == pytest.approx([1, 1, 1], abs=0.002)
     assert pooled.set_index(["direction", "group"]).loc[("consequence", "consequence"), "share"] == 0.467
     for direction, share in (("duty", 0.833), ("consequence", 0.467)):
@@ -287,10 +287,10 @@ def test_answers_at_a_dose_are_those_of_that_steering(lm: sl.SteerableModel, tmp
 
 def test_doses_are_averaged_over_dilemmas_and_the_best_layer_parts_them_most() -> None:
     rows = [
-        {"method": "sara", "layer": layer, "coefficient": sign, "id": name, "kl": one, "preference": sign * layer * one}
+        {"method": "sara", "layer": layer, "coefficient": sign, "id": name, "kl": kl, "preference": sign * layer * kl}
         for layer in (1, 2)
         for sign in (-1.0, 1.0, 0.0)
-        for name, one in (("x", 0.5), ("y", 1.5))
+        for name, kl in (("x", 0.5), ("y", 1.5))
     ]
     frame = pd.DataFrame(rows)
     frame["preference"] += (frame["id"] == "x") * 7
@@ -308,13 +308,13 @@ def test_doses_are_averaged_over_dilemmas_and_the_best_layer_parts_them_most() -
 
 
 def test_directions_are_parted_by_the_mean_of_two_differences() -> None:
-    told = {("duty", 4.0): 0.8, ("duty", -4.0): 0.1, ("consequence", 4.0): 0.0, ("consequence", -4.0): 0.5}
-    rows = [{"draw": 7, "group": g, "coefficient": c, "share": share} for (g, c), share in told.items()]
+    shares = {("duty", 4.0): 0.8, ("duty", -4.0): 0.1, ("consequence", 4.0): 0.0, ("consequence", -4.0): 0.5}
+    rows = [{"draw": 7, "group": g, "coefficient": c, "share": share} for (g, c), share in shares.items()]
     table = pd.DataFrame(rows)
     swapped = table.assign(draw=8, coefficient=-table["coefficient"])
     extra = {"draw": [7, 8], "group": "duty", "coefficient": 0.0, "share": 0.9}
-    found = study.parted(pd.concat([table, swapped, pd.DataFrame(extra)]), by="draw").set_index("draw")["parted"]
-    assert found.to_dict() == pytest.approx({7: (0.7 + 0.5) / 2, 8: -(0.7 + 0.5) / 2})
+    parted = study.parted(pd.concat([table, swapped, pd.DataFrame(extra)]), by="draw").set_index("draw")["parted"]
+    assert parted.to_dict() == pytest.approx({7: (0.7 + 0.5) / 2, 8: -(0.7 + 0.5) / 2})
 
 
 def test_matched_kl_is_interpolated_on_each_side() -> None:
@@ -326,10 +326,10 @@ def test_matched_kl_is_interpolated_on_each_side() -> None:
             "preference": [-3, -1, 0, 0, 4, 6],
         }
     )
-    found = study.at_matched_kl(frame, [0.1, 0.3]).set_index(["direction", "kl"])
-    assert found.loc[("duty", 0.1), ["coefficient", "preference"]].tolist() == pytest.approx([0.5, 2.5])
-    assert found.loc[("consequence", 0.3), ["coefficient", "preference"]].tolist() == pytest.approx([-0.75, -1.5])
-    assert found.loc[("duty", 0.3)].isna().to_dict()["preference"]
+    matched = study.at_matched_kl(frame, [0.1, 0.3]).set_index(["direction", "kl"])
+    assert matched.loc[("duty", 0.1), ["coefficient", "preference"]].tolist() == pytest.approx([0.5, 2.5])
+    assert matched.loc[("consequence", 0.3), ["coefficient", "preference"]].tolist() == pytest.approx([-0.75, -1.5])
+    assert matched.loc[("duty", 0.3)].isna().to_dict()["preference"]
 
 
 # --- sensitivity ---------------------------------------------------------------------------------------------------
@@ -458,8 +458,8 @@ def test_the_authors_dilemmas_are_read_by_path(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "sara").mkdir()
     (tmp_path / "sara" / "Input_Dilemmas.txt").write_text(text)
     monkeypatch.setenv("STEERLAB_DATA", str(tmp_path))
-    for found in (study.load_released_dilemmas(), study.load_released_dilemmas(tmp_path / "sara")):
-        assert found.to_numpy().tolist() == [
+    for dilemmas in (study.load_released_dilemmas(), study.load_released_dilemmas(tmp_path / "sara")):
+        assert dilemmas.to_numpy().tolist() == [
             ["The Goat 1", "The Goat", "A goat ate a hat. Who pays?"],
             ["The Goat 2", "The Goat", "A goat ate a hat. Who weeps?"],
             ["The Hen 1", "The Hen", "A hen fled. Why?"],
@@ -521,13 +521,13 @@ def test_scores_are_expected_values_on_the_scale(lm: sl.SteerableModel) -> None:
 
     scale = (" king", " boy", " house")
     ids = [lm.encode(word)[0] for word in scale]
-    found = mfq.answer(lm, items, steer, frames=frames, scale=scale, batch_size=5)
+    answers = mfq.answer(lm, items, steer, frames=frames, scale=scale, batch_size=5)
     assert asked == [prompts]
-    assert list(found["frame"]) == [0, 1, 0, 1]
+    assert list(answers["frame"]) == [0, 1, 0, 1]
     chances = lm.logits(prompts, steer(prompts)).softmax(-1)[:, ids]
-    np.testing.assert_allclose(found["mass"], chances.sum(1), rtol=1e-3)
-    np.testing.assert_allclose(found["score"], (chances @ torch.tensor([0.0, 1, 2])) / chances.sum(1), atol=1e-3)
-    assert (found["score"] - mfq.answer(lm, items, frames=frames, scale=scale)["score"]).abs().max() > 1e-2
+    np.testing.assert_allclose(answers["mass"], chances.sum(1), rtol=1e-3)
+    np.testing.assert_allclose(answers["score"], (chances @ torch.tensor([0.0, 1, 2])) / chances.sum(1), atol=1e-3)
+    assert (answers["score"] - mfq.answer(lm, items, frames=frames, scale=scale)["score"]).abs().max() > 1e-2
 
 
 def test_a_prompt_is_read_once_for_all_answers(lm: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,12 +535,12 @@ def test_a_prompt_is_read_once_for_all_answers(lm: sl.SteerableModel, monkeypatc
     frames = {"agreement": ["{item} Yes?", "True: {item}"]}
     long = (" king boy", " king horse", " king house")  # all begin with " king", as digits may with a space
     steer = partial(sl.sara, lm, attract=DUTY, repel=CONSEQUENCES, layer=1, coefficient=3)
-    found = mfq.answer(lm, items, steer, frames=frames, scale=long)
+    answers = mfq.answer(lm, items, steer, frames=frames, scale=long)
     prompts = [form.replace("{item}", items["text"][0]) for form in frames["agreement"]]
     for row, prompt in enumerate(prompts):
         logs = lm.logprobs(long, steer(prompts)[row], given=[prompt] * 3).groupby("row")["logprob"].sum()
-        assert found["mass"][row] == pytest.approx(np.exp(logs).sum(), rel=1e-4)
-        assert found["score"][row] == pytest.approx((np.exp(logs) * [0, 1, 2]).sum() / np.exp(logs).sum(), rel=1e-4)
+        assert answers["mass"][row] == pytest.approx(np.exp(logs).sum(), rel=1e-4)
+        assert answers["score"][row] == pytest.approx((np.exp(logs) * [0, 1, 2]).sum() / np.exp(logs).sum(), rel=1e-4)
     rows: list[int] = []
     real = lm.forward
     monkeypatch.setattr(lm, "forward", lambda batch, *rest: rows.append(len(batch.ids)) or real(batch, *rest))
@@ -555,19 +555,19 @@ def test_before_and_after_are_steered_by_the_two_stances(lm: sl.SteerableModel) 
     items = pd.DataFrame({"foundation": ["harm"], "part": ["agreement"], "text": ["A horse is a king."]})
     frames = {"agreement": ["{item} Yes?", "True: {item}"]}
     options: dict[str, Any] = {"frames": frames, "scale": (" king", " boy")}
-    found = mfq.before_and_after(lm, items, layer=1, coefficient=3, **options).set_index("condition")
+    scores = mfq.before_and_after(lm, items, layer=1, coefficient=3, **options).set_index("condition")
 
     def steer(prompts: Sequence[str]) -> list[sl.Intervention]:
         return sl.sara(lm, prompts, attract=study.CONSEQUENCES, repel=study.DUTY, layer=1, coefficient=3)
 
     alone = mfq.answer(lm, items, steer, **options)
-    assert found.loc["consequence", "score"].to_list() == pytest.approx(alone["score"].to_list())
-    assert found.loc["unsteered", "score"].to_list() == pytest.approx(mfq.answer(lm, items, **options)["score"])
-    apart = found.loc["duty", "score"].to_numpy() - found.loc["consequence", "score"].to_numpy()
+    assert scores.loc["consequence", "score"].to_list() == pytest.approx(alone["score"].to_list())
+    assert scores.loc["unsteered", "score"].to_list() == pytest.approx(mfq.answer(lm, items, **options)["score"])
+    apart = scores.loc["duty", "score"].to_numpy() - scores.loc["consequence", "score"].to_numpy()
     assert np.abs(apart).max() > 1e-3
-    tests = mfq.compare_all(found.reset_index()).set_index("condition")
+    tests = mfq.compare_all(scores.reset_index()).set_index("condition")
     assert list(tests.index) == ["duty", "consequence"]
-    change = alone["score"].mean() - found.loc["unsteered", "score"].mean()
+    change = alone["score"].mean() - scores.loc["unsteered", "score"].mean()
     assert tests.loc["consequence", "difference"] == pytest.approx(change)
 
 
@@ -583,9 +583,9 @@ def test_profile_and_tests_take_wordings_as_people() -> None:
 
     before = people({"harm": [1, 2, 3], "purity": [2, 2.5, 3]})
     after = people({"harm": [1.5, 2.5, 3.5], "purity": [4, 4.1, 4.2]})
-    found = mfq.profile(before).set_index("foundation")
+    profile = mfq.profile(before).set_index("foundation")
     half = 4.302653 / 3**0.5  # Student's of 1, 2, 3
-    assert found.loc["harm", ["score", "low", "high", "n"]].tolist() == pytest.approx([2, 2 - half, 2 + half, 3])
+    assert profile.loc["harm", ["score", "low", "high", "n"]].tolist() == pytest.approx([2, 2 - half, 2 + half, 3])
     tests = mfq.compare(before, after).set_index("foundation")
     assert tests.loc["purity", "effect"] == 1
     assert tests.loc["harm", "effect"] == pytest.approx(6 / 9)  # of nine pairs, six have the later one greater
@@ -612,9 +612,9 @@ def test_the_command_line_keeps_every_table_and_goes_on(
     assert set(effects["n"]) == {2 * lm.n_layers}
     assert set(results.find("sara_layers", lm, tmp_path)["layer"]) == {0, 1, 2}  # type: ignore[index]
     assert set(results.find("sara_depths", lm, tmp_path)["depth"]) == set(study.DEPTHS)  # type: ignore[index]
-    told = json.loads((tmp_path / "sara_effects.json").read_text())
-    assert told["command"] == f"python -m steerlab.experiments.sara study --out {tmp_path} --repeats 1 --judge words"
-    assert (told["seed"], told["repeats"], told["identity"]) == (0, 1, identity(lm))
+    record = json.loads((tmp_path / "sara_effects.json").read_text())
+    assert record["command"] == f"python -m steerlab.experiments.sara study --out {tmp_path} --repeats 1 --judge words"
+    assert (record["seed"], record["repeats"], record["identity"]) == (0, 1, identity(lm))
     monkeypatch.setattr(sweep, "completion_call", lambda *_, **__: pytest.fail("the answers were kept"))
     command.main(given)
     pd.testing.assert_frame_equal(results.find("sara_effects", lm, tmp_path), effects)  # type: ignore[arg-type]

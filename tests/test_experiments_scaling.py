@@ -57,12 +57,12 @@ def test_pareto_measures_every_setting_on_both_sides(
     for (_, split), rows in frame.groupby(["seed", "split"]):
         assert rows["front_faithfulness"].any() and rows["front_minimality"].any(), split
     kept = sl.fit_grid(lm, task.train, sl.ActivScalar(), objectives, seeds=(0, 1), folder=tmp_path, **QUICK)
-    found = sl.evaluate(lm, task.test, kept[2].intervention).set_index("metric")["value"]
+    metrics = sl.evaluate(lm, task.test, kept[2].intervention).set_index("metric")["value"]
     (row,) = frame.query("method == 'ActivScalar' and margin == 100 and seed == 0 and split == 'test'").to_dict(
         "records"
     )
     for metric in ("effectiveness", "faithfulness", "difference", "flip_rate", "minimality", "locations"):
-        assert row[metric] == pytest.approx(found[metric], rel=1e-4), metric
+        assert row[metric] == pytest.approx(metrics[metric], rel=1e-4), metric
 
 
 def test_the_map_has_a_scalar_for_every_token(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
@@ -83,8 +83,8 @@ def test_the_dynamic_map_is_the_change_it_makes(lm: sl.SteerableModel, task: sl.
     row = task.test.iloc[0]
     before, after = (lm.activations(row["prompt"], site, s)[site][0] for s in (None, steer))
     ratio = ((after - before) * before).sum(-1) / before.square().sum(-1)
-    found = scaling.scalars_by_token(lm, steer, row)["value"]
-    np.testing.assert_allclose(found[1:], ratio[1:], rtol=1e-3, atol=1e-5)  # BOS is a vector of zeros in this model
+    scalars = scaling.scalars_by_token(lm, steer, row)["value"]
+    np.testing.assert_allclose(scalars[1:], ratio[1:], rtol=1e-3, atol=1e-5)  # BOS is a vector of zeros in this model
 
 
 def test_a_role_is_averaged_over_its_tokens() -> None:
@@ -167,21 +167,21 @@ def test_mean_answers_are_means_over_prompts() -> None:
 
 
 def test_equal_effectiveness_is_read_off_a_front_chosen_on_the_training_side() -> None:
-    told = {"method": "ActivScalar", "seed": 0, "margin": 1.0, "lambda_f": 0.0, "flip_rate": 1.0, "kl": 1.0}
+    common = {"method": "ActivScalar", "seed": 0, "margin": 1.0, "lambda_f": 0.0, "flip_rate": 1.0, "kl": 1.0}
     rows = [
         (0.0, True, 4.0, 1.0),
         (1.0, True, 0.0, 9.0),
         (9.0, False, 2.0, 0.1),  # the best on the test side, but not on the training side's front
     ]
     frame = pd.DataFrame(
-        told
+        common
         | {"lambda_m": weight, "split": split, "front_faithfulness": chosen if split == "train" else not chosen}
         | {"effectiveness": effectiveness, "faithfulness": faithfulness, "numbers": weight, "parameters": 5}
         for weight, chosen, effectiveness, faithfulness in rows
         for split in ("train", "test")
     )
-    found = scaling.at_equal_effectiveness(frame, levels=(1, 4, 5))
-    assert found[["level", "faithfulness", "numbers", "parameters"]].values.tolist() == [[1, 7, 0.75, 5], [4, 1, 0, 5]]
+    table = scaling.at_equal_effectiveness(frame, levels=(1, 4, 5))
+    assert table[["level", "faithfulness", "numbers", "parameters"]].values.tolist() == [[1, 7, 0.75, 5], [4, 1, 0, 5]]
 
 
 def test_a_finished_fit_is_found_again(lm: sl.SteerableModel, task: sl.tasks.Task, tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_the_command_shares_the_grid_and_goes_on(
 ) -> None:
     for module in (results, pareto):
         monkeypatch.setattr(module, "load", lambda name: lm)
-    told = {"seeds": [0, 1], "folder": tmp_path / "fits", "steps": 2, "batch_size": 2, "patience": 15, "lr": 0.05}
-    half = pareto._share(None, ["ioi"], 8, 2, told, sl.Objective.grid(*[(0.0, 10.0)] * 3)[::2])
+    options = {"seeds": [0, 1], "folder": tmp_path / "fits", "steps": 2, "batch_size": 2, "patience": 15, "lr": 0.05}
+    half = pareto._share(None, ["ioi"], 8, 2, options, sl.Objective.grid(*[(0.0, 10.0)] * 3)[::2])
     assert len(half) == 4 * 2 * 2 * 2
     assert len(list((tmp_path / "fits").glob("*.safetensors"))) == 4 * 2 * 2  # settings, methods, seeds
     ask = ["pareto", "--n", "8", "--grid", "0", "10", "--seeds", "0", "1", "--steps", "2", "--batch-size", "2"]
@@ -333,18 +333,18 @@ def test_faithfulness_is_compared_where_both_are_as_effective() -> None:
         for row in range(3)
     ]
     frame = pd.DataFrame(rows, columns=["method", "beta", "row", "effectiveness", "faithfulness"])
-    (found,) = scaling.faithfulness_at_equal_effectiveness(frame).to_dict("records")
-    assert found["level"] == 4 and (found["first_beta"], found["second_beta"]) == (0.75, 1.0)
-    assert found["first"] == pytest.approx(2 * 2) and found["second"] == pytest.approx(5 * 2)
-    assert found["difference"] == pytest.approx(6) and found["better"] == 1 and found["n"] == 3
+    (result,) = scaling.faithfulness_at_equal_effectiveness(frame).to_dict("records")
+    assert result["level"] == 4 and (result["first_beta"], result["second_beta"]) == (0.75, 1.0)
+    assert result["first"] == pytest.approx(2 * 2) and result["second"] == pytest.approx(5 * 2)
+    assert result["difference"] == pytest.approx(6) and result["better"] == 1 and result["n"] == 3
 
 
 def test_the_command_keeps_held_out_flips_with_intervals(
     lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "load", lambda model: lm)
-    told = ["--out", str(tmp_path), "--fits", str(tmp_path), "--n", "12", "--tasks", "ioi", "--steps", "2"]
-    assert command.main(["held-out", *told, "--betas", "0.5", "1"]) == 0
+    options = ["--out", str(tmp_path), "--fits", str(tmp_path), "--n", "12", "--tasks", "ioi", "--steps", "2"]
+    assert command.main(["held-out", *options, "--betas", "0.5", "1"]) == 0
     table = pd.read_csv(tmp_path / "scaling_held_out.csv")
     assert set(table["metric"]) == {"bare", "flips", "first", "effectiveness", "faithfulness"}
     assert set(table["method"]) == {"ActivScalar", "SteerVec"} and set(table["beta"]) == {0.5, 1.0}

@@ -53,8 +53,8 @@ def test_an_intervention_says_what_it_is(gpt2: sl.SteerableModel) -> None:
     wedding = sl.actadd(gpt2, " weddings", " ", layer=1)
     norm = f"{wedding.norm()[wedding.sites[0]]:.3g}"
     length = wedding.edits[0][1].length
-    told = f"actadd ' weddings' - ' ': shift at resid_pre.1, first {length} positions, prompt, norm"
-    assert repr(wedding) == f"Intervention({told} {norm}; GPT2LMHeadModel)"
+    text = f"actadd ' weddings' - ' ': shift at resid_pre.1, first {length} positions, prompt, norm"
+    assert repr(wedding) == f"Intervention({text} {norm}; GPT2LMHeadModel)"
     assert repr(-2 * wedding).startswith("Intervention(-2 * actadd ' weddings'")
     both = wedding + sl.scale(torch.ones(2, 1), layer=[0, 2], anchor="back", place="mlp_out")
     assert repr(both).startswith("Intervention(sum of 2: shift and gain at 3 sites, mlp_out.0 to mlp_out.2, 2 kinds of")
@@ -66,8 +66,8 @@ def test_the_strip_has_a_cell_for_each_layer_and_position() -> None:
     html = steer._repr_html_()
     assert html.startswith("<div><code>Intervention(")
     picture = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
-    told = {title.text for title in picture.iter("title")}
-    assert told == {
+    titles = {title.text for title in picture.iter("title")}
+    assert titles == {
         "resid_post.2, position 1: 6",
         "resid_post.2, position 2: 0",
         "resid_post.5, all positions: 2",
@@ -324,9 +324,9 @@ def test_parts_are_imported_when_they_are_used() -> None:
         f"print([getattr(sl, part).__name__ for part in {sorted(PARTS)}])",
         "print(sl.nothing)",
     ]
-    found = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
-    assert found.stdout.splitlines() == ["[]", str([f"steerlab.{part}" for part in sorted(PARTS)])]
-    assert found.stderr.strip().endswith("AttributeError: module 'steerlab' has no attribute 'nothing'")
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", str([f"steerlab.{part}" for part in sorted(PARTS)])]
+    assert done.stderr.strip().endswith("AttributeError: module 'steerlab' has no attribute 'nothing'")
 
 
 def test_options_have_names() -> None:
@@ -357,8 +357,8 @@ def documented() -> list[doctest.DocTest]:
     names = {"sl": sl, "torch": torch, "np": np, "pd": pd}
     values = {name: getattr(sl, name) for name in sl.__all__}
     every = [(name, value) for name, value in values.items() if inspect.isclass(value) or inspect.isfunction(value)]
-    found = [test for name, value in every for test in finder.find(value, name, globs=dict(names))]
-    return [test for test in found if test.examples]
+    tests = [test for name, value in every for test in finder.find(value, name, globs=dict(names))]
+    return [test for test in tests if test.examples]
 
 
 @pytest.mark.parametrize("test", documented(), ids=lambda test: test.name)

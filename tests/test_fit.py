@@ -92,9 +92,9 @@ def test_the_loop_equals_one_by_hand(lm: sl.SteerableModel, task: sl.tasks.Task)
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_seed_gives_the_same_tensors(lm: sl.SteerableModel, task: sl.tasks.Task, method: Learned) -> None:
-    one, same, other = (tensors(sl.fit(lm, task.train, method, seed=seed, **QUICK)) for seed in (1, 1, 2))
-    torch.testing.assert_close(one, same, atol=1e-4, rtol=0)
-    assert float((one - other).abs().max()) > 1e-3 * float(one.abs().max())
+    first, same, other = (tensors(sl.fit(lm, task.train, method, seed=seed, **QUICK)) for seed in (1, 1, 2))
+    torch.testing.assert_close(first, same, atol=1e-4, rtol=0)
+    assert float((first - other).abs().max()) > 1e-3 * float(first.abs().max())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -271,7 +271,7 @@ def test_dynscalar_fits_and_meets_other_lengths(lm: sl.SteerableModel) -> None:
 
 def test_evaluate_against_its_definitions(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
     fit = sl.fit(lm, task.train, ActivScalar(), Objective(5, 0.1, 0.001), **QUICK)
-    found = sl.evaluate(lm, task.test, fit.intervention, margin=5).set_index("metric")
+    table = sl.evaluate(lm, task.test, fit.intervention, margin=5).set_index("metric")
     logits = {
         beta: torch.stack([lm.logits(prompt, beta * fit.intervention)[0] for prompt in task.test["prompt"]])
         for beta in (0, 1, -1)
@@ -293,8 +293,8 @@ def test_evaluate_against_its_definitions(lm: sl.SteerableModel, task: sl.tasks.
         "parameters": alpha.numel(),
     }
     for metric, value in expected.items():
-        assert found.loc[metric, "value"] == pytest.approx(float(value), rel=1e-4), metric
-    means = found.loc[["effectiveness", "difference", "faithfulness", "kl", "flip_rate", "correct"]]
+        assert table.loc[metric, "value"] == pytest.approx(float(value), rel=1e-4), metric
+    means = table.loc[["effectiveness", "difference", "faithfulness", "kl", "flip_rate", "correct"]]
     assert (means["low"] <= means["value"]).all() and (means["value"] <= means["high"]).all()
     assert (means["n"] == 8).all() and fit.n_parameters == 6 * 15
 
@@ -305,9 +305,9 @@ def _distribution(logits: Tensor) -> torch.distributions.Categorical:
 
 def test_the_other_sign_is_the_opposite(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
     fit = sl.fit(lm, task.train, SteerVec(), **QUICK)
-    one, other = (sl.score(lm, task.test, steer) for steer in (fit.intervention, -fit.intervention))
-    np.testing.assert_array_equal(one["plus"], other["minus"])
-    np.testing.assert_array_equal(one["kl"], other["kl"])
+    steered, opposite = (sl.score(lm, task.test, steer) for steer in (fit.intervention, -fit.intervention))
+    np.testing.assert_array_equal(steered["plus"], opposite["minus"])
+    np.testing.assert_array_equal(steered["kl"], opposite["kl"])
 
 
 def test_a_tied_intervention_knows_its_length(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:
@@ -416,10 +416,10 @@ def switched_off() -> Iterator[None]:
 def test_a_fit_where_gradients_are_off(lm: sl.SteerableModel, task: sl.tasks.Task, off: Any) -> None:
     expected = sl.fit(lm, task.train, ActivScalar(), **QUICK)
     with off():
-        found = sl.fit(lm, task.train, ActivScalar(), **QUICK)
+        fit = sl.fit(lm, task.train, ActivScalar(), **QUICK)
         (grid,) = sl.fit_grid(lm, task.train, ActivScalar(), [Objective()], **QUICK)
         assert not torch.is_grad_enabled()
-    assert torch.equal(tensors(found), tensors(expected)) and torch.equal(tensors(grid), tensors(expected))
+    assert torch.equal(tensors(fit), tensors(expected)) and torch.equal(tensors(grid), tensors(expected))
 
 
 def test_a_fit_in_inference_mode_is_one_line(lm: sl.SteerableModel, task: sl.tasks.Task) -> None:

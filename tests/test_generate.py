@@ -22,8 +22,8 @@ each_when = pytest.mark.parametrize("when", ["prompt", "decode", "all"])
 
 
 def greedy(lm: sl.SteerableModel, prompts: Any, steer: Any = None, **more: Any) -> list[str]:
-    found: list[str] = lm.generate(prompts, steer, temperature=0, **{"max_new_tokens": NEW, **more}).completion.tolist()
-    return found
+    texts: list[str] = lm.generate(prompts, steer, temperature=0, **{"max_new_tokens": NEW, **more}).completion.tolist()
+    return texts
 
 
 @torch.no_grad()
@@ -33,8 +33,8 @@ def greedy_by_hand(model: Any, family: str, prompts: list[str], *changes: Change
     options = {"max_new_tokens": NEW, "do_sample": False, **more}
     with Hooked(model, family, changes, pads).on():
         new = model.generate(ids, attention_mask=mask, **options)[:, ids.shape[1] :]
-    found: list[str] = tokenizer().batch_decode(new, skip_special_tokens=True)
-    return found
+    texts: list[str] = tokenizer().batch_decode(new, skip_special_tokens=True)
+    return texts
 
 
 # --- greedy generation, token for token ----------------------------------------------------------------------------
@@ -200,11 +200,11 @@ def test_a_sample_is_the_same_in_any_batch(lm: sl.SteerableModel, when: Any) -> 
 
 
 def test_seeds_and_samples_choose_the_noise(gpt2: sl.SteerableModel) -> None:
-    one, same, other = (
+    first, same, other = (
         gpt2.generate(PROMPTS[0], n=6, seed=s, max_new_tokens=NEW).completion.tolist() for s in (0, 0, 1)
     )
-    assert one == same
-    assert len({*one, *other}) == 12
+    assert first == same
+    assert len({*first, *other}) == 12
     assert gpt2.generate([PROMPTS[0]] * 2, seed=0, max_new_tokens=NEW).completion.nunique() == 1  # the same sample
 
 
@@ -243,12 +243,12 @@ def test_a_colder_softmax_is_greedier(gpt2: sl.SteerableModel) -> None:
 def test_frequency_penalty_in_generation_step_by_step(gpt2: sl.SteerableModel, penalty: float) -> None:
     rows = [row[pad:].tolist() for row, pad in zip(left_padded(PROMPTS)[0], left_padded(PROMPTS)[2], strict=True)]
     options: dict[str, Any] = {"samples": [0] * 3, "temperature": 0, "max_new_tokens": 6, "min_new_tokens": 6}
-    found = complete(gpt2, PROMPTS, frequency_penalty=penalty, **options)
-    for ids, new in zip(rows, found, strict=True):
+    completions = complete(gpt2, PROMPTS, frequency_penalty=penalty, **options)
+    for ids, new in zip(rows, completions, strict=True):
         for token in new:
             scores = gpt2.logits(torch.tensor(ids))[0]
             scores = scores - penalty * torch.bincount(torch.tensor(ids), minlength=len(scores))
             scores[0] = -torch.inf  # no EOS
             assert token == int(scores.argmax())
             ids.append(token)
-    assert found != complete(gpt2, PROMPTS, **options)
+    assert completions != complete(gpt2, PROMPTS, **options)

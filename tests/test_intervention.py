@@ -26,14 +26,14 @@ def some(seed: int = 0) -> sl.Intervention:
     )
 
 
-def same(one: sl.Intervention, other: sl.Intervention) -> bool:
+def same(first: sl.Intervention, second: sl.Intervention) -> bool:
     """Bit for bit, whichever the order of the edits."""
 
-    def told(intervention: sl.Intervention) -> list[Any]:
+    def contents(intervention: sl.Intervention) -> list[Any]:
         fields = [(str(site), e.anchor, e.start, e.when, e) for site, e in intervention.edits]
         return sorted((*head, name, t.shape, t.tolist()) for *head, e in fields for name, t in e.tensors.items())
 
-    return told(one) == told(other)
+    return contents(first) == contents(second)
 
 
 def effect(lm: sl.SteerableModel, steer: sl.Intervention | None) -> torch.Tensor:

@@ -31,16 +31,16 @@ def test_word_judge_is_naive_bayes_by_hand() -> None:
         [("Obey, obey the rule!", "duty"), ("the best rule", "consequence"), ("the egg", "neither")], 1
     )
     assert counts.loc["obey"].to_dict() == {"consequence": 0, "duty": 2, "neither": 0}
-    found = WordJudge(counts, smoothing=0.5)(["The rule, the rule.", "Best egg", "zebra", ""])
+    verdicts = WordJudge(counts, smoothing=0.5)(["The rule, the rule.", "Best egg", "zebra", ""])
     sizes = {"duty": 4 + 2.5, "consequence": 3 + 2.5, "neither": 2 + 2.5}  # five words known in all
     scores = {
         group: 2 * math.log(1.5 / size) + 2 * math.log((0.5 if group == "neither" else 1.5) / size)
         for group, size in sizes.items()
     }
     best = max(scores, key=lambda group: scores[group])
-    assert list(found["group"]) == [best, "neither", "neither", "neither"]
+    assert list(verdicts["group"]) == [best, "neither", "neither", "neither"]
     total = sum(math.exp(score) for score in scores.values())
-    assert found["confidence"][0] == pytest.approx(math.exp(scores[best]) / total)
+    assert verdicts["confidence"][0] == pytest.approx(math.exp(scores[best]) / total)
 
 
 def test_rare_words_are_left_out() -> None:
@@ -73,9 +73,9 @@ def test_the_shipped_judge_knows_sentences_by_others() -> None:
     rows = []
     for name, group in (("deontology", "duty"), ("utilitarianism", "consequence")):
         for line in (folder / f"subscribes-to-{name}.first500.jsonl").read_text().splitlines():
-            one = json.loads(line)
-            if one["answer_matching_behavior"].strip() == "Yes":
-                rows.append({"text": one["statement"], "group": group})
+            item = json.loads(line)
+            if item["answer_matching_behavior"].strip() == "Yes":
+                rows.append({"text": item["statement"], "group": group})
     assert judges.validate(judges.word_judge(), pd.DataFrame(rows)).accuracy.low > 0.9
 
 
@@ -126,12 +126,12 @@ def test_preference_is_the_difference_of_mean_log_probabilities() -> None:
         logs = lm.logits(torch.tensor(ids + more), steer, position="all")[0].log_softmax(-1)
         return sum(float(logs[len(ids) - 1 + i, token]) for i, token in enumerate(more)) / len(more)
 
-    found = preference(lm, dilemmas, steers)
-    assert list(found["id"]) == ["z", "a"]
+    table = preference(lm, dilemmas, steers)
+    assert list(table["id"]) == ["z", "a"]
     for row, steer in zip(dilemmas.itertuples(), steers, strict=True):
         sides = [[by_hand(row.prompt, text, steer) for text in texts] for texts in (row.duty, row.consequence)]
         duty, consequence = (sum(side) / len(side) for side in sides)
-        own = found[found["id"] == row.id].iloc[0]
+        own = table[table["id"] == row.id].iloc[0]
         assert own["duty"] == pytest.approx(duty, abs=1e-4)
         assert own["preference"] == pytest.approx(duty - consequence, abs=1e-4)
     with pytest.raises(ValueError, match="1 interventions for 2 dilemmas: give one, or one per dilemma"):
@@ -204,9 +204,9 @@ def test_a_chat_model_is_asked_blind_once_and_at_temperature_zero(
     monkeypatch.setenv("MY_KEY", "secret-key")
     endpoint.replies = ["7. Deontology", "no idea", "8"]
     judge = ChatJudge("judge-1", endpoint.url, key="MY_KEY", file=tmp_path / "replies.db")
-    found = judge(["He must not.", "Hm."], ["May he lie?", "May she?"])
-    assert list(found["label"]) == ["deontology", "unclear"]
-    assert list(found["group"]) == ["duty", "neither"]
+    verdicts = judge(["He must not.", "Hm."], ["May he lie?", "May she?"])
+    assert list(verdicts["label"]) == ["deontology", "unclear"]
+    assert list(verdicts["group"]) == ["duty", "neither"]
     body, key = endpoint.asked[0]
     assert key == "Bearer secret-key"
     assert (body["model"], body["temperature"]) == ("judge-1", 0)
@@ -268,11 +268,11 @@ def test_a_zero_shot_classifier_judges_and_is_asked_once(tmp_path: Path, monkeyp
     classify = transformers.pipeline("zero-shot-classification", model=model, tokenizer=families.tokenizer())
     judge = ZeroShotJudge(classify, file=tmp_path / "replies.db")
     answers = ["He must keep his word.", "More people will be glad.", "Grey geese fly.", "I want it all."]
-    found = judge(answers, [""] * 4)
+    verdicts = judge(answers, [""] * 4)
     direct = [classify(a, candidate_labels=list(judge.phrases), hypothesis_template=judge.template) for a in answers]
-    assert list(found["label"]) == [one["labels"][0] for one in direct]
-    assert found["label"].nunique() > 1
-    assert list(found["group"]) == [judge.phrases[label] for label in found["label"]]
-    assert found["confidence"].to_list() == pytest.approx([one["scores"][0] for one in direct])
+    assert list(verdicts["label"]) == [reply["labels"][0] for reply in direct]
+    assert verdicts["label"].nunique() > 1
+    assert list(verdicts["group"]) == [judge.phrases[label] for label in verdicts["label"]]
+    assert verdicts["confidence"].to_list() == pytest.approx([reply["scores"][0] for reply in direct])
     monkeypatch.setattr(model, "forward", lambda *_, **__: pytest.fail("the classifier has run again"))
-    pd.testing.assert_frame_equal(judge(answers[::-1]), found[::-1].reset_index(drop=True))
+    pd.testing.assert_frame_equal(judge(answers[::-1]), verdicts[::-1].reset_index(drop=True))

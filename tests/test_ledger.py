@@ -113,14 +113,14 @@ def test_kept_tables_of_the_real_model_are_read_without_loading_it(tmp_path: Pat
     folder.mkdir()
     own.assign(share=0.9).to_csv(folder / "actadd_trial.csv")
     (folder / "actadd_trial.json").write_text('{"identity": "another", "command": "make it", "seconds": 3}')
-    found = beside.tables("actadd_trial", lm, own, folder=tmp_path)
-    assert list(found) == ["gemma-3-270m (kept run)", "bundled"]
-    assert found["gemma-3-270m (kept run)"]["share"].tolist() == [0.9, 0.9]
+    tables = beside.tables("actadd_trial", lm, own, folder=tmp_path)
+    assert list(tables) == ["gemma-3-270m (kept run)", "bundled"]
+    assert tables["gemma-3-270m (kept run)"]["share"].tolist() == [0.9, 0.9]
     assert results.find("actadd_trial", lm, folder) is None  # by its weights it is another model's
     assert results.runs("actadd", beside.REAL, folder)["command"].tolist() == ["make it"]
     assert len(beside.tables("actadd_trial", lm, own, "position", tmp_path)) == 4
-    titles = [ax for ax, _ in beside.axes(found)]
-    assert [ax.get_title() for ax in titles] == list(found)
+    titles = [ax for ax, _ in beside.axes(tables)]
+    assert [ax.get_title() for ax in titles] == list(tables)
 
 
 def test_a_table_without_the_number_is_none(tmp_path: Path) -> None:

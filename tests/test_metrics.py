@@ -65,8 +65,8 @@ def test_wilson_interval_by_its_formula() -> None:
     p = hits / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    found = metrics.share([True] * hits + [False] * (n - hits))
-    assert found == pytest.approx((p, centre - half, centre + half, n))
+    share = metrics.share([True] * hits + [False] * (n - hits))
+    assert share == pytest.approx((p, centre - half, centre + half, n))
 
 
 def test_share_of_nothing_is_refused() -> None:
@@ -76,27 +76,27 @@ def test_share_of_nothing_is_refused() -> None:
 
 def test_bootstrap_of_the_mean_is_near_the_normal_interval_and_repeats() -> None:
     values = np.random.default_rng(0).normal(3, 2, 400)
-    found = metrics.bootstrap_interval(values, seed=1)
+    interval = metrics.bootstrap_interval(values, seed=1)
     half = 1.96 * values.std() / 20
-    assert found.value == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - half, abs=0.05)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.05)
-    assert found == metrics.bootstrap_interval(values, seed=1)
-    assert found.low != metrics.bootstrap_interval(values, seed=2).low
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.05)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.05)
+    assert interval == metrics.bootstrap_interval(values, seed=1)
+    assert interval.low != metrics.bootstrap_interval(values, seed=2).low
 
 
 def test_paired_bootstrap_resamples_rows_together() -> None:
     a = np.arange(1.0, 30)
-    found = metrics.bootstrap_interval([2 * a, a], lambda x, y: x.sum() / y.sum(), paired=True)
-    assert found[:3] == pytest.approx((2, 2, 2))  # the ratio is 2 in every row, so in every resample
-    assert found.n == 29
+    ratio = metrics.bootstrap_interval([2 * a, a], lambda x, y: x.sum() / y.sum(), paired=True)
+    assert ratio[:3] == pytest.approx((2, 2, 2))  # the ratio is 2 in every row, so in every resample
+    assert ratio.n == 29
 
 
 def test_bootstrap_of_units_resamples_them_whole() -> None:
     values, units = np.repeat([0.0, 1.0, 5.0], 40), np.repeat(["a", "b", "c"], 40)
-    found = metrics.bootstrap_interval(values, units=units)
-    assert found == metrics.bootstrap_interval([0.0, 1.0, 5.0])  # what a unit says forty times it says once
-    assert metrics.bootstrap_interval(values).high < found.high
+    interval = metrics.bootstrap_interval(values, units=units)
+    assert interval == metrics.bootstrap_interval([0.0, 1.0, 5.0])  # what a unit says forty times it says once
+    assert metrics.bootstrap_interval(values).high < interval.high
 
 
 def test_a_share_of_three_is_not_certain() -> None:
@@ -132,16 +132,16 @@ def test_intervals_over_prompts_hold_the_truth(units: int) -> None:
     for _ in range(400):
         chances = rng.beta(0.3 * 4, 0.7 * 4, units)
         hits, of = rng.random((units, 20)) < chances[:, None], np.repeat(np.arange(units), 20)
-        for found, kept in ((metrics.share(hits.ravel(), of), covered), (metrics.share(hits.ravel()), naive)):
-            kept.append(found.low <= 0.3 <= found.high)
+        for interval, kept in ((metrics.share(hits.ravel(), of), covered), (metrics.share(hits.ravel()), naive)):
+            kept.append(interval.low <= 0.3 <= interval.high)
     assert np.mean(covered) > 0.92
     assert np.mean(naive) < 0.75
 
 
 def test_means_take_units_of_unequal_size_together() -> None:
-    found = metrics.mean([1.0, 3.0, 3.0, 8.0], ["a", "b", "b", "c"])
+    mean = metrics.mean([1.0, 3.0, 3.0, 8.0], ["a", "b", "b", "c"])
     error = math.sqrt(3 / 2 * ((1 - 3.75) ** 2 + (6 - 7.5) ** 2 + (8 - 3.75) ** 2)) / 4
-    assert found == pytest.approx((3.75, 3.75 - 4.302653 * error, 3.75 + 4.302653 * error, 4), rel=1e-5)
+    assert mean == pytest.approx((3.75, 3.75 - 4.302653 * error, 3.75 + 4.302653 * error, 4), rel=1e-5)
 
 
 def test_means_say_which_interval_and_over_what() -> None:
@@ -174,10 +174,10 @@ def test_signed_ranks_of_six_by_hand() -> None:
 
 def test_a_gain_is_paired_and_never_certain() -> None:
     after, before = np.array([True] * 30 + [False] * 50), np.array([True] * 20 + [False] * 60)
-    found = metrics.gain(after, before)
+    gain = metrics.gain(after, before)
     won, lost, n = 11 / 82, 1 / 82, 82  # Bonett and Price: one more pair each way
     half = 1.959964 * math.sqrt((won + lost - (won - lost) ** 2) / n)
-    assert found.value == 0.125 and found.low == pytest.approx(won - lost - half)
+    assert gain.value == 0.125 and gain.low == pytest.approx(won - lost - half)
     same = metrics.gain([False] * 80, [False] * 80, np.repeat(range(4), 20))
     assert same.low == -same.high < -0.02
     wide = metrics.gain(np.repeat([True, False, False], 20), [False] * 60, np.repeat([0, 1, 2], 20))
@@ -237,9 +237,9 @@ class Judge:
 
 def test_disfluency_is_the_perplexity_of_each_completion() -> None:
     judge = Judge()
-    found = metrics.disfluency(judge, ["a", "", "a b c"], ["x", "y", "z"])  # type: ignore[arg-type]
-    assert found[[0, 2]] == pytest.approx([math.exp(1), math.exp(2)])
-    assert math.isnan(found[1])
+    disfluency = metrics.disfluency(judge, ["a", "", "a b c"], ["x", "y", "z"])  # type: ignore[arg-type]
+    assert disfluency[[0, 2]] == pytest.approx([math.exp(1), math.exp(2)])
+    assert math.isnan(disfluency[1])
     assert judge.given == ["x", "z"]
 
 

@@ -101,25 +101,25 @@ def test_steering_leaves_nothing_behind_in_the_model(family: str, lm: sl.Steerab
 
 @even_or_not
 def test_activations_are_those_that_hooks_see(family: str, lm: sl.SteerableModel, prompts: list[str]) -> None:
-    model, found = bare(family), lm.activations(prompts, SITES)
-    assert list(found) == SITES
-    assert torch.equal(found.mask, left_padded(prompts)[1])
+    model, activations = bare(family), lm.activations(prompts, SITES)
+    assert list(activations) == SITES
+    assert torch.equal(activations.mask, left_padded(prompts)[1])
     for site in SITES:
-        assert torch.equal(found[site], read_by_hand(model, family, prompts, site.place, site.layer))
-    for row, alone in enumerate(real(found[SITES[5]], prompts)):
-        assert torch.equal(found.row(row, SITES[5]), alone)
+        assert torch.equal(activations[site], read_by_hand(model, family, prompts, site.place, site.layer))
+    for row, alone in enumerate(real(activations[SITES[5]], prompts)):
+        assert torch.equal(activations.row(row, SITES[5]), alone)
 
 
 @even_or_not
 def test_sublayers_add_up_to_the_residual_stream(lm: sl.SteerableModel, prompts: list[str]) -> None:
-    found = lm.activations(prompts, SITES)
+    activations = lm.activations(prompts, SITES)
     for layer in range(N_LAYERS):
-        pre, attn, mlp, post = (found[sl.Site(place, layer)] for place in sl.PLACES)
+        pre, attn, mlp, post = (activations[sl.Site(place, layer)] for place in sl.PLACES)
         for total, block in zip(real(pre + attn + mlp, prompts), real(post, prompts), strict=True):
             torch.testing.assert_close(total, block, rtol=1e-5, atol=1e-5)
         assert all(part.abs().max() > 0.05 for part in (attn, mlp))
         if layer:
-            assert torch.equal(found[sl.Site("resid_post", layer - 1)], pre)
+            assert torch.equal(activations[sl.Site("resid_post", layer - 1)], pre)
 
 
 def test_the_first_and_the_last_stream_are_the_models_own(family: str, lm: sl.SteerableModel) -> None:
@@ -158,8 +158,8 @@ def test_logits_equal_those_of_hooks(family: str, lm: sl.SteerableModel, place: 
     for kind in KINDS:
         steer, change = trial(place, 1, kind)
         expected = hooked_logits(model, family, prompts, change)
-        found = lm.logits(prompts, steer, position="all")
-        for row, alone in zip(real(found, prompts), real(expected, prompts), strict=True):
+        actual = lm.logits(prompts, steer, position="all")
+        for row, alone in zip(real(actual, prompts), real(expected, prompts), strict=True):
             close(row, alone)
         close(lm.logits(prompts, steer), expected[:, -1])
         assert (expected[:, -1] - bare_logits(model, prompts)[:, -1]).abs().max() > 0.05
@@ -172,8 +172,8 @@ def test_edits_tied_to_positions_equal_those_of_hooks(
 ) -> None:
     steer, change = trial(place, 1, "all three", where=where, start=start, positions=2, beta=-0.8)
     expected = hooked_logits(bare(family), family, UNEVEN, change)
-    found, before = (lm.logits(UNEVEN, given, position="all") for given in (steer, None))
-    for row, alone, plain in zip(*(real(values, UNEVEN) for values in (found, expected, before)), strict=True):
+    steered, before = (lm.logits(UNEVEN, given, position="all") for given in (steer, None))
+    for row, alone, plain in zip(*(real(values, UNEVEN) for values in (steered, expected, before)), strict=True):
         close(row, alone)
         first = start if where == "front" else len(row) - 2
         close(row[:first], plain[:first])  # causal: nothing changes before the edit
@@ -196,10 +196,10 @@ def test_a_row_of_a_padded_batch_equals_the_prompt_alone(lm: sl.SteerableModel, 
     site = sl.Site("resid_post", N_LAYERS - 1)
     for where, positions in (("all", 1), ("front", 3), ("back", 2)):
         steer, _ = trial(place, 1, "all three", where=where, positions=positions)
-        together, found = lm.logits(UNEVEN, steer, position="all"), lm.activations(UNEVEN, site, steer)
+        together, activations = lm.logits(UNEVEN, steer, position="all"), lm.activations(UNEVEN, site, steer)
         for row, prompt in enumerate(UNEVEN):
             close(real(together, UNEVEN)[row], lm.logits(prompt, steer, position="all")[0])
-            close(found.row(row, site), lm.activations(prompt, site, steer)[site][0])
+            close(activations.row(row, site), lm.activations(prompt, site, steer)[site][0])
 
 
 def test_a_list_of_interventions_equals_one_by_one(lm: sl.SteerableModel) -> None:
@@ -216,11 +216,11 @@ def test_a_list_of_interventions_equals_one_by_one(lm: sl.SteerableModel) -> Non
         close(together[row], lm.logits(prompt, steer)[0])
     assert (together[0] - together[3]).abs().max() > 0.05  # the same prompt, steered in two ways
     sites = [sl.Site("resid_pre", 1), sl.Site("mlp_out", 2)]
-    found = lm.activations(prompts, sites, several)
+    batched = lm.activations(prompts, sites, several)
     for row, (prompt, steer) in enumerate(zip(prompts, several, strict=True)):
         alone = lm.activations(prompt, sites, steer)
         for site in sites:
-            close(found.row(row, site), alone.row(0, site))
+            close(batched.row(row, site), alone.row(0, site))
 
 
 def test_one_site_in_one_kind_for_every_row_is_stacked_and_right(lm: sl.SteerableModel) -> None:
@@ -307,13 +307,13 @@ def test_gradients_equal_those_through_hooks(family: str, lm: sl.SteerableModel,
     a, gamma, w = given
     steer = edit(place, 1, shift=a, gain=gamma, probe=w, anchor="front")
     goal = random(len(tokenizer()), seed=3)
-    found = torch.autograd.grad((lm.logits(UNEVEN, steer) @ goal).sum(), given)
+    actual = torch.autograd.grad((lm.logits(UNEVEN, steer) @ goal).sum(), given)
 
     model: Any = bare(family)
     change = Change(place, 1, a=a, gamma=gamma, w=w, where="front")
     with Hooked(model, family, [change], left_padded(UNEVEN)[2]).on():
         expected = torch.autograd.grad((model(**inputs(UNEVEN)).logits[:, -1] @ goal).sum(), given)
-    for mine, theirs in zip(found, expected, strict=True):
+    for mine, theirs in zip(actual, expected, strict=True):
         assert theirs.abs().max() > 1
         assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()  # float32 rounds to 1e-5, as processors differ
 
@@ -322,8 +322,8 @@ def test_gradients_reach_each_rows_own_tensors(gpt2: sl.SteerableModel) -> None:
     shifts = [random(1, D_MODEL, seed=i).requires_grad_() for i in range(3)]
     logits = gpt2.logits(UNEVEN, [edit("attn_out", 1, shift=shift) for shift in shifts])
     for row, own in enumerate(shifts):
-        found = torch.autograd.grad(logits[row].logsumexp(-1), shifts, retain_graph=True, materialize_grads=True)
-        assert [bool(gradient.any()) for gradient in found] == [shift is own for shift in shifts]
+        gradients = torch.autograd.grad(logits[row].logsumexp(-1), shifts, retain_graph=True, materialize_grads=True)
+        assert [bool(gradient.any()) for gradient in gradients] == [shift is own for shift in shifts]
 
 
 def test_no_graph_is_kept_without_need(gpt2: sl.SteerableModel) -> None:
@@ -351,24 +351,24 @@ def test_two_threads_share_a_model(gpt2: sl.SteerableModel) -> None:
         lambda: gpt2.activations(EVEN, SITES[3])[SITES[3]].flatten().tolist(),
     ]
     expected = [task() for task in tasks]
-    found: list[tuple[int, Any]] = []
+    results: list[tuple[int, Any]] = []
     start = threading.Barrier(2)
 
     def work(order: list[int]) -> None:
         start.wait()
         for number in order * 5:
             try:
-                found.append((number, tasks[number]()))
+                results.append((number, tasks[number]()))
             except Exception as error:
-                found.append((number, error))
+                results.append((number, error))
 
     threads = [threading.Thread(target=work, args=(order,)) for order in ([0, 1, 2, 3], [3, 1, 0, 2])]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(found) == 40
-    assert [number for number, result in found if result != expected[number]] == []
+    assert len(results) == 40
+    assert [number for number, result in results if result != expected[number]] == []
 
 
 # --- loading -------------------------------------------------------------------------------------------------------
@@ -415,8 +415,8 @@ def test_a_model_spread_by_accelerate_is_steered_alike(tmp_path: Path) -> None:
     for spread in ("auto", {**dict.fromkeys(rest, "cpu"), "model.layers.1": "disk"}):
         lm = sl.load(tmp_path, device_map=spread)
         close(lm.logits(UNEVEN, steer), whole.logits(UNEVEN, steer))
-        found, expected = (each.generate(UNEVEN, steer, max_new_tokens=3).completion for each in (lm, whole))
-        assert found.tolist() == expected.tolist()
+        actual, expected = (each.generate(UNEVEN, steer, max_new_tokens=3).completion for each in (lm, whole))
+        assert actual.tolist() == expected.tolist()
 
 
 def test_the_bundled_model_needs_no_network() -> None:

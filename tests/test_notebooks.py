@@ -65,8 +65,8 @@ def test_notebook_08_runs_on_a_server(
 ) -> None:
     if key == ORDINARY:
         pytest.importorskip("ndif", reason="NDIF's sandbox is not installed: see tools/ndif/requirements.txt")
-    told = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "NDIF_API_KEY": key}
-    for name, value in (told | {"STEERLAB_CACHE": str(tmp_path / "cache")}).items():
+    variables = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "NDIF_API_KEY": key}
+    for name, value in (variables | {"STEERLAB_CACHE": str(tmp_path / "cache")}).items():
         monkeypatch.setenv(name, value)
     notebook = tool.read_source(tool.NOTEBOOKS / "source" / "08_remote.py")
     place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
@@ -203,10 +203,10 @@ def test_a_figure_gets_a_palette_and_looks_the_same() -> None:
     figure.savefig(png, format="png", transparent=True)
     small = tool.with_palette(b64encode(png.getvalue()).decode())
     assert len(b64decode(small)) < len(png.getvalue()) / 2
-    with Image.open(BytesIO(b64decode(small))) as found, Image.open(png) as drawn:
+    with Image.open(BytesIO(b64decode(small))) as shrunk, Image.open(png) as drawn:
         on_white = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
-        assert found.mode == "P" and found.size == drawn.size
-        assert np.abs(np.asarray(found.convert("RGB"), int) - np.asarray(on_white, int)).max() <= 16
+        assert shrunk.mode == "P" and shrunk.size == drawn.size
+        assert np.abs(np.asarray(shrunk.convert("RGB"), int) - np.asarray(on_white, int)).max() <= 16
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ def test_the_difference_is_correct_less_wrong() -> None:
     ],
 )
 def test_effectiveness_is_a_hinge_for_each_sign(plus: float, minus: float, margin: float, expected: float) -> None:
-    found = effectiveness(torch.tensor([plus]), torch.tensor([minus]), margin)
-    assert found.tolist() == pytest.approx([expected])
+    loss = effectiveness(torch.tensor([plus]), torch.tensor([minus]), margin)
+    assert loss.tolist() == pytest.approx([expected])
 
 
 def test_every_margin_of_a_batch_has_a_finite_gradient() -> None:

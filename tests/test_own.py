@@ -22,11 +22,11 @@ def test_every_layer_is_listened_to(lm: sl.SteerableModel) -> None:
 
 
 def test_the_best_setting_comes_first(lm: sl.SteerableModel) -> None:
-    found = own.choose(
+    settings = own.choose(
         lm, " weddings", " ", PROMPTS, ["he"], layers=[0, 2], strengths=[1, 2], n=1, max_new_tokens=2, seed=0
     )
-    assert len(found) == 4 and found["share"].is_monotonic_decreasing
-    assert set(found["layer"]) == {0, 2} and (found["n"] == 2).all()
+    assert len(settings) == 4 and settings["share"].is_monotonic_decreasing
+    assert set(settings["layer"]) == {0, 2} and (settings["n"] == 2).all()
 
 
 def test_a_page_has_all_conditions_and_their_price(lm: sl.SteerableModel, tmp_path: Path) -> None:

@@ -179,15 +179,15 @@ def test_every_call_takes_chats(lm: sl.SteerableModel) -> None:
 def test_steering_prompts_and_settings_may_be_chats_and_encodings(lm: sl.SteerableModel) -> None:
     chats, texts = (HELLO, KIND), (HELLO_TEXT, KIND_TEXT)
     encodings = [lm.tokenizer(text, add_special_tokens=False) for text in texts]
-    found = []
+    results = []
     for near, far in (chats, texts, encodings):
         gain = sl.sara(lm, TEXTS[0], attract=near, repel=far, layer=1)
         released = sl.sara(lm, TEXTS[0], attract=near, repel=far, layer=1, variant="released")
         pair = sl.actadd(lm, near, far, layer=1)
         table = sweep.next_tokens(lm, [sweep.Setting({}, far, pair)], [" the"], progress=False)
         written = sweep.completions(lm, [sweep.Setting({}, near, gain)], max_new_tokens=3, progress=False)
-        found.append([*table.logprob, *table.kl, *written.completion, lm.logits(near, released)[0, 7].item()])
-    assert found[0] == found[1] == found[2]
+        results.append([*table.logprob, *table.kl, *written.completion, lm.logits(near, released)[0, 7].item()])
+    assert results[0] == results[1] == results[2]
 
 
 def test_tasks_may_hold_chats(lm: sl.SteerableModel) -> None:

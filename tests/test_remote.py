@@ -119,31 +119,31 @@ CALLS: dict[str, tuple[int, Work]] = {
 }
 
 
-def assert_same(found: Any, expected: Any) -> None:
+def assert_same(actual: Any, expected: Any) -> None:
     """Equal but for rounding, whatever it is."""
-    assert type(found) is type(expected)
-    if isinstance(found, Tensor):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    elif isinstance(found, pd.DataFrame):
-        pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-5)
-    elif isinstance(found, np.ndarray):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    elif isinstance(found, sl.Activations):
-        assert list(found) == list(expected)
-        for site in found:
-            assert_same(found[site], expected[site])
-    elif isinstance(found, sl.Intervention):
-        assert found.sites == expected.sites
-        for (_, one), (_, other) in zip(found.edits, expected.edits, strict=True):
-            for name, tensor in (one.tensors | one.references).items():
+    assert type(actual) is type(expected)
+    if isinstance(actual, Tensor):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    elif isinstance(actual, pd.DataFrame):
+        pd.testing.assert_frame_equal(actual, expected, rtol=1e-5, atol=1e-5)
+    elif isinstance(actual, np.ndarray):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    elif isinstance(actual, sl.Activations):
+        assert list(actual) == list(expected)
+        for site in actual:
+            assert_same(actual[site], expected[site])
+    elif isinstance(actual, sl.Intervention):
+        assert actual.sites == expected.sites
+        for (_, edit), (_, other) in zip(actual.edits, expected.edits, strict=True):
+            for name, tensor in (edit.tensors | edit.references).items():
                 assert_same(tensor, getattr(other, name))
-    elif isinstance(found, sl.Fit):
-        assert_same(found.intervention, expected.intervention)
-        assert_same(found.history, expected.history)
+    elif isinstance(actual, sl.Fit):
+        assert_same(actual.intervention, expected.intervention)
+        assert_same(actual.history, expected.history)
     else:
-        assert isinstance(found, list) and len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(one, other)
+        assert isinstance(actual, list) and len(actual) == len(expected)
+        for item, other in zip(actual, expected, strict=True):
+            assert_same(item, other)
 
 
 def ask_there_and_here(family: str, name: str, server: Double) -> None:
@@ -193,10 +193,10 @@ def test_a_layer_sweep_is_one_request(there: sl.SteerableModel, server: Double) 
 @pytest.mark.slow
 def test_a_fit_of_two_hundred_steps_is_one_request(here: Any, there: Any, server: Double) -> None:
     options: dict[str, Any] = QUICK | {"steps": 200, "patience": 200, "batch_size": 2}
-    found = sl.fit(there, ioi(there).train, ActivScalar(layers=(1,)), **options)
-    assert len(found.history) == 200
+    fit = sl.fit(there, ioi(there).train, ActivScalar(layers=(1,)), **options)
+    assert len(fit.history) == 200
     assert len(server.seen()) == 1
-    assert_same(found, sl.fit(here, ioi(here).train, ActivScalar(layers=(1,)), **options))
+    assert_same(fit, sl.fit(here, ioi(here).train, ActivScalar(layers=(1,)), **options))
 
 
 def test_calls_that_do_not_wait_for_each_other_share_a_request(here: Any, there: Any, server: Double) -> None:
@@ -208,18 +208,18 @@ def test_calls_that_do_not_wait_for_each_other_share_a_request(here: Any, there:
         return answers
 
     works = [study(layer) for layer in range(3)]
-    found = there.together(works)
+    frames = there.together(works)
     assert len(server.seen()) == 2  # the gains of all layers, then all answers
-    assert_same(found, [work(here) for work in works])
-    assert_same(found, here.together(works))
+    assert_same(frames, [work(here) for work in works])
+    assert_same(frames, here.together(works))
     assert len(there.dry_run(lambda lm: lm.together(works))) == 2
     with pytest.raises(ValueError, match="layer 3 is out of range"):
         there.together([works[0], study(3)])
 
 
 def test_results_beyond_the_limit_are_asked_for_in_several(server: Double, here: Any) -> None:
-    one = 2 * 8 * len(tokenizer()) * 4  # bytes of one batch of logits, and a bit
-    lm = distant("llama", Remote(server.url, limit=2 * one))
+    size = 2 * 8 * len(tokenizer()) * 4  # bytes of one batch of logits, and a bit
+    lm = distant("llama", Remote(server.url, limit=2 * size))
     expected = here.generate(PROMPTS[0], n=6, batch_size=1, max_new_tokens=3)
     assert_same(lm.generate(PROMPTS[0], n=6, batch_size=1, max_new_tokens=3), expected)
     assert len(server.seen()) == 1
@@ -256,13 +256,13 @@ class Recorder(CustomCloudUnpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         self.asked.append((module, name))
-        found = super().find_class(module, name)
+        value = super().find_class(module, name)
         if name != "_load_function":
-            return found
+            return value
 
         def load(source: str, *rest: Any) -> Any:
             self.sources.append(source)
-            return found(source, *rest)
+            return value(source, *rest)
 
         return load
 

@@ -41,7 +41,7 @@ def test_an_edit_of_strength_zero_changes_no_text(lm: sl.SteerableModel, steer: 
 
 def test_activations_move_by_the_edit(lm: sl.SteerableModel, steer: sl.Intervention) -> None:
     (site,) = steer.sites
-    plain, moved = (lm.activations(PROMPTS, site, one) for one in (None, steer))
+    plain, moved = (lm.activations(PROMPTS, site, each) for each in (None, steer))
     vector = steer.edits[0][1].shift
     assert vector is not None
     difference = (moved.row(0, site) - plain.row(0, site)).float()
@@ -66,15 +66,15 @@ def test_a_fit_lowers_its_loss_or_says_why_not(lm: sl.SteerableModel, gradient: 
     frame = pd.DataFrame({"prompt": asked, "correct": answers[0], "wrong": answers[1]})
     method = sl.ActivScalar(("resid_pre",), (lm.n_layers // 2,))
     try:
-        found = sl.fit(lm, frame, method, sl.Objective(5, 0, 0), steps=20, gradient=gradient)
+        fit = sl.fit(lm, frame, method, sl.Objective(5, 0, 0), steps=20, gradient=gradient)
     except RemoteError as error:
         assert gradient == "exact" and "spsa" in str(error)
         return
-    assert found.history["loss"].iloc[-5:].mean() < found.history["loss"].iloc[0]
+    assert fit.history["loss"].iloc[-5:].mean() < fit.history["loss"].iloc[0]
 
 
 def test_an_edit_of_every_step(lm: sl.SteerableModel) -> None:
     push = sl.Edit(shift=torch.full((1, lm.d_model), 10.0), when="decode")
     steer = sl.Intervention(((Site("resid_post", lm.n_layers // 2), push),))
-    plain, pushed = (lm.generate(PROMPTS[0], one, temperature=0, max_new_tokens=8) for one in (None, steer))
+    plain, pushed = (lm.generate(PROMPTS[0], each, temperature=0, max_new_tokens=8) for each in (None, steer))
     assert plain["completion"][0] != pushed["completion"][0]

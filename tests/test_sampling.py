@@ -60,8 +60,8 @@ def test_noise_is_a_function_of_its_counter_alone() -> None:
 
 def test_noise_is_that_of_splitmix() -> None:
     """Against Python's own integers: kept completions are found again only while the noise stays."""
-    found = uniform(torch.tensor([0, -5]), 0, torch.tensor([0, 9]))
-    assert found.tolist() == [by_hand(0, 0, 0), by_hand(-5, 0, 9)]
+    noise = uniform(torch.tensor([0, -5]), 0, torch.tensor([0, 9]))
+    assert noise.tolist() == [by_hand(0, 0, 0), by_hand(-5, 0, 9)]
 
 
 def splitmix(state: int) -> int:
@@ -93,8 +93,8 @@ def test_noise_is_uniform_and_uncorrelated_along_every_counter(axis: str) -> Non
 
 def test_keys_differ_by_seed_prompt_and_sample() -> None:
     rows = [[1, 2], [1, 3], [1], [2, 1]]
-    found = [row_keys(seed, rows, [sample] * 4) for seed in range(5) for sample in range(5)]
-    assert len(torch.cat(found).unique()) == 100
+    keys = [row_keys(seed, rows, [sample] * 4) for seed in range(5) for sample in range(5)]
+    assert len(torch.cat(keys).unique()) == 100
     assert torch.equal(row_keys(3, rows[::-1], [1] * 4).flip(0), row_keys(3, rows, [1] * 4))
 
 

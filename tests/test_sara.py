@@ -51,8 +51,8 @@ def rooted(own: Tensor, attract: Tensor, repel: Tensor) -> Tensor:
         values, vectors = np.linalg.eigh((activations.T @ activations).numpy())
         return (vectors * np.sqrt(values.clip(0))) @ vectors.T
 
-    def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
 
     o, a, r = root(own), root(attract), root(repel)
     return torch.from_numpy(cosines(o, a) - cosines(o, r))
@@ -126,9 +126,9 @@ def test_released_equals_plain_hooks_while_decoding(family: str, when: sl.interv
                 0, ids.shape[1] :
             ]
     assert expected[True].tolist() != expected[False].tolist(), "this prompt does not tell decode steps apart"
-    found = complete(lm, PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
-    assert found == expected[when == "prompt"].tolist()[: len(found)]
-    assert len(found) > 3
+    tokens = complete(lm, PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
+    assert tokens == expected[when == "prompt"].tolist()[: len(tokens)]
+    assert len(tokens) > 3
 
 
 def test_order_of_the_attracting_tokens_changes_the_released_components_by_signs_alone() -> None:
@@ -179,9 +179,9 @@ def test_anchored_gain_of_fewer_components_is_that_of_the_reduced_activations() 
         return u[:, :2] @ torch.diag(s[:2]) @ vt[:2]
 
     all_three = [random(9, 0), random(5, 1), random(7, 2)]
-    found = sl.sara_gain(*all_three, components=2)
-    torch.testing.assert_close(found, rooted(*map(reduced, all_three)), atol=1e-6, rtol=0)
-    assert (found - sl.sara_gain(*all_three)).abs().max() > 0.01
+    gain = sl.sara_gain(*all_three, components=2)
+    torch.testing.assert_close(gain, rooted(*map(reduced, all_three)), atol=1e-6, rtol=0)
+    assert (gain - sl.sara_gain(*all_three)).abs().max() > 0.01
 
 
 def flipping(seed: int) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
@@ -212,13 +212,13 @@ def test_anchored_gain_is_the_same_in_float64_and_in_a_batch(family: str) -> Non
     alone = sl.sara(lm, SHORT, **options)  # type: ignore[arg-type]
     other, batched = sl.sara(lm, [PROMPT, SHORT], **options)  # type: ignore[arg-type]
     exact = sl.sara(fine, SHORT, **options)  # type: ignore[arg-type]
-    for (_, one), (_, same), (_, precise), (_, else_) in zip(
+    for (_, single), (_, same), (_, precise), (_, else_) in zip(
         alone.edits, batched.edits, exact.edits, other.edits, strict=True
     ):
-        torch.testing.assert_close(same.gain, one.gain, atol=2e-5, rtol=0)
-        torch.testing.assert_close(precise.gain.float(), one.gain, atol=2e-5, rtol=0)
-        assert (else_.gain - one.gain).abs().max() > 0.01
-        assert one.gain.dtype == torch.float32
+        torch.testing.assert_close(same.gain, single.gain, atol=2e-5, rtol=0)
+        torch.testing.assert_close(precise.gain.float(), single.gain, atol=2e-5, rtol=0)
+        assert (else_.gain - single.gain).abs().max() > 0.01
+        assert single.gain.dtype == torch.float32
         assert precise.gain.dtype == torch.float64
 
 
@@ -250,11 +250,11 @@ def test_gain_is_held_while_decoding() -> None:
     with torch.no_grad():
         written = lm.hf.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
     handle.remove()
-    found = complete(lm, PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
-    assert len(found) > 3
-    assert found == written[0, ids.shape[1] :].tolist()[: len(found)]
+    tokens = complete(lm, PROMPT, steer, samples=[0], max_new_tokens=12, temperature=0)[0]
+    assert len(tokens) > 3
+    assert tokens == written[0, ids.shape[1] :].tolist()[: len(tokens)]
     prompt_only = sl.sara(lm, PROMPT, attract=DUTY, repel=RESULTS, layer=1, coefficient=4, when="prompt")
-    assert found != complete(lm, PROMPT, prompt_only, samples=[0], max_new_tokens=12, temperature=0)[0]
+    assert tokens != complete(lm, PROMPT, prompt_only, samples=[0], max_new_tokens=12, temperature=0)[0]
 
 
 def test_several_samples_of_the_released_variant_are_the_rows_alone() -> None:
@@ -318,10 +318,10 @@ def test_shuffled_keeps_the_histogram_and_moves_the_neurons() -> None:
     lm = families.steerable("llama")
     steer = sl.sara(lm, PROMPT, attract=DUTY, repel=RESULTS, layer=[0, 1])
     control = sl.shuffled(steer, seed=1)
-    for (site, one), (same, other) in zip(steer.edits, control.edits, strict=True):
+    for (site, edit), (same, other) in zip(steer.edits, control.edits, strict=True):
         assert site == same
-        assert torch.equal(one.gain.sort().values, other.gain.sort().values)  # type: ignore[union-attr]
-        assert not torch.equal(one.gain, other.gain)  # type: ignore[arg-type]
+        assert torch.equal(edit.gain.sort().values, other.gain.sort().values)  # type: ignore[union-attr]
+        assert not torch.equal(edit.gain, other.gain)  # type: ignore[arg-type]
         assert other.when == "all"
     assert torch.equal(sl.shuffled(steer, seed=1).edits[1][1].gain, control.edits[1][1].gain)  # type: ignore[arg-type]
 

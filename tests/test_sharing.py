@@ -30,14 +30,14 @@ def test_saved_and_loaded_is_the_same_bit_for_bit(tmp_path: Path, gpt2: sl.Steer
     path = sl.Intervention(edits, info).save(tmp_path / "x.safetensors")
     assert path == tmp_path / "x.safetensors"
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
-    for found in (sl.read_intervention(path), sl.load_intervention(str(path), gpt2)):
-        assert dict(found.info) == dict(info)
-        assert [(s, e.kind) for s, e in found.edits] == [(s, e.kind) for s, e in edits]
-        for (_, mine), (_, theirs) in zip(found.edits, edits, strict=True):
+    for loaded in (sl.read_intervention(path), sl.load_intervention(str(path), gpt2)):
+        assert dict(loaded.info) == dict(info)
+        assert [(s, e.kind) for s, e in loaded.edits] == [(s, e.kind) for s, e in edits]
+        for (_, mine), (_, theirs) in zip(loaded.edits, edits, strict=True):
             for name, tensor in mine.tensors.items():
                 assert tensor.dtype == dtype
                 assert torch.equal(tensor, theirs.tensors[name])
-        assert torch.equal(effect(gpt2, found), effect(gpt2, sl.Intervention(edits)))
+        assert torch.equal(effect(gpt2, loaded), effect(gpt2, sl.Intervention(edits)))
 
 
 def test_one_tensor_at_several_sites_parts_of_tensors_and_learned_ones_are_saved(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_one_tensor_at_several_sites_parts_of_tensors_and_learned_ones_are_saved
     )
     learned = edit("attn_out", 0, shift=v[2:].clone().requires_grad_())
     for number, each in enumerate((shared, views, learned)):
-        found = sl.read_intervention(each.save(tmp_path / f"{number}"))
-        assert same(found, each)
-        assert not any(tensor.requires_grad for _, e in found.edits for tensor in e.tensors.values())
+        loaded = sl.read_intervention(each.save(tmp_path / f"{number}"))
+        assert same(loaded, each)
+        assert not any(tensor.requires_grad for _, e in loaded.edits for tensor in e.tensors.values())
 
 
 def test_the_header_names_its_origin(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
@@ -103,7 +103,7 @@ def test_an_intervention_for_another_model_is_refused_unless_told(tmp_path: Path
             sl.load_intervention(path, lm)
         message = str(caught.value)
         assert "\n" not in message
-        assert all(str(told) in message for told in (lm.name, lm.tokenizer_hash, lm.fingerprint))
+        assert all(str(name) in message for name in (lm.name, lm.tokenizer_hash, lm.fingerprint))
         assert message.endswith("pass any_model=True to use it all the same")
         assert same(sl.load_intervention(path, lm, any_model=True), sl.read_intervention(path))
 
@@ -142,8 +142,8 @@ def test_where_weights_are_elsewhere_name_and_revision_tell(tmp_path: Path, gpt2
 
 def old(intervention: sl.Intervention, path: Path, **info: Any) -> Path:
     """A file as it was written before weights were noted."""
-    told = {key: value for key, value in intervention.info.items() if key != "weights"}
-    return sl.Intervention(intervention.edits, told | info).save(path)
+    older = {key: value for key, value in intervention.info.items() if key != "weights"}
+    return sl.Intervention(intervention.edits, older | info).save(path)
 
 
 def test_older_files_are_known_by_the_last_part_of_the_name(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
@@ -173,8 +173,8 @@ def test_a_vector_made_by_hand_fits_any_model_of_its_width(tmp_path: Path, gpt2:
 def test_the_provenance_of_a_sum_is_its_parts(tmp_path: Path, gpt2: sl.SteerableModel) -> None:
     a, b, own = sl.actadd(gpt2, " a", " b", layer=1), sl.actadd(gpt2, " c", " d", layer=1), some()
     nested = 2 * (a + 3 * b) - own
-    told = [(part["method"], part.get("strength", 1.0)) for part in nested.info["parts"]]
-    assert told == [("actadd", 2.0), ("actadd", 6.0), ("own", 1.0)]
+    parts = [(part["method"], part.get("strength", 1.0)) for part in nested.info["parts"]]
+    assert parts == [("actadd", 2.0), ("actadd", 6.0), ("own", 1.0)]
     assert "prompts" not in nested.info
     assert "model" not in nested.info
     path = nested.save(tmp_path / "sum")
@@ -242,8 +242,8 @@ def test_the_card_says_what_it_is(hub: Hub, gpt2: sl.SteerableModel) -> None:
     made = 3 * sl.actadd(gpt2, " love", " hate|`x`\n", layer=1)
     made.push_to_hub("me/love-vector")
     card = (hub.folder / "me/love-vector/README.md").read_text()
-    for told in ("| method | `actadd` |", "| strength | `3.0` |", "love", "hate", gpt2.fingerprint, "steering-vector"):
-        assert str(told) in card
+    for text in ("| method | `actadd` |", "| strength | `3.0` |", "love", "hate", gpt2.fingerprint, "steering-vector"):
+        assert str(text) in card
     assert "sl.load_intervention('me/love-vector', lm)" in card
     rows = [line for line in card.splitlines() if line.startswith("| ")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 3 for row in rows)
@@ -276,12 +276,12 @@ def test_control_vectors_are_read_back(tmp_path: Path) -> None:
     reader = gguf.GGUFReader(made.to_gguf(tmp_path / "v.gguf"))
     assert reader.fields["general.architecture"].contents() == "controlvector"
     assert reader.fields["controlvector.layer_count"].contents() == 2
-    found = {tensor.name: tensor for tensor in reader.tensors}
-    assert set(found) == {"direction.1", "direction.3"}  # what enters block 4 is what leaves block 3
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    assert set(tensors) == {"direction.1", "direction.3"}  # what enters block 4 is what leaves block 3
     assert all(tensor.tensor_type == gguf.GGMLQuantizationType.F32 for tensor in reader.tensors)
-    assert found["direction.1"].data.shape == (D_MODEL,)
-    torch.testing.assert_close(torch.tensor(found["direction.1"].data), 2 * v)
-    torch.testing.assert_close(torch.tensor(found["direction.3"].data), 2 * w + v)
+    assert tensors["direction.1"].data.shape == (D_MODEL,)
+    torch.testing.assert_close(torch.tensor(tensors["direction.1"].data), 2 * v)
+    torch.testing.assert_close(torch.tensor(tensors["direction.3"].data), 2 * w + v)
 
 
 @pytest.mark.parametrize(
@@ -340,10 +340,10 @@ def weights_of_pytorch(path: Path) -> None:
 
 def rewritten(path: Path, **header: Any) -> None:
     with safe_open(path, framework="pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
     text = header.get("text", json.dumps(json.loads(metadata["header"]) | header))
-    save_file(found, path, metadata | {"header": text})
+    save_file(tensors, path, metadata | {"header": text})
 
 
 def no_json(path: Path) -> None:

@@ -47,8 +47,8 @@ def greedy(lm: sl.SteerableModel, steer: Any = None, **length: int) -> list[str]
 def by_hand(model: Any, ids: Tensor) -> list[float]:
     """Log-probabilities of the tokens of one text after its first."""
     scores = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
-    found: list[float] = scores.gather(1, ids[0, 1:, None])[:, 0].tolist()
-    return found
+    logprobs: list[float] = scores.gather(1, ids[0, 1:, None])[:, 0].tolist()
+    return logprobs
 
 
 def test_sites_sort_in_the_order_of_the_forward_pass() -> None:

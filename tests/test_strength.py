@@ -27,9 +27,9 @@ def test_relative_size_of_a_shift_by_hand(lm: sl.SteerableModel, vector: sl.Inte
     assert edit.shift is not None
     stream = lm.activations(PROMPTS, site)
     norms = torch.cat([stream.row(row, site)[1:].norm(dim=-1) for row in range(2)])  # without BOS
-    found = strength.relative_size(lm, vector, PROMPTS)
-    assert found == {site: pytest.approx((edit.shift[1].norm() / norms.mean()).item(), rel=1e-5)}
-    assert strength.relative_size(lm, 3 * vector, PROMPTS)[site] == pytest.approx(3 * found[site], rel=1e-5)
+    size = strength.relative_size(lm, vector, PROMPTS)
+    assert size == {site: pytest.approx((edit.shift[1].norm() / norms.mean()).item(), rel=1e-5)}
+    assert strength.relative_size(lm, 3 * vector, PROMPTS)[site] == pytest.approx(3 * size[site], rel=1e-5)
 
 
 def test_relative_size_of_a_gain(lm: sl.SteerableModel) -> None:
@@ -45,11 +45,11 @@ def test_strength_for_size_scales_to_it(lm: sl.SteerableModel, vector: sl.Interv
 
 
 def test_mean_kl_by_hand(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
-    found = strength.mean_kl(lm, vector, [0, 1, 5], PROMPTS)
-    for value, c in zip(found, [0, 1, 5], strict=True):
+    divergences = strength.mean_kl(lm, vector, [0, 1, 5], PROMPTS)
+    for value, c in zip(divergences, [0, 1, 5], strict=True):
         steered, plain = (lm.logits(PROMPTS, steer).log_softmax(-1) for steer in (c * vector, None))
         assert value == pytest.approx((steered.exp() * (steered - plain)).sum(-1).mean().item(), abs=1e-5)
-    assert found[0] == pytest.approx(0, abs=1e-6) and found[2] > found[1] > 0
+    assert divergences[0] == pytest.approx(0, abs=1e-6) and divergences[2] > divergences[1] > 0
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])

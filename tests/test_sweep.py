@@ -92,7 +92,9 @@ def test_next_tokens_equal_single_passes(lm: sl.SteerableModel, settings: list[S
         settings = [*settings, Setting({"layer": 1, "c": 9}, "It was a " + PROMPT, settings[3].steer)]
     else:
         scales = [0.5, 1, 2, 3, 4]
-        settings = [Setting(one.columns, PROMPT, s * one.steer) for one in settings if one.steer for s in scales]
+        settings = [
+            Setting(setting.columns, PROMPT, s * setting.steer) for setting in settings if setting.steer for s in scales
+        ]
     frame = sweep.next_tokens(lm, settings, [" the", " and"], rows=4, progress=False)
     assert len(frame) == 2 * len(settings)
     for i, setting in enumerate(settings):
@@ -247,14 +249,14 @@ def test_another_model_reads_nothing_old(
 
 def test_identity_sees_dtype_and_name(tiny: Callable[..., sl.SteerableModel]) -> None:
     lm = tiny()
-    found = identity(lm)
-    assert found == identity(tiny())
-    assert found != identity(tiny(seed=1))
+    before = identity(lm)
+    assert before == identity(tiny())
+    assert before != identity(tiny(seed=1))
     lm.name = "another"
-    assert found != identity(lm)
+    assert before != identity(lm)
     lm = tiny()
     lm.hf.to(torch.bfloat16)
-    assert found != identity(lm)
+    assert before != identity(lm)
 
 
 def test_too_little_memory_halves_the_batch(

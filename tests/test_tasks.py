@@ -119,10 +119,10 @@ def test_a_conflict_names_the_wrong_country_and_a_plain_prompt_does_not(lm: Stee
 
 def test_a_seed_gives_the_same_task(lm: SteerableModel) -> None:
     for make in (ioi, ccc):
-        one, same, other = make(lm, 40, seed=3), make(lm, 40, seed=3), make(lm, 40, seed=4)
-        pd.testing.assert_frame_equal(one.train, same.train)
-        pd.testing.assert_frame_equal(one.test, same.test)
-        assert set(one.train["prompt"]) != set(other.train["prompt"])
+        first, same, other = make(lm, 40, seed=3), make(lm, 40, seed=3), make(lm, 40, seed=4)
+        pd.testing.assert_frame_equal(first.train, same.train)
+        pd.testing.assert_frame_equal(first.test, same.test)
+        assert set(first.train["prompt"]) != set(other.train["prompt"])
 
 
 def test_other_templates_for_the_test(lm: SteerableModel) -> None:
@@ -133,9 +133,9 @@ def test_other_templates_for_the_test(lm: SteerableModel) -> None:
 
 
 def test_openings_shift_the_same_sentence(lm: SteerableModel) -> None:
-    found = [lengths(lm, ioi(lm, 8, templates=[opening + TEMPLATES[0]])) for opening in OPENINGS]
-    assert all(len(each) == 1 for each in found)
-    assert len(set.union(*found)) == len(OPENINGS)
+    sets = [lengths(lm, ioi(lm, 8, templates=[opening + TEMPLATES[0]])) for opening in OPENINGS]
+    assert all(len(each) == 1 for each in sets)
+    assert len(set.union(*sets)) == len(OPENINGS)
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -72,8 +72,8 @@ lm
 
 # %%
 sites = [sl.Site(place, LAYER) for place in sl.PLACES]
-found = lm.activations(PROMPT, sites)
-pre, attn, mlp, post = (found[site] for site in sites)
+activations = lm.activations(PROMPT, sites)
+pre, attn, mlp, post = (activations[site] for site in sites)
 
 torch.testing.assert_close(pre + attn + mlp, post)
 print("places:", ", ".join(sl.PLACES))

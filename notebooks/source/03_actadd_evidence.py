@@ -148,8 +148,8 @@ for ax, rows in beside.axes(beside.tables("actadd_choice", lm, choice), size=(6,
         at = rows[same].iloc[0]
         ax.plot(at.ratio, at.share, "o", markersize=13, markerfacecolor="none", color="black")
         right, below = at.ratio > rows.ratio.mean(), name == "gentle"
-        told = {"textcoords": "offset points", "ha": "right" if right else "left"}
-        ax.annotate(f"{name}: {setting}", (at.ratio, at.share), (-9 if right else 9, -14 if below else 8), **told)
+        style = {"textcoords": "offset points", "ha": "right" if right else "left"}
+        ax.annotate(f"{name}: {setting}", (at.ratio, at.share), (-9 if right else 9, -14 if below else 8), **style)
     ax.axvspan(0.98, 1.02, color="#777777", alpha=0.2, linewidth=0)
     ax.set(xlabel="perplexity ratio of unrelated text", ylabel="completions with a wedding word", ylim=(-0.05, 1.1))
     ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -379,10 +379,10 @@ lists = {"pleasant": (" Love", " Hate"), "unpleasant": (" Hate", " Love")}
 
 def both_pairs(prompts, scorer, plus, minus, n, setting):
     """The three conditions at a setting, with the vector of the opposites and with that of one word alone."""
-    told = {"prefix": plus, "room": setting.room, "n": n, "seed": SEED, "progress": False}
+    options = {"prefix": plus, "room": setting.room, "n": n, "seed": SEED, "progress": False}
     parts = [
         experiments.summarise_tone(
-            experiments.tone(lm, setting.vector(lm, plus, against), prompts, scorer, **told)
+            experiments.tone(lm, setting.vector(lm, plus, against), prompts, scorer, **options)
         ).assign(minus=against.strip() or "space")
         for against in (minus, " ")
     ]
@@ -670,10 +670,10 @@ ledger.box("ActAdd", "H", "I", "J", "K", "O", "P", "Q")
 
 # %%
 others = [f" {topic}" for topic in data.topics() if topic != "weddings"]
-told = {**where, "seed": SEED, "n": 3 if QUICK else 20}
-weddings = experiments.shared_part(lm, " weddings", others[:3] if QUICK else others, **told)
+options = {**where, "seed": SEED, "n": 3 if QUICK else 20}
+weddings = experiments.shared_part(lm, " weddings", others[:3] if QUICK else others, **options)
 some, pleasant = data.prompts("plain")[6 : 10 if QUICK else 26], data.words("pleasant")
-love = experiments.shared_part(lm, " Love", [" Hate"], prompts=some, words=pleasant, **told)
+love = experiments.shared_part(lm, " Love", [" Hate"], prompts=some, words=pleasant, **options)
 parts = {"weddings − another topic": weddings, "Love − Hate": love}
 zero = {"condition": "zero"}
 quick = [experiments.summarise(own, by=["condition"], baseline=zero).assign(pair=pair) for pair, own in parts.items()]
@@ -708,11 +708,11 @@ plt.show()
 # %%
 parts = []
 for name, setting in picked.items():
-    at_one, told = replace(setting, coefficient=1.0).vector(lm), {"n": 25}
+    at_one, options = replace(setting, coefficient=1.0).vector(lm), {"n": 25}
     if QUICK:
-        told = {"strengths": (0.5, setting.coefficient), "prompts": data.prompts("plain")[6:9], "n": 3}
-    own = experiments.price(lm, at_one, room=setting.room, seed=SEED, progress=False, **told)
-    parts.append(own.assign(setting=name, where=str(setting)))
+        options = {"strengths": (0.5, setting.coefficient), "prompts": data.prompts("plain")[6:9], "n": 3}
+    costs = experiments.price(lm, at_one, room=setting.room, seed=SEED, progress=False, **options)
+    parts.append(costs.assign(setting=name, where=str(setting)))
 price = full("price", pd.concat(parts), ["setting", "sampling", "strength"])
 for ax, rows in beside.axes(beside.tables("actadd_price", lm, price, by="sampling"), size=(5.5, 4)):
     for (name, own), colour, marker in zip(rows.groupby("setting", sort=False), plots.PALETTE, "os", strict=False):

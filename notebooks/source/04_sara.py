@@ -212,8 +212,8 @@ coin = torch.Generator().manual_seed(SEED)
 
 def flipped(activations: torch.Tensor) -> torch.Tensor:
     """Components of the prompt, each with a sign drawn anew."""
-    found = components(activations).cpu()
-    return found * (torch.randint(0, 2, (len(found), 1), generator=coin) * 2 - 1)
+    parts = components(activations).cpu()
+    return parts * (torch.randint(0, 2, (len(parts), 1), generator=coin) * 2 - 1)
 
 
 other = contrast(own.cpu(), flipped(attract), flipped(repel))
@@ -404,10 +404,10 @@ settings = {
     "anchored, c = 1": {},
     f"anchored, c = {equal:.1f}": {"coefficient": equal},
 }
-told = {"methods": ("sara",), "repeats": REPEATS, "seed": SEED, "progress": False, **experiments.ANSWERS}
-told["layers"] = None if PROFILE == "paper" else range(1, lm.n_layers, 2)
+options = {"methods": ("sara",), "repeats": REPEATS, "seed": SEED, "progress": False, **experiments.ANSWERS}
+options["layers"] = None if PROFILE == "paper" else range(1, lm.n_layers, 2)
 dosed = pd.concat(
-    experiments.effects(experiments.dilemma_study(lm, held_out, JUDGE, **told, **setting)).assign(setting=name)
+    experiments.effects(experiments.dilemma_study(lm, held_out, JUDGE, **options, **setting)).assign(setting=name)
     for name, setting in settings.items()
 )
 plots.bars(dosed, "setting", "gain", by="direction", level=0, labels=("", "gain of the target's share, paired"))
@@ -488,8 +488,8 @@ plt.show()
 # %%
 control = results.find("sara_dose_control", lm)
 if control is None:
-    told = {"layer": LAYER, "methods": ("shuffled",), "coefficients": (-4, 4), "repeats": REPEATS, "progress": False}
-    draws = [experiments.dose_answers(lm, held_out, JUDGE, seed=seed, **told).assign(draw=seed) for seed in range(4)]
+    options = {"layer": LAYER, "methods": ("shuffled",), "coefficients": (-4, 4), "repeats": REPEATS, "progress": False}
+    draws = [experiments.dose_answers(lm, held_out, JUDGE, seed=seed, **options).assign(draw=seed) for seed in range(4)]
     control = experiments.parted(experiments.shares(pd.concat(draws), by=("draw", "coefficient")), by="draw")
 apart = experiments.parted(answers).set_index("method")["parted"]
 ax = plt.subplots(figsize=(7, 1.9), layout="constrained", facecolor="white")[1]
@@ -577,24 +577,24 @@ exercises.check_anchored_gain(anchored_gain)
 
 
 # %%
-def other_signs(found: torch.Tensor) -> torch.Tensor:
+def other_signs(parts: torch.Tensor) -> torch.Tensor:
     """Components as right as the ones given."""
-    return found  # your code here
+    return parts  # your code here
 
 
 exercises.check_other_signs(other_signs)
 
 # %% [markdown]
-# <details><summary>Hint</summary>A row of <code>found</code> is $\sigma_i u_i$. What else could the library have
+# <details><summary>Hint</summary>A row of <code>parts</code> is $\sigma_i u_i$. What else could the library have
 # returned for $u_i$? Which row weighs most?</details>
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# def other_signs(found):
-#     signs = torch.ones(len(found), 1)
+# def other_signs(parts):
+#     signs = torch.ones(len(parts), 1)
 #     signs[0] = -1
-#     return signs * found
+#     return signs * parts
 # ```
 #
 # </details>

@@ -59,9 +59,9 @@ SEEDS = (0, 1, 2) if PROFILE == "paper" else (SEED,)
 
 def full_run(name: str, live: pd.DataFrame) -> pd.DataFrame:
     """The kept frame of a full run on this model; where there is none, the live one."""
-    found = results.find(f"scaling_{name}", lm) if PROFILE == "quick" else None
-    print("from the full run, notebooks/results" if found is not None else "from the run above")
-    return live if found is None else found
+    kept = results.find(f"scaling_{name}", lm) if PROFILE == "quick" else None
+    print("from the full run, notebooks/results" if kept is not None else "from the run above")
+    return live if kept is None else kept
 
 
 lm
@@ -272,21 +272,21 @@ plt.show()
 swapped = sl.tasks.ioi(lm, 200, seed=SEED, orders=["BABA"]).test
 
 
-def told(frame: pd.DataFrame, steer: sl.Intervention) -> dict[str, float]:
+def summary(frame: pd.DataFrame, steer: sl.Intervention) -> dict[str, float]:
     """Held-out flips with their interval, how often the other name is then said, and the terms in nats."""
-    found = sl.evaluate(lm, frame, steer).set_index("metric")
+    metrics = sl.evaluate(lm, frame, steer).set_index("metric")
     other = sl.tasks.answer_tokens(lm, frame)[1]
     said = (lm.logits(list(frame["prompt"]), -1 * steer).argmax(-1) == other).float().mean()
-    low, high = found.loc["flip_rate", ["low", "high"]]
-    flips = {"flips": found["value"]["flip_rate"], "low": low, "high": high, "other name said": float(said)}
-    return flips | found["value"][["effectiveness", "faithfulness", "locations"]].to_dict()
+    low, high = metrics.loc["flip_rate", ["low", "high"]]
+    flips = {"flips": metrics["value"]["flip_rate"], "low": low, "high": high, "other name said": float(said)}
+    return flips | metrics["value"][["effectiveness", "faithfulness", "locations"]].to_dict()
 
 
 measured = pd.DataFrame(
     {
-        "learned": told(task.test, fit.intervention),
-        "the same numbers, shuffled": told(task.test, scaling.shuffled_locations(fit.intervention, SEED)),
-        "learned, giver named first": told(swapped, fit.intervention),
+        "learned": summary(task.test, fit.intervention),
+        "the same numbers, shuffled": summary(task.test, scaling.shuffled_locations(fit.intervention, SEED)),
+        "learned, giver named first": summary(swapped, fit.intervention),
     }
 ).T
 display(measured.round(2))
@@ -319,8 +319,8 @@ capitals = {"in conflict": sl.tasks.ccc(lm, 200, SEED, conflict=True), "plain": 
 rows = []
 for name, ccc in capitals.items():
     for where, layers in (("all layers", None), ("upper half", upper)):
-        found = sl.fit(lm, ccc.train, sl.ActivScalar(layers=layers), softer, seed=SEED, **OPTIONS)
-        rows.append({"capitals": name, "scalars in": where} | told(ccc.test, found.intervention))
+        fitted = sl.fit(lm, ccc.train, sl.ActivScalar(layers=layers), softer, seed=SEED, **OPTIONS)
+        rows.append({"capitals": name, "scalars in": where} | summary(ccc.test, fitted.intervention))
 pd.DataFrame(rows).round(2)
 
 # %% [markdown]
@@ -390,7 +390,7 @@ spots = sl.locations(fit.intervention)
 rows = []
 for k in (1, 2, 3, 5, 8, 13, 21, 34):
     kept = sl.keep(fit.intervention, spots.nlargest(k, "norm"))
-    rows.append(told(task.test, kept) | {"kept": k})
+    rows.append(summary(task.test, kept) | {"kept": k})
 pruned = pd.DataFrame(rows).melt("kept", ["flips", "other name said"], "held-out prompts")
 labels = ("largest locations kept", "share of held-out prompts")
 plots.lines(pruned, "kept", "value", by="held-out prompts", log=True, labels=labels)
@@ -469,9 +469,9 @@ ledger.box("Activation scaling", "Figure 2")
 vector = sl.SteerVec(("resid_post",))
 free = sl.Objective(margin=10, faithfulness=1, minimality=0)
 runs = [sl.fit(lm, task.train, vector, free, seed=seed, **OPTIONS) for seed in (SEED, SEED + 1)]
-flips = [sl.score(lm, task.test, one.intervention)["flips"].mean() for one in runs]
+flips = [sl.score(lm, task.test, run.intervention)["flips"].mean() for run in runs]
 print("held-out prompts that flip: " + ", ".join(f"{share:.0%}" for share in flips))
-changes = pd.concat(scaling.vector_changes(lm, task.test, one.intervention).assign(seed=one.seed) for one in runs)
+changes = pd.concat(scaling.vector_changes(lm, task.test, run.intervention).assign(seed=run.seed) for run in runs)
 live_agreement = scaling.run_agreement(lm, task.test, runs, [stream])
 tokens = dict(enumerate(lm.tokens(row.prompt)))
 changes = full_run("vectors", changes)
@@ -614,8 +614,8 @@ exercises.check_own_answers(lm, own.train, own.test, own_kept)
 # ```python
 # template = "Today {P} met {Q} at the {place}, and {S} gave the {object} to"
 # own = sl.tasks.ioi(lm, 200, seed=1, templates=[template], orders=["ABBA"])
-# found = sl.fit(lm, own.train, sl.ActivScalar(), sl.Objective(10, 0.1, 1), seed=0, **scaling.CHEAP).intervention
-# own_kept = 1.5 * sl.keep(found, sl.locations(found).nlargest(3, "norm"))
+# fitted = sl.fit(lm, own.train, sl.ActivScalar(), sl.Objective(10, 0.1, 1), seed=0, **scaling.CHEAP).intervention
+# own_kept = 1.5 * sl.keep(fitted, sl.locations(fitted).nlargest(3, "norm"))
 # ```
 #
 # </details>

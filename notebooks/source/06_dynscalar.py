@@ -185,8 +185,8 @@ for name, rows in beside.tables("scaling_lengths", lm, every).items():
 # %%
 other = sl.tasks.answer_tokens(lm, task.test)[1]
 said = (lm.logits(list(task.test["prompt"]), -1 * fit.intervention).argmax(-1) == other).float().cpu()
-told = task.test.assign(length=lengths["test"], said=said.numpy()).groupby("length")["said"].mean()
-print("at β = -1 the other name is what the model says, by length:", told.map("{:.0%}".format).to_dict())
+by_length = task.test.assign(length=lengths["test"], said=said.numpy()).groupby("length")["said"].mean()
+print("at β = -1 the other name is what the model says, by length:", by_length.map("{:.0%}".format).to_dict())
 
 # %% [markdown]
 # A flip is a sign: the right name falls below the other one, and a third may stand above both. So the last line asks
@@ -204,9 +204,9 @@ print("at β = -1 the other name is what the model says, by length:", told.map("
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(12, 9), layout="constrained", facecolor="white")
 maps = [scaling.scalars_by_token(lm, fit.intervention, task.test.loc[i]) for i in (shortest, longest)]
-limit = max(float(one["value"].abs().quantile(0.995)) for one in maps)
-for ax, one in zip(axes, maps, strict=True):
-    plots.scalar_map(one, limit=limit, ax=ax)
+limit = max(float(scalars["value"].abs().quantile(0.995)) for scalars in maps)
+for ax, scalars in zip(axes, maps, strict=True):
+    plots.scalar_map(scalars, limit=limit, ax=ax)
 plt.show()
 
 # %% [markdown]

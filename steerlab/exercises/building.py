@@ -27,12 +27,12 @@ OURS = re.compile(r"When \w+ and \w+ went to the \w+, \w+ gave a \w+ to$")
 def check_control(make: Callable[[Intervention, int], Any], lm: SteerableModel) -> str:
     """03: from an intervention and a seed to a random one with the same sites, positions and norm at each position."""
     steer = actadd(lm, " Love and", " Hate and", layer=2, coefficient=3.0)
-    found = make(steer, 0)
-    if not isinstance(found, Intervention):
-        raise NotYet(f"an Intervention is wanted, not {type(found).__name__}")
-    if found.sites != steer.sites:
-        raise NotYet(f"the control is at {found.sites}, the vector at {steer.sites}")
-    (_, edit), (_, mine) = steer.edits[0], found.edits[0]
+    control = make(steer, 0)
+    if not isinstance(control, Intervention):
+        raise NotYet(f"an Intervention is wanted, not {type(control).__name__}")
+    if control.sites != steer.sites:
+        raise NotYet(f"the control is at {control.sites}, the vector at {steer.sites}")
+    (_, edit), (_, mine) = steer.edits[0], control.edits[0]
     vector, other = edit.shift, mine.shift
     assert vector is not None
     if other is None or other.shape != vector.shape:
@@ -92,11 +92,11 @@ def _compare_doses(
         "this is the KL from the other side, KL(unsteered ‖ steered)": back,
         "this is in bits: nats take the natural logarithm": there / np.log(2),
     }
-    near = next((told for told, value in mistakes.items() if abs(value - target) <= tolerance * target), None)
+    near = next((mistake for mistake, value in mistakes.items() if abs(value - target) <= tolerance * target), None)
     if near is None and abs(c - target / at_one) <= 0.02 * c:
         near = "you have scaled the KL at c = 1 in a straight line, and it grows about with the square of c"
-    told = f"; {near}" if near else ""
-    raise NotYet(f"{name}: at c = {c:.3g} the KL is {there:.3g} nats, and {target} is wanted{told}")
+    hint = f"; {near}" if near else ""
+    raise NotYet(f"{name}: at c = {c:.3g} the KL is {there:.3g} nats, and {target} is wanted{hint}")
 
 
 @checker
@@ -143,11 +143,11 @@ def check_probe(
         raise NotYet(f"the training has prompts of {min(both)} tokens too: test on another length")
     if len(test) < 20:
         raise NotYet(f"{len(test)} prompts are few to test on: 20 at least")
-    learned, found = (float(score(lm, side, probe)["flips"].mean()) for side in (train, test))
-    counts = f"{found:.0%} of the prompts of {', '.join(map(str, sorted(new)))} tokens flip, {learned:.0%} in training"
+    learned, tested = (float(score(lm, side, probe)["flips"].mean()) for side in (train, test))
+    counts = f"{tested:.0%} of the prompts of {', '.join(map(str, sorted(new)))} tokens flip, {learned:.0%} in training"
     if learned < least:
         raise NotYet(f"{counts}: it has not even learned its own prompts; try more steps or another objective")
-    if found < least:
+    if tested < least:
         raise NotYet(f"{counts}, and {least:.0%} are wanted: it knows the opening, not the people; vary the training")
     return counts
 
@@ -231,13 +231,13 @@ def _logprobs(frame: object, layers: Sequence[int], strengths: Sequence[float]) 
     names = ["condition", "layer", "strength"]
     if not isinstance(frame, pd.DataFrame) or not {*names, "logprob"} <= set(frame.columns):
         raise NotYet(f"a table with the columns {', '.join(names)} and logprob is wanted")
-    found = frame.set_index(names)["logprob"]
+    logprobs = frame.set_index(names)["logprob"]
     points = pd.MultiIndex.from_product([["steered", "random"], layers, strengths], names=names)
-    if missing := [point for point in points if point not in found.index]:
+    if missing := [point for point in points if point not in logprobs.index]:
         raise NotYet("there is no row for " + ", ".join(map(str, missing[0])))
-    if len(found) != len(points):
-        raise NotYet(f"{len(points)} rows are wanted, one for each setting, not {len(found)}")
-    return found.astype(float)
+    if len(logprobs) != len(points):
+        raise NotYet(f"{len(points)} rows are wanted, one for each setting, not {len(logprobs)}")
+    return logprobs.astype(float)
 
 
 def _wanted(

@@ -225,7 +225,7 @@ def check_broken(lm: SteerableModel, steer: Intervention, *, prompt: str, times:
 def check_fails(
     lm: SteerableModel, steer: Intervention, words: Iterable[str], *, room: bool, prompt: str = FRIEND, n: int = 60
 ) -> str:
-    """03: a topic, told by five words at least, that comes no more often at the reader's setting than unsteered."""
+    """03: a topic, given by five words at least, that comes no more often at the reader's setting than unsteered."""
     listed = list(words)
     if len(listed) < 5:
         raise _NotYet(f"{len(listed)} words are few to find a topic by: list five at least")

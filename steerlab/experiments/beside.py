@@ -31,10 +31,12 @@ def tables(
     """
     loaded = results.short_name(lm)
     kept = None if loaded == REAL else results.find(name, REAL, folder / REAL)
-    found = ({} if kept is None else {f"{REAL} (kept run)": kept}) | {loaded: own}
+    by_model = ({} if kept is None else {f"{REAL} (kept run)": kept}) | {loaded: own}
     if by is None:
-        return found
-    return {f"{model}, {value}": rows for model, all_ in found.items() for value, rows in all_.groupby(by, sort=False)}
+        return by_model
+    return {
+        f"{model}, {value}": rows for model, all_ in by_model.items() for value, rows in all_.groupby(by, sort=False)
+    }
 
 
 def axes(

@@ -73,11 +73,11 @@ def row(query: str, value: str = "share", low: str = "low", high: str = "high", 
     """
 
     def read(frame: pd.DataFrame) -> Finding:
-        found = frame.query(query)
-        if len(found) != 1:
-            raise ValueError(f"{len(found)} rows are {query!r}, not one")
+        rows = frame.query(query)
+        if len(rows) != 1:
+            raise ValueError(f"{len(rows)} rows are {query!r}, not one")
         at, least, most, count = (
-            float(found[name].iloc[0]) if name in found else float("nan") for name in (value, low, high, n)
+            float(rows[name].iloc[0]) if name in rows else float("nan") for name in (value, low, high, n)
         )
         return Finding(at, least, most, None if np.isnan(count) else int(count))
 

@@ -118,12 +118,12 @@ def _chances(
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         chances.append(lm.logits(whole[part], steer[part]).softmax(-1)[:, ends].cpu().numpy())
-    found = np.concatenate(chances).astype(float)
+    probabilities = np.concatenate(chances).astype(float)
     if begins:
         first = [torch.tensor(begins)] * len(prompts)
         scores = lm.logprobs(first, steer, given=prompts, batch_size=batch_size)
-        found *= np.exp(scores.groupby("row")["logprob"].sum().to_numpy())[:, None]
-    return found
+        probabilities *= np.exp(scores.groupby("row")["logprob"].sum().to_numpy())[:, None]
+    return probabilities
 
 
 def profile(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -133,8 +133,8 @@ def profile(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         One row per foundation (and cell of `by`): `foundation`, `score`, `low`, `high`, `n` (wordings).
     """
     people = scores.groupby([*by, "foundation", "frame"], sort=False)["score"].mean().reset_index()
-    found = means(people, "score", [*by, "foundation"], "frame").rename(columns={"value": "score"})
-    return found.drop(columns=["units", "interval"])
+    table = means(people, "score", [*by, "foundation"], "frame").rename(columns={"value": "score"})
+    return table.drop(columns=["units", "interval"])
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -235,8 +235,8 @@ def _run(lm: SteerableModel, ask: Ask) -> Frames:
     frames = {part: wordings[: ask.wordings] for part, wordings in own_data("foundations.json")["frames"].items()}
     options: dict[str, Any] = {"layer": ask.layer, "coefficient": ask.coefficient, "chat": ask.chat}
     scores = before_and_after(lm, items, frames=frames, batch_size=8 if ask.chat else 64, **options)
-    found = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=ask.layer)
-    return {"profile": found, "tests": compare_all(scores)}
+    profiles = profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=ask.layer)
+    return {"profile": profiles, "tests": compare_all(scores)}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -38,20 +38,20 @@ NEAR = 0.05
 """How far from its reference a value that should not change may lie."""
 
 
-def verdict(found: Finding | None, claim: Claim) -> str:
+def verdict(finding: Finding | None, claim: Claim) -> str:
     """Whether a finding has the paper's sign: yes, opposite, or unclear where its interval holds the reference.
 
     Of what should not change much it is yes within `NEAR` of the reference, else no; of what should not change at all
     it is yes where the interval holds the reference, and unclear where there is none.
     """
-    if found is None:
+    if finding is None:
         return "not run"
     if claim.direction == "unchanged":
-        return "unclear" if np.isnan(found.low) else "yes" if found.low <= claim.reference <= found.high else "no"
+        return "unclear" if np.isnan(finding.low) else "yes" if finding.low <= claim.reference <= finding.high else "no"
     if claim.direction == "near":
-        return "yes" if abs(found.value - claim.reference) <= NEAR else "no"
+        return "yes" if abs(finding.value - claim.reference) <= NEAR else "no"
     low, high = (
-        (found.value, found.value) if np.isnan(found.low) else (found.low, found.high)
+        (finding.value, finding.value) if np.isnan(finding.low) else (finding.low, finding.high)
     )  # without an interval the number itself
     above, below = low > claim.reference, high < claim.reference
     if not (above or below):
@@ -59,20 +59,20 @@ def verdict(found: Finding | None, claim: Claim) -> str:
     return "yes" if above == (claim.direction == "above") else "opposite"
 
 
-def written(found: Finding | None, form: str) -> str:
+def written(finding: Finding | None, form: str) -> str:
     """A finding as a cell of the page."""
-    if found is None:
+    if finding is None:
         return "–"
-    number = format(found.value, form)
-    interval = "" if np.isnan(found.low) else f" [{format(found.low, form)}, {format(found.high, form)}]"
-    return f"{number}{interval}" + (f", n = {found.n:,}" if found.n else "")
+    number = format(finding.value, form)
+    interval = "" if np.isnan(finding.low) else f" [{format(finding.low, form)}, {format(finding.high, form)}]"
+    return f"{number}{interval}" + (f", n = {finding.n:,}" if finding.n else "")
 
 
 def find(claim: Claim, folder: Path) -> Finding | None:
     """What a folder's table says of a claim; nothing where there is no such table, or not yet with such a number."""
     path = folder / f"{claim.table}.csv"
-    found = claim.read(pd.read_csv(path)) if path.is_file() else None
-    return None if found is None or np.isnan(found.value) else found
+    finding = claim.read(pd.read_csv(path)) if path.is_file() else None
+    return None if finding is None or np.isnan(finding.value) else finding
 
 
 def models(paper: str) -> dict[str, str]:
@@ -86,9 +86,9 @@ def ledger(claims: Mapping[str, Sequence[Claim]], folder: Path = results.FOLDER)
     rows = []
     for paper, own in claims.items():
         for claim in own:
-            found = {model: find(claim, folder / model) for model in models(paper)}
-            verdicts = {model: verdict(finding, claim) for model, finding in found.items()}
-            numbers = {model: written(finding, claim.form) for model, finding in found.items()}
+            findings = {model: find(claim, folder / model) for model in models(paper)}
+            verdicts = {model: verdict(finding, claim) for model, finding in findings.items()}
+            numbers = {model: written(finding, claim.form) for model, finding in findings.items()}
             about = {"paper": paper, "item": claim.item, "says": claim.says, "published": claim.published}
             why = "" if set(verdicts.values()) <= {"yes"} else claim.why
             rows.append(about | numbers | {f"{model} sign": said for model, said in verdicts.items()} | {"why": why})
@@ -120,8 +120,8 @@ def compare(paper: str, *items: str, folder: Path = results.FOLDER) -> pd.DataFr
     for claim, name in zip(claims, named, strict=True):
         if items and name not in items:
             continue
-        found = {title: find(claim, folder / model) for model, title in models(paper).items()}
-        numbers = {title: written(finding, claim.form) if finding else "not run" for title, finding in found.items()}
+        findings = {title: find(claim, folder / model) for model, title in models(paper).items()}
+        numbers = {title: written(finding, claim.form) if finding else "not run" for title, finding in findings.items()}
         rows.append(dict(zip(TITLES, (claim.item, claim.says, claim.published), strict=True)) | numbers)
     return pd.DataFrame(rows)
 

@@ -163,7 +163,7 @@ def find(name: str, model: SteerableModel | str, folder: str | Path | None = Non
 
     Args:
         name: of the file, such as "actadd_best".
-        model: the model whose results are wanted, told by weights and tokenizer; or the name of its folder, such as
+        model: the model whose results are wanted, matched by weights and tokenizer; or the name of its folder, such as
             "gemma-3-270m", which reads what is kept there without loading anything.
         folder: by default that of the model in notebooks/results.
     """

@@ -112,12 +112,12 @@ def _row(
 ) -> dict[str, Any]:
     """One prompt with its answers."""
     receiver, actor = rng.sample(words["name"], 2)
-    place, thing = rng.choice(words["place"]), rng.choice(words["object"])
+    place, item = rng.choice(words["place"]), rng.choice(words["object"])
     fields = ("{IO}", "{S}") if order == "ABBA" else ("{S}", "{IO}")
     named = template.replace("{P}", fields[0]).replace("{Q}", fields[1])
-    prompt, roles = fill(lm, named, {"IO": receiver, "S": actor, "place": place, "object": thing})
+    prompt, roles = fill(lm, named, {"IO": receiver, "S": actor, "place": place, "object": item})
     people = (receiver, actor) if order == "ABBA" else (actor, receiver)
-    counter = template.format(P=people[0], Q=people[1], S=receiver, place=place, object=thing)
+    counter = template.format(P=people[0], Q=people[1], S=receiver, place=place, object=item)
     answers = {"correct": f" {receiver}", "wrong": f" {actor}", "counter": counter}
-    settings = {"template": template, "order": order, "roles": roles, "place": place, "object": thing}
+    settings = {"template": template, "order": order, "roles": roles, "place": place, "object": item}
     return {"prompt": prompt, **answers, **settings}

@@ -44,11 +44,11 @@ class Double:
     """A server in another process, on the loopback."""
 
     def __init__(self, folder: Path, models: dict[str, Path]) -> None:
-        told = folder / "port"
+        port = folder / "port"
         named = [f"{name}={path}" for name, path in models.items()]
         env = {**os.environ, "HF_HOME": str(hub_cache(folder / "home", models)), "HF_HUB_OFFLINE": "1"}
-        self.process = subprocess.Popen([sys.executable, str(SERVER), str(told), *named], cwd=folder, env=env)
-        while not told.exists():
+        self.process = subprocess.Popen([sys.executable, str(SERVER), str(port), *named], cwd=folder, env=env)
+        while not port.exists():
             if self.process.poll() is not None:
                 raise RuntimeError("the server has not started")
             time.sleep(0.05)

@@ -196,9 +196,9 @@ async def env(http: Request) -> Response:
 
 
 async def status(http: Request) -> Response:
-    told = {"application_state": "RUNNING", "deployment_level": "HOT", "dtype": switch.get("dtype", "float32")}
-    told |= {"revision": None, "execution_timeout_seconds": 60.0}
-    return JSONResponse({"deployments": {name: {"repo_id": name, **told} for name in FOLDERS}})
+    state = {"application_state": "RUNNING", "deployment_level": "HOT", "dtype": switch.get("dtype", "float32")}
+    state |= {"revision": None, "execution_timeout_seconds": 60.0}
+    return JSONResponse({"deployments": {name: {"repo_id": name, **state} for name in FOLDERS}})
 
 
 async def set_switch(http: Request) -> Response:

@@ -89,18 +89,18 @@ def _run_dose(lm: SteerableModel, ask: Ask) -> Frames:
     """Everywhere, and answers where the train dilemmas' preferences are parted most."""
     few: dict[str, Any] = {"methods": ("sara", "actadd"), "coefficients": (-1, 1)}
     everywhere = range(lm.n_layers) if ask.layers is None else ask.layers
-    choice = pd.concat([dose_response(lm, load_dilemmas("train"), layer=one, **few) for one in everywhere])
-    doses = pd.concat([dose_response(lm, load_dilemmas("test"), layer=one, seed=ask.seed) for one in everywhere])
-    told, dilemmas = _answers(lm, ask), _dilemmas(ask)
+    choice = pd.concat([dose_response(lm, load_dilemmas("train"), layer=layer, **few) for layer in everywhere])
+    doses = pd.concat([dose_response(lm, load_dilemmas("test"), layer=layer, seed=ask.seed) for layer in everywhere])
+    options, dilemmas = _answers(lm, ask), _dilemmas(ask)
     plan: dict[Method, tuple[Method, ...]] = {"sara": ("sara", "shuffled"), "actadd": ("actadd",)}
     answers = [
-        dose_answers(lm, dilemmas, layer=best_layer(choice, one), methods=methods, **told)
-        for one, methods in plan.items()
+        dose_answers(lm, dilemmas, layer=best_layer(choice, method), methods=methods, **options)
+        for method, methods in plan.items()
     ]
     draws = [
         dose_answers(
             lm, dilemmas, layer=best_layer(choice), methods=("shuffled",), coefficients=(-4, 4),
-            **told | {"repeats": 5, "seed": ask.seed + draw},
+            **options | {"repeats": 5, "seed": ask.seed + draw},
         ).assign(draw=draw)
         for draw in range(CONTROLS)
     ]  # fmt: skip

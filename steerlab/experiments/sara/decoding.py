@@ -105,8 +105,8 @@ def texts_table(frame: pd.DataFrame) -> pd.DataFrame:
         `condition`, `distinct` (mean, with Student's 95 % interval over prompts `low`, `high`), `n`, `units`,
         `interval`, `perplexity` (median), `duty` and `consequence` (shares).
     """
-    told = frame.assign(**{group: frame["group"] == group for group in ("duty", "consequence")})
-    rest = told.groupby("condition", sort=False).agg(
+    flagged = frame.assign(**{group: frame["group"] == group for group in ("duty", "consequence")})
+    rest = flagged.groupby("condition", sort=False).agg(
         perplexity=("perplexity", "median"), duty=("duty", "mean"), consequence=("consequence", "mean")
     )
     new = means(frame, "distinct", ["condition"]).rename(columns={"value": "distinct"})

@@ -179,9 +179,9 @@ def at_matched_kl(frame: pd.DataFrame, targets: Sequence[float]) -> pd.DataFrame
             half = curve[sign * curve["coefficient"] >= 0].sort_values("kl")
             for target in targets:
                 reached = half["kl"].max() >= target
-                found = {
+                at_target = {
                     name: float(np.interp(target, half["kl"], half[name])) if reached else float("nan")
                     for name in ("coefficient", "preference")
                 }
-                rows.append({"method": method, "direction": direction, "kl": target, **found})
+                rows.append({"method": method, "direction": direction, "kl": target, **at_target})
     return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ def plot_shares(shares: pd.DataFrame, *, ax: Axes | None = None, paper: bool = F
     ax = ax or plt.subplots(figsize=(7.5, 4), layout="constrained")[1]
     cells = list(shares.groupby(["method", "direction"], sort=False))
     width = 0.8 / len(cells)
-    told = published().query("depth == 'all'")
+    reported = published().query("depth == 'all'")
     for place, (((method, direction), cell), colour) in enumerate(
         zip(cells, ("#999999", *plots.PALETTE), strict=False)
     ):
@@ -27,9 +27,9 @@ def plot_shares(shares: pd.DataFrame, *, ax: Axes | None = None, paper: bool = F
         x = np.arange(len(cell)) + (place - (len(cells) - 1) / 2) * width
         error = [cell["share"] - cell["low"], cell["high"] - cell["share"]]
         ax.bar(x, cell["share"], width * 0.9, yerr=error, color=colour, ecolor="#333333", capsize=2, label=name)
-        own = told[told["direction"] == direction].set_index("group")["share"].reindex(cell["group"])
+        crosses = reported[reported["direction"] == direction].set_index("group")["share"].reindex(cell["group"])
         if paper and method in ("unsteered", "sara"):
-            ax.plot(x, own, "kx", label="paper, Gemma-2B" if method == "unsteered" else None)
+            ax.plot(x, crosses, "kx", label="paper, Gemma-2B" if method == "unsteered" else None)
     ax.set_xticks(np.arange(len(GROUPS)), GROUPS)
     ax.set(ylabel="share of answers", ylim=(0, 1.05))
     ax.legend(frameon=False)

@@ -77,7 +77,7 @@ def sensitivity(
 
 def sensitivity_table(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame of `sensitivity`, a row per variant and value: the dilemmas' mean, and the least and the largest."""
-    found = frame.groupby(["variant", "value"], sort=False).agg(
+    summary = frame.groupby(["variant", "value"], sort=False).agg(
         cosine=("cosine", "mean"),
         low=("cosine", "min"),
         high=("cosine", "max"),
@@ -85,7 +85,7 @@ def sensitivity_table(frame: pd.DataFrame) -> pd.DataFrame:
         size=("size", "mean"),
         shift=("shift", "mean"),
     )
-    return found.reset_index()
+    return summary.reset_index()
 
 
 def _gains(
@@ -96,7 +96,7 @@ def _gains(
     k = value if vary == "components" else None
     if variant == "anchored":
         made = sara(lm, prompts, attract=near, repel=far, layer=site.layer, components=k)
-        return torch.cat([edit.gain for one in made for _, edit in one.edits if edit.gain is not None])
+        return torch.cat([edit.gain for steer in made for _, edit in steer.edits if edit.gain is not None])
     a, r = (components(lm.activations(text, site).row(0, site).cpu())[:k] for text in (near, far))
     if vary == "signs" and value:
         generator = torch.Generator().manual_seed(value)

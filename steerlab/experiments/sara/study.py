@@ -119,7 +119,7 @@ def dilemma_study(
         return unit_steers(lm, prompts, *pairs[direction], chosen, methods, variant, when, seed)
 
     def answers(layer: int, lm: SteerableModel) -> pd.DataFrame:
-        settings = [setting for one in conditions for setting in one.settings(dilemmas, layer)]
+        settings = [setting for condition in conditions for setting in condition.settings(dilemmas, layer)]
         return completions(lm, settings, seed=1000 * seed + layer, **sampling)
 
     with noted(lm, file) as lm:
@@ -227,29 +227,32 @@ def unit_steers(
     options: dict[str, Any] = {"attract": attract, "repel": repel, "layer": layers, "when": when, "variant": variant}
     works: list[Callable[[SteerableModel], Any]] = []
     if {"sara", "shuffled"} & set(methods):
-        each: Sequence[Any] = prompts if variant == "released" else [prompts]
-        works += [partial(sara, prompts=one, **options) for one in each]
+        batches: Sequence[Any] = prompts if variant == "released" else [prompts]
+        works += [partial(sara, prompts=batch, **options) for batch in batches]
     gains = len(works)
     if "actadd" in methods:
         works += [partial(actadd, plus=attract, minus=repel, layer=layer) for layer in layers]
     made = lm.together(works)
-    found: dict[str, list[ByLayer]] = {}
+    steers: dict[str, list[ByLayer]] = {}
     if gains:
-        own = made[:gains] if variant == "released" else made[0]
-        found["sara"] = [{site.layer: Intervention({site: edit}) for site, edit in one.edits} for one in own]
+        interventions = made[:gains] if variant == "released" else made[0]
+        steers["sara"] = [
+            {site.layer: Intervention({site: edit}) for site, edit in steer.edits} for steer in interventions
+        ]
     if "shuffled" in methods:
-        found["shuffled"] = [
-            {layer: shuffled(one, 1000 * seed + layer) for layer, one in each.items()} for each in found["sara"]
+        steers["shuffled"] = [
+            {layer: shuffled(steer, 1000 * seed + layer) for layer, steer in by_layer.items()}
+            for by_layer in steers["sara"]
         ]
     if "actadd" in methods:
-        found["actadd"] = [dict(zip(layers, made[gains:], strict=True))] * len(prompts)
-    return {method: found[method] for method in methods if method in found}
+        steers["actadd"] = [dict(zip(layers, made[gains:], strict=True))] * len(prompts)
+    return {method: steers[method] for method in methods if method in steers}
 
 
 def judge_answers(frame: pd.DataFrame, judge: Judge) -> pd.DataFrame:
     """A frame of completions with a judge's `label`, `group` and `confidence`; the judge sees no other column."""
-    found = judge(list(frame["completion"]), list(frame["prompt"]))
-    return pd.concat([frame.drop(columns=found.columns, errors="ignore"), found], axis=1)
+    verdicts = judge(list(frame["completion"]), list(frame["prompt"]))
+    return pd.concat([frame.drop(columns=verdicts.columns, errors="ignore"), verdicts], axis=1)
 
 
 def seed_example(
@@ -274,9 +277,9 @@ def seed_example(
     Returns:
         Its frame for SARA alone, with the direction as `condition`.
     """
-    one = pd.DataFrame({"id": ["parent"], "prompt": [prompt]})
+    dilemma = pd.DataFrame({"id": ["parent"], "prompt": [prompt]})
     chosen: dict[str, Any] = {"methods": ("sara",), "progress": False} | options
-    frame = dilemma_study(lm, one, judge, layers=[layer], repeats=repeats, **chosen)
+    frame = dilemma_study(lm, dilemma, judge, layers=[layer], repeats=repeats, **chosen)
     return frame.assign(condition=frame["direction"])
 
 
@@ -388,8 +391,8 @@ def _dilemma(frame: pd.DataFrame) -> str:
 
 def _need_own_ids(dilemmas: pd.DataFrame) -> None:
     """Refuse dilemmas whose answers could not be told apart."""
-    for one in dilemmas["id"][dilemmas["id"].duplicated()]:
-        raise ValueError(f"two dilemmas have the id {one!r}: each needs one of its own")
+    for name in dilemmas["id"][dilemmas["id"].duplicated()]:
+        raise ValueError(f"two dilemmas have the id {name!r}: each needs one of its own")
 
 
 def need_known(what: str, given: Sequence[str], allowed: Sequence[str]) -> None:
