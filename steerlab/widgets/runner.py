@@ -17,7 +17,7 @@ from IPython.core.getipython import get_ipython
 ALERT = "background:#fde7e9;color:#7a0012;padding:3px 8px;border-radius:3px"  # readable on light and dark pages
 SPINNER = '<i class="fa fa-spinner fa-spin" aria-label="running"></i>'
 TICK = 0.3  # seconds between two looks at what a run has done
-SLOW = 1.0  # seconds, after which a run that hears no button says how to stop it
+SLOW = 1.0  # seconds, after which a run within the event loop says how to end it
 HINT = "Stop or Kernel &gt; Interrupt ends this"
 
 _worker = ThreadPoolExecutor(max_workers=1)  # beside the event loop: a model does one thing at a time
