@@ -376,7 +376,7 @@ def test_a_dry_run_keeps_nothing_that_it_made_up(here: Any, there: Any, server: 
     assert list(tmp_path.iterdir()) == []
     sweep.next_tokens(there, few, file=file, progress=False)
     before = file.read_bytes()
-    dry = [there.dry_run(lambda lm, one=one: call(lm, one)) for one in (few, many)]
+    dry = [there.dry_run(lambda lm, settings=settings: call(lm, settings)) for settings in (few, many)]
     assert [*map(len, dry)] == [1, 2]  # what the file has is not counted, and what it lacks is
     assert file.read_bytes() == before
     assert_same(call(there), call(here))
