@@ -13,5 +13,13 @@ from .measure import TARGETS as TARGETS
 from .measure import Bystanders as Bystanders
 from .measure import at_kl as at_kl
 from .measure import curve as curve
+from .measure import reaches as reaches
 from .methods import Dose as Dose
 from .methods import makers as makers
+from .plots import plot_fronts as plot_fronts
+from .plots import plot_matched as plot_matched
+from .tables import costs as costs
+from .tables import decide as decide
+from .tables import differences as differences
+from .tables import effects as effects
+from .tables import sums as sums

@@ -72,9 +72,10 @@ def at_kl(
     Each round measures at the strength that `reaches` reads off the curve, which then has one more point. All are NaN
     where it reads off none.
     """
-    strength = reaches(points, target)
-    for _ in range(0 if np.isnan(strength) else rounds):
+    for _ in range(rounds):
         strength = reaches(points, target)
+        if np.isnan(strength):
+            break
         points = pd.concat([points, curve(lm, frame, [Dose(steers, strength)])], ignore_index=True)
     return strength, *at(points, strength)
 
