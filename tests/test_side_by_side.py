@@ -87,14 +87,13 @@ def test_strength_zero_changes_nothing_and_typed_words_do(lm: sl.SteerableModel)
 
 def test_every_text_gets_the_intervention_made_for_it(lm: sl.SteerableModel) -> None:
     """Sentences are read in another order than given; SARA's gains belong to one each."""
-    aside, steer = side_by_side.Bystanders(lm, 8, sentences=3, facts=2), vector(lm)
-    worst = aside.sentences[0]
-    dose = Dose(lambda texts: [steer * float(text == worst) for text in texts], 3.0)
-    prefix = lm.prefix
-    moved = measure.read(lm, prefix, dose.steer(aside.sentences), aside.sentences, len(prefix))
-    plain = measure.read(lm, prefix, None, aside.sentences, len(prefix))
-    change = (moved["logprob"] - plain["logprob"]).abs().groupby(moved["row"]).max()
-    assert change[0] > 0.1 and change[1:].max() < 1e-3
+    sentences, steer = side_by_side.Bystanders(lm, 8, sentences=3, facts=2).sentences, vector(lm)
+    plain = measure.read(lm, lm.prefix, None, sentences, len(lm.prefix))
+    for place in range(3):
+        steers = [30 * steer if row == place else 0 * steer for row in range(3)]
+        moved = measure.read(lm, lm.prefix, steers, sentences, len(lm.prefix))
+        change = (moved["logprob"] - plain["logprob"]).abs().groupby(moved["row"]).max()
+        assert change[place] > 0.1 and change.drop(place).max() < 1e-3
 
 
 def test_a_sum_has_the_strengths_and_the_passes_of_both(lm: sl.SteerableModel) -> None:

@@ -84,25 +84,19 @@ def compare(
         longest = len(lm.ids(contest.test["prompt"].iloc[0]))
         aside = Bystanders(lm, longest, sentences, facts, seed)
         found = _all_methods(lm, contest, aside, layer, steps, seed)
-        every = {"methods": [own.rows for own in found.values()], "curves": [own.line for own in found.values()]}
-        tables = {table: pd.concat(own, ignore_index=True) for table, own in every.items()}
-        tables["curves"]["front"] = undominated(tables["curves"].assign(less=-tables["curves"]["effect"])[SMALL])
-        tables["sums"] = _sums(found)
-        for table, frame in tables.items():
-            frame.insert(0, "task", name)
-            parts[table].append(frame)
-    return {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
-
-
-SMALL = ["less", "unrelated"]
-"""What is to be small of a point of the front."""
+        parts["methods"] += [own.rows.assign(task=name) for own in found.values()]
+        parts["curves"].append(_with_front(pd.concat([own.line for own in found.values()])).assign(task=name))
+        parts["sums"].append(_sums(found).assign(task=name))
+    frames = {table: pd.concat(own, ignore_index=True) for table, own in parts.items()}
+    return {table: frame[["task", *frame.columns.drop("task")]] for table, frame in frames.items()}
 
 
 def _all_methods(
     lm: SteerableModel, contest: Contest, aside: Bystanders, layer: int, steps: int, seed: int
 ) -> dict[str, Measured]:
     """All methods on a task, the sum of two of them, and words typed in front."""
-    made, found = {}, {}
+    made: dict[str, Made] = {}
+    found: dict[str, Measured] = {}
     for name, make in makers(lm, contest, layer, steps, seed).items():
         began = time.perf_counter()
         own = make()
@@ -166,7 +160,14 @@ def _row(dose: Dose, effects: pd.Series, kl: float) -> dict[str, Any]:
     return {"strength": dose.strength, "kl": kl, "effect": value, "low": low, "high": high, "n": n}
 
 
+def _with_front(curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves of a task, with the column `front`."""
+    curves = curves.reset_index(drop=True)
+    return curves.assign(front=undominated(pd.DataFrame({"less": -curves["effect"], "cost": curves["unrelated"]})))
+
+
 def _counts(aside: Bystanders) -> dict[str, int]:
+    """Of how many texts the costs are."""
     return {"sentences": len(aside.sentences), "facts": len(aside.facts)}
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ... import data
+from ...intervention import Steer
 from ...metrics import answer_rank, gain, kl, token_shifts
 from ...model import SteerableModel
 from ...tasks import answer_tokens
@@ -94,7 +95,7 @@ def at(points: pd.DataFrame, strength: float) -> tuple[pd.Series, float]:
 
 def time_to_apply(lm: SteerableModel, prompts: Sequence[str], dose: Dose, repeats: int = 5) -> float:
     """Time of a steered pass over that of a plain one: the median of pairs in turned-round order, after a first."""
-    given = {"plain": (list(prompts), None), "steered": dose(prompts)}
+    given: dict[str, tuple[list[str], Steer]] = {"plain": (list(prompts), None), "steered": dose(prompts)}
     pairs = []
     for repeat in range(repeats + 1):
         seconds = {}

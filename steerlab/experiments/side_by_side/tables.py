@@ -1,6 +1,7 @@
 """The measurements as tables to be read, and the decision that follows from them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,7 @@ def differences(decisions: Mapping[str, pd.DataFrame]) -> tuple[str, pd.DataFram
 
 
 def _counts(frame: pd.DataFrame) -> dict[str, int]:
+    """Rows of each task."""
     return {str(task): int(count) for task, count in frame["task"].value_counts().items()}
 
 
@@ -134,5 +136,6 @@ def _favourite(decision: pd.DataFrame) -> str:
     return f"{counts.index[0]} ({counts.iloc[0]} of {len(decision)} rows)" if len(counts) else "none"
 
 
-def _interval(row: Mapping[str, float], value: str, low: str, high: str, form: str) -> str:
+def _interval(row: Mapping[Any, Any], value: str, low: str, high: str, form: str) -> str:
+    """A number with its interval, as text."""
     return f"{format(row[value], form)} [{format(row[low], form)}, {format(row[high], form)}]"
