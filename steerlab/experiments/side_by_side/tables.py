@@ -12,6 +12,9 @@ from .methods import RANDOM
 COLUMNS = {str(target): f"{target:g} nat" for target in TARGETS} | {BEST: "best, at its KL"}
 """Titles of the targets."""
 
+DECISION = ("most", "effect", "close", "fewest", "gentlest")
+"""What `decide` says of a task and a target."""
+
 NONE = "–"
 
 
@@ -81,7 +84,7 @@ def decide(methods: pd.DataFrame) -> pd.DataFrame:
             floor = max([0.0, *cells.loc[cells["method"] == RANDOM, "high"].dropna()])
             better = cells[(cells["low"] > floor) & (cells["method"] != RANDOM)].sort_values("effect", ascending=False)
             if better.empty:
-                rows.append({"task": task, "target": target})
+                rows.append({"task": task, "target": target} | dict.fromkeys(DECISION, ""))
                 continue
             first = better.iloc[0]
             level = better[better["high"] >= first["low"]]
@@ -97,8 +100,7 @@ def decide(methods: pd.DataFrame) -> pd.DataFrame:
                     "gentlest": level.sort_values("perplexity")["method"].iloc[0],
                 }
             )
-    columns = ["task", "target", "most", "effect", "close", "fewest", "gentlest"]
-    return pd.DataFrame(rows, columns=columns).fillna("").assign(target=lambda own: own["target"].map(COLUMNS))
+    return pd.DataFrame(rows).assign(target=lambda own: own["target"].map(COLUMNS))
 
 
 def differences(decisions: Mapping[str, pd.DataFrame]) -> tuple[str, pd.DataFrame]:
