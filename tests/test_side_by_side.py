@@ -11,8 +11,7 @@ import torch
 import steerlab as sl
 from steerlab.experiments import results, side_by_side
 from steerlab.experiments.side_by_side import __main__ as command
-from steerlab.experiments.side_by_side import compare as comparing
-from steerlab.experiments.side_by_side import measure
+from steerlab.experiments.side_by_side import comparison, measure
 from steerlab.experiments.side_by_side.methods import Dose, Made, combined
 
 
@@ -151,7 +150,7 @@ def test_the_command_keeps_what_the_notebook_shows(
 ) -> None:
     monkeypatch.setattr(measure, "STRENGTHS", (0.1, 1.0, 4.0))
     tasks = side_by_side.contests
-    monkeypatch.setattr(comparing, "contests", lambda *given: {"topic": tasks(*given)["topic"]})
+    monkeypatch.setattr(comparison, "contests", lambda *given: {"topic": tasks(*given)["topic"]})
     sizes = ["--n", "2", "--steps", "1", "--sentences", "2", "--facts", "2"]
     assert command.main([*sizes, "--out", str(tmp_path)]) == 0
     methods, curves, sums = (

@@ -6,7 +6,7 @@ KL(steered ‖ unsteered) of the next token is 0.1, 0.3 and 1 nat, and at the st
 prompts; and by what it costs. `python -m steerlab.experiments.side_by_side` runs it.
 """
 
-from .compare import compare as compare
+from .comparison import compare as compare
 from .contests import Contest as Contest
 from .contests import contests as contests
 from .measure import TARGETS as TARGETS

@@ -5,7 +5,7 @@ import argparse
 from ...model import SteerableModel
 from .. import results
 from ..results import Ask, Frames
-from .compare import compare, default_layer
+from .comparison import compare, default_layer
 
 
 def _run(lm: SteerableModel, ask: Ask) -> Frames:
