@@ -117,7 +117,7 @@ def table(**effects: tuple[float, float, float]) -> pd.DataFrame:
     rows = []
     for place, (name, (low, effect, high)) in enumerate(effects.items()):
         about = {"task": "tone", "method": name.replace("_", " "), "target": "0.3", "kl": 0.3, "n": 5}
-        cost = {"perplexity": 2.0 - place / 10, "forwards": 10 - place, "backwards": 0, "seconds": 1.0}
+        cost = {"perplexity": 2.0 - place / 10, "forwards": 10 - place, "backwards": 0, "numbers": 1}
         rows.append(about | cost | {"effect": effect, "low": low, "high": high})
     return pd.DataFrame(rows)
 

@@ -75,7 +75,7 @@ def decide(methods: pd.DataFrame) -> pd.DataFrame:
     Returns:
         `task`, `target`, `most` (the method with the largest effect), `effect` (with its interval), `close` (others
         whose intervals overlap with its), and among these and the first `fewest` (passes to make it, and of as many the
-        fewest seconds) and `gentlest` (the lowest perplexity of unrelated text).
+        fewest numbers) and `gentlest` (the lowest perplexity of unrelated text).
     """
     rows = []
     for task, own in methods.groupby("task", sort=False):
@@ -88,7 +88,7 @@ def decide(methods: pd.DataFrame) -> pd.DataFrame:
                 continue
             first = better.iloc[0]
             level = better[better["high"] >= first["low"]]
-            cheap = level.assign(passes=level["forwards"] + level["backwards"]).sort_values(["passes", "seconds"])
+            cheap = level.assign(passes=level["forwards"] + level["backwards"]).sort_values(["passes", "numbers"])
             rows.append(
                 {
                     "task": task,
