@@ -40,7 +40,7 @@ def scalars(lm: sl.SteerableModel, place: sl.Place = "resid_post") -> sl.Interve
 
 def test_the_front_is_what_nothing_beats() -> None:
     points = pd.DataFrame({"e": [1.0, 2.0, 3.0, 2.0, 1.0], "f": [3.0, 2.0, 1.0, 3.0, 3.0]})
-    assert pareto._undominated(points).tolist() == [True, True, True, False, True]
+    assert pareto.undominated(points).tolist() == [True, True, True, False, True]
 
 
 def test_pareto_measures_every_setting_on_both_sides(

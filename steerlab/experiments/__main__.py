@@ -16,7 +16,7 @@ import pandas as pd
 
 from . import ledger, results
 
-PAPERS = ("actadd", "sara", "foundations", "scaling")
+PAPERS = ("actadd", "sara", "foundations", "scaling", "side_by_side")
 
 
 def commands(folder: Path) -> pd.DataFrame:

@@ -52,7 +52,7 @@ class Double:
             if self.process.poll() is not None:
                 raise RuntimeError("the server has not started")
             time.sleep(0.05)
-        self.url = f"http://127.0.0.1:{told.read_text()}"
+        self.url = f"http://127.0.0.1:{port.read_text()}"
         self.client = httpx.Client(base_url=self.url, timeout=60)
         self.switch()
 

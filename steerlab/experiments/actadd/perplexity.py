@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ... import data
-from ...intervention import Intervention
+from ...intervention import Intervention, Steer, per_row
 from ...methods.actadd import actadd, make_room
 from ...metrics import bootstrap_interval, token_shifts, topic_density
 from ...model import SteerableModel
@@ -132,10 +132,10 @@ def essay_sweep(
     skip = max(map(front_positions, vectors))
     named = {sentence: name for name, some in groups.items() for sentence in _sentences(lm, some, skip, limit)}
     prefix = _prefix(lm, vectors[0], room)
-    plain = _read(lm, lm.prefix, None, list(named), len(prefix))
+    plain = read(lm, lm.prefix, None, list(named), len(prefix))
     names, rows = dict(enumerate(named.values())), []
     for point, steer in zip(points, tqdm(vectors, disable=not progress, unit="setting"), strict=True):
-        shifts = token_shifts(plain, _read(lm, prefix, steer, list(named), len(prefix)), skip=skip)
+        shifts = token_shifts(plain, read(lm, prefix, steer, list(named), len(prefix)), skip=skip)
         of = shifts["row"].map(names)
         rows += [{**point, "text": name, **ratio(shifts[of == name])} for name in groups]
     return pd.DataFrame(rows)
@@ -166,13 +166,13 @@ def essays(
     skip, rows = front_positions(steer), []
     for topic in topics:
         sentences, spare = _sentences(lm, data.essays()[topic], skip, limit), max(len(room), len(written))
-        plain = _read(lm, lm.prefix, None, sentences, spare)
+        plain = read(lm, lm.prefix, None, sentences, spare)
         for condition, prefix, steered in (
             ("steered", room, steer),
             ("prompted", written, None),
             ("spaces", room, None),
         ):
-            shifts = token_shifts(plain, _read(lm, prefix, steered, sentences, spare), skip=skip)
+            shifts = token_shifts(plain, read(lm, prefix, steered, sentences, spare), skip=skip)
             rows.append({"topic": topic, "condition": condition, **ratio(shifts)})
     return pd.DataFrame(rows)
 
@@ -194,30 +194,33 @@ def _shifts(
     progress: bool = False,
 ) -> pd.DataFrame:
     """`token_shifts` of sentences after a prefix under `steer`, against the bare sentences."""
-    plain = _read(lm, lm.prefix, None, sentences, len(prefix), progress)
-    return token_shifts(plain, _read(lm, prefix, steer, sentences, len(prefix), progress), skip=skip)
+    plain = read(lm, lm.prefix, None, sentences, len(prefix), progress)
+    return token_shifts(plain, read(lm, prefix, steer, sentences, len(prefix), progress), skip=skip)
 
 
-def _read(
+def read(
     lm: SteerableModel,
     prefix: list[int],
-    steer: Intervention | None,
+    steer: Steer,
     sentences: Sequence[str],
     spare: int,
     progress: bool = False,
 ) -> pd.DataFrame:
     """`lm.logprobs` of sentences after a prefix, with the positions of the bare sentence; the shortest run first.
 
+    `steer` is one intervention or one per sentence.
+
     Without BOS the first token is left out: the bare sentence has nothing to predict it from. Sentences are cut where
     `spare` tokens and they fill the context.
     """
     limit = int(getattr(lm.hf.config, "max_position_embeddings", None) or 1024) - spare
     ids = [torch.tensor(lm.encode(sentence)[:limit]) for sentence in sentences]
+    steers = per_row(steer, len(ids))
     rows, frames = sorted(range(len(ids)), key=lambda row: len(ids[row])), []
     for start in tqdm(range(0, len(rows), BATCH), disable=not progress, unit="batch"):
         part = rows[start : start + BATCH]
         given = [torch.tensor(prefix)] * len(part) if prefix else None
-        frame = lm.logprobs([ids[row] for row in part], steer, given=given, batch_size=BATCH)
+        frame = lm.logprobs([ids[row] for row in part], [steers[row] for row in part], given=given, batch_size=BATCH)
         moved = frame["position"] - len(prefix) + len(lm.prefix)
         frames.append(frame.assign(row=[part[row] for row in frame["row"]], position=moved)[moved > 0])
     return pd.concat(frames, ignore_index=True)

@@ -103,11 +103,11 @@ def _with_fronts(frame: pd.DataFrame) -> pd.DataFrame:
     by = [name for name in ("task", "method", "seed", "split") if name in frame]
     for other in ("faithfulness", "minimality"):
         groups = frame.groupby(by, group_keys=False)[["effectiveness", other]]
-        frame[f"front_{other}"] = groups.apply(_undominated)
+        frame[f"front_{other}"] = groups.apply(undominated)
     return frame
 
 
-def _undominated(points: pd.DataFrame) -> pd.Series:
+def undominated(points: pd.DataFrame) -> pd.Series:
     """Rows that no other row beats in one column without losing in the other; small is good."""
     values = points.to_numpy()
     no_worse = np.all(values[None] <= values[:, None], axis=-1)

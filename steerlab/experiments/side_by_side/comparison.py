@@ -1,0 +1,183 @@
+"""Every method on every task: at matched KL, at its best, along its strengths; and two methods added."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...metrics import gain, mean
+from ...model import SteerableModel
+from ..scaling.pareto import undominated
+from .contests import Contest, contests
+from .measure import BEST, TARGETS, Bystanders, at, at_best, at_kl, curve, reaches, strengths, time_to_apply
+from .methods import SUM, TYPED, Dose, Made, combined, makers
+
+TIMED = 4
+"""Prompts of the passes that are timed."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method on a task: its rows and its line, the effect on each test prompt by target, and its training curve."""
+
+    rows: pd.DataFrame
+    line: pd.DataFrame
+    effects: Mapping[str, pd.Series]
+    train: pd.DataFrame
+
+
+def default_layer(lm: SteerableModel) -> int:
+    """A third of the depth: 2 of the bundled model's 8 layers."""
+    return lm.n_layers // 3
+
+
+def compare(
+    lm: SteerableModel,
+    *,
+    n: int = 40,
+    steps: int = 60,
+    layer: int | None = None,
+    seed: int = 0,
+    sentences: int = 8,
+    facts: int = 24,
+    tasks: Sequence[str] | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Every method on every task, by effect and by cost.
+
+    Effects are on prompts that no method has seen. KL is KL(steered ‖ unsteered) of the next token. At a `target` of
+    0.1, 0.3 and 1 the mean KL of the task's test prompts is so many nats; "best" is the strength that has the largest
+    mean effect on the training prompts. Costs are those of `Bystanders`. The sum of two methods takes each at the
+    strength at which it alone has 0.3 nats on the training prompts, and then scales both.
+
+    Args:
+        lm: the model.
+        n: prompts of each side.
+        steps: of the fits.
+        layer: where ActAdd, SARA, the mean difference and the random vector are put; by default a third of the depth.
+        seed: of prompts, fits and the random vector.
+        sentences: on which perplexity is measured.
+        facts: on which P@10 is measured.
+        tasks: of `contests`; all by default.
+
+    Returns:
+        `methods`: one row per task, method and target: `task`, `method`, `target` (text), `strength`, `kl`, `effect`,
+        `low`, `high` (nats, Student's interval over prompts), `n`; `unrelated` (KL in nats on unrelated text),
+        `perplexity` (steered over plain, bootstrap over `sentences`), `known` (change of P@10 over `facts`), both with
+        `_low` and `_high`; `numbers` (that the intervention holds), `forwards`, `backwards` (prompts read, and gone
+        back through, to make it), `seconds` (to make it), `apply` (time of a pass over that of a plain one). NaN where
+        no strength reaches the target. Words typed in front have no strength, and the target "as typed".
+
+        `curves`: one row per task, method and strength: the same columns up to `n`, `unrelated`, and `front`: whether
+        no other row of the task has at least the effect for at most the unrelated KL.
+
+        `sums`: one row per task, target and method `against` which the sum stands: `difference` of the effects on the
+        same prompts, `low`, `high`, `n`.
+    """
+    layer = default_layer(lm) if layer is None else layer
+    parts: dict[str, list[pd.DataFrame]] = {"methods": [], "curves": [], "sums": []}
+    for name, contest in contests(lm, n, seed).items():
+        if tasks is not None and name not in tasks:
+            continue
+        longest = len(lm.ids(contest.test["prompt"].iloc[0]))
+        aside = Bystanders(lm, longest, sentences, facts, seed)
+        found = _all_methods(lm, contest, aside, layer, steps, seed)
+        parts["methods"] += [own.rows.assign(task=name) for own in found.values()]
+        parts["curves"].append(_with_front(pd.concat([own.line for own in found.values()])).assign(task=name))
+        parts["sums"].append(_sums(found).assign(task=name))
+    frames = {table: pd.concat(own, ignore_index=True) for table, own in parts.items()}
+    return {table: frame[["task", *frame.columns.drop("task")]] for table, frame in frames.items()}
+
+
+def _all_methods(
+    lm: SteerableModel, contest: Contest, aside: Bystanders, layer: int, steps: int, seed: int
+) -> dict[str, Measured]:
+    """All methods on a task, the sum of two of them, and words typed in front."""
+    made: dict[str, Made] = {}
+    found: dict[str, Measured] = {}
+    for name, make in makers(lm, contest, layer, steps, seed).items():
+        began = time.perf_counter()
+        own = make()
+        own.steers(list(contest.test["prompt"]))  # SARA reads each prompt
+        made[name] = replace(own, seconds=time.perf_counter() - began)
+        found[name] = _measure(lm, contest, aside, name, made[name])
+    first, second = SUM.split(" + ")
+    units = [reaches(found[name].train, TARGETS[1]) for name in (first, second)]
+    if not np.isnan(units).any():
+        both = combined(made[first], made[second], (units[0], units[1]))
+        found[SUM] = _measure(lm, contest, aside, SUM, both)
+    found[TYPED] = _typed(lm, contest, aside)
+    return found
+
+
+def _measure(lm: SteerableModel, contest: Contest, aside: Bystanders, name: str, made: Made) -> Measured:
+    """A method at its targets, at its best, and along its strengths."""
+    doses = strengths(made.steers)
+    train, test = (curve(lm, frame, doses) for frame in (contest.train, contest.test))
+    chosen = {str(target): at_kl(lm, contest.test, made.steers, test, target) for target in TARGETS}
+    chosen[BEST] = at_best(train, test)
+    some = list(contest.test["prompt"].head(TIMED))
+    steer = made.steers(some[:1])[0]
+    about = {
+        "numbers": sum(tensor.numel() for _, edit in steer.edits for tensor in edit.tensors.values()),
+        "forwards": made.forwards,
+        "backwards": made.backwards,
+        "seconds": made.seconds,
+        "apply": time_to_apply(lm, some, Dose(made.steers, chosen[BEST][0])),
+    }
+    rows = [
+        {"method": name, "target": target}
+        | _row(Dose(made.steers, strength), effects, kl)
+        | ({} if np.isnan(strength) else aside.costs(Dose(made.steers, strength)))
+        | _counts(aside)
+        | about
+        for target, (strength, effects, kl) in chosen.items()
+    ]
+    line = [_row(dose, *at(test, dose.strength)) | {"unrelated": aside.kl(dose)} for dose in doses]
+    effects = {target: own for target, (_, own, _) in chosen.items()}
+    return Measured(pd.DataFrame(rows), pd.DataFrame(line).assign(method=name), effects, train)
+
+
+def _typed(lm: SteerableModel, contest: Contest, aside: Bystanders) -> Measured:
+    """The rival that costs nothing to make: words in front of the prompt, with the KL that they happen to have."""
+    dose = Dose(typed=contest.typed)
+    test = curve(lm, contest.test, [dose])
+    effects, kl = at(test, dose.strength)
+    row = _row(dose, effects, kl) | {"strength": float("nan")}
+    free = {"numbers": 0, "forwards": 0, "backwards": 0, "seconds": 0.0}
+    free["apply"] = time_to_apply(lm, list(contest.test["prompt"].head(TIMED)), dose)
+    costs = aside.costs(dose)
+    rows = pd.DataFrame([{"method": TYPED, "target": "as typed"} | row | costs | _counts(aside) | free])
+    line = pd.DataFrame([{**row, "unrelated": costs["unrelated"], "method": TYPED}])
+    return Measured(rows, line, {}, test)
+
+
+def _row(dose: Dose, effects: pd.Series, kl: float) -> dict[str, Any]:
+    """The effect with its interval at a dose; NaN where there is no such dose."""
+    value, low, high, n = mean(effects) if len(effects) else (float("nan"),) * 3 + (0,)
+    return {"strength": dose.strength, "kl": kl, "effect": value, "low": low, "high": high, "n": n}
+
+
+def _with_front(curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves of a task, with the column `front`."""
+    curves = curves.reset_index(drop=True)
+    return curves.assign(front=undominated(pd.DataFrame({"less": -curves["effect"], "cost": curves["unrelated"]})))
+
+
+def _counts(aside: Bystanders) -> dict[str, int]:
+    """Of how many texts the costs are."""
+    return {"sentences": len(aside.sentences), "facts": len(aside.facts)}
+
+
+def _sums(found: Mapping[str, Measured]) -> pd.DataFrame:
+    """The sum of two methods less either alone, on the same prompts at the same KL."""
+    rows = []
+    for name in SUM.split(" + "):
+        for target, both in found[SUM].effects.items() if SUM in found else ():
+            alone = found[name].effects[target]
+            if target != BEST and len(both) and len(alone):
+                rows.append({"target": target, "against": name, **gain(both, alone)._asdict()})
+    frame = pd.DataFrame(rows, columns=["target", "against", "value", "low", "high", "n"])
+    return frame.rename(columns={"value": "difference"})
