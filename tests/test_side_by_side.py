@@ -150,15 +150,17 @@ def test_the_command_keeps_what_the_notebook_shows(
     lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measure, "STRENGTHS", (0.1, 1.0, 4.0))
-    tasks = side_by_side.contests
+    tasks, every = side_by_side.contests, side_by_side.makers
     monkeypatch.setattr(comparison, "contests", lambda *given: {"topic": tasks(*given)["topic"]})
+    few = ("ActAdd", "ActivScalar", "random vector")
+    monkeypatch.setattr(comparison, "makers", lambda *given: {name: every(*given)[name] for name in few})
     sizes = ["--n", "2", "--steps", "1", "--sentences", "2", "--facts", "2"]
     assert command.main([*sizes, "--out", str(tmp_path)]) == 0
     methods, curves, sums = (
         results.find(f"side_by_side_{name}", lm, tmp_path) for name in ("methods", "curves", "sums")
     )
     assert methods is not None and curves is not None and sums is not None
-    assert {"ActAdd", "SARA", "ActivScalar", "random vector", "typed in front"} <= set(methods["method"])
+    assert set(methods["method"]) == {*few, "ActAdd + ActivScalar", "typed in front"} and len(sums)
     assert set(methods["target"]) == {"0.1", "0.3", "1.0", "best", "as typed"}
     assert (methods["apply"] > 0).all() and curves["front"].any() and not curves["front"].all()
     assert (

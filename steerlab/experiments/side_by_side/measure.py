@@ -84,7 +84,7 @@ def at_kl(
 def at_best(train: pd.DataFrame, test: pd.DataFrame) -> tuple[float, pd.Series, float]:
     """The strength with the largest mean effect on the training prompts, and what is measured on the test prompts."""
     means = train.groupby("strength")["effect"].mean()
-    strength = float(means.index.to_numpy()[means.to_numpy().argmax()])
+    strength = float(means.index[int(means.to_numpy().argmax())])
     return strength, *at(test, strength)
 
 

@@ -33,9 +33,8 @@ def plot_fronts(curves: pd.DataFrame) -> Figure:
 
 def _panels(frame: pd.DataFrame, x: str, label: str) -> Figure:
     """A panel per task; the methods have the same colours and markers in all."""
-    style = _style(frame)
-    tables = {str(task): rows for task, rows in frame.groupby("task", sort=False)}
-    for ax, rows in axes(tables, size=(4.6, 4), columns=3):
+    style, tasks = _style(frame), {str(task): rows for task, rows in frame.groupby("task", sort=False)}
+    for ax, rows in axes(tasks, size=(4.6, 4), columns=3):
         for name, own in rows.dropna(subset="effect").groupby("method", sort=False):
             _line(ax, own.assign(x=own[x].clip(lower=LEAST)), str(name), style)
         ax.axhline(0, color="#777777", linewidth=0.8)
@@ -52,8 +51,12 @@ def _line(ax: Axes, rows: pd.DataFrame, name: str, style: Style) -> None:
     colour, marker = style[name]
     rows = rows.sort_values("strength")
     face = "white" if "front" in rows else colour
-    size = 9 if name == TYPED else 5
-    options: dict[str, Any] = {"color": colour, "marker": marker, "markerfacecolor": face, "markersize": size}
+    options: dict[str, Any] = {
+        "color": colour,
+        "marker": marker,
+        "markerfacecolor": face,
+        "markersize": 9 if name == TYPED else 5,
+    }
     ax.plot(rows["x"], rows["effect"], linestyle="--" if name == RANDOM else "-", label=name, linewidth=1.2, **options)
     if "front" in rows:
         best = rows[rows["front"]]
