@@ -186,7 +186,10 @@ def published(model: str | None = None) -> pd.DataFrame:
 
 
 def plot_profile(profile: pd.DataFrame, *, by: str = "condition", ax: Axes | None = None, paper: bool = False) -> Axes:
-    """Scores of the moral foundations with their intervals, a colour for each condition; the paper's as crosses."""
+    """Scores of the moral foundations with their intervals, a colour for each condition.
+
+    With `paper` its seven profiles stand behind as thin lines, Gemma-2B's as crosses.
+    """
     ax = ax or plt.subplots(figsize=(6.5, 3.5), layout="constrained")[1]
     colours = ("#999999", *PALETTE)  # grey for what is unsteered, which comes first
     for place, ((name, rows), colour) in enumerate(zip(profile.groupby(by, sort=False), colours, strict=False)):
@@ -194,6 +197,9 @@ def plot_profile(profile: pd.DataFrame, *, by: str = "condition", ax: Axes | Non
         error = [rows["score"] - rows["low"], rows["high"] - rows["score"]]
         ax.errorbar(x, rows["score"], error, fmt=MARKERS[place], color=colour, capsize=3, label=str(name))
     if paper:
+        for at, (_, rows) in enumerate(published().groupby("model", sort=False)):
+            ax.plot(range(len(FOUNDATIONS)), rows["score"], color="#bbbbbb", lw=0.8, zorder=0)
+            ax.lines[-1].set_label("_" * bool(at) + "paper, seven models")
         ax.plot(range(len(FOUNDATIONS)), published("Gemma-2B")["score"], "kx", label="paper, Gemma-2B unsteered")
     ax.set_xticks(range(len(FOUNDATIONS)), FOUNDATIONS)
     ax.set(ylabel="score, 0 to 5", ylim=(-0.1, 5.1))
