@@ -378,7 +378,9 @@ ledger.box("Activation scaling", "Figure 3")
 
 # %% [markdown]
 # *Why they differ.* Other models with fewer layers, prompts of our own, and an objective that is reconstructed. A name
-# that stands before the answer is copied by attention; where in depth that happens is a property of the model.
+# that stands before the answer is copied by attention; where in depth that happens is a property of the model. On the
+# real model one prompt alone asks for few large scalars: the giver's second mention up in layers 7 and 8 (0.25 and
+# 0.42, n = 10), and in layer 11 its first mention up and the receiver's name down (0.52 and −0.25).
 #
 # ### Minimality, felt by hand
 #
@@ -530,8 +532,10 @@ scaling.map_agreement(patched, stream.intervention).round(3)
 ledger.box("Activation scaling", "patching")
 
 # %% [markdown]
-# Patching says that the answer travels by the second mention and the last token; the scalars of section 5 stand on the
-# receiver's name. Both are right: one finds where the information is *read*, the other what is *good to turn up*.
+# Patching says that the answer travels by the second mention and the last token; the bundled model's scalars stand on
+# the receiver's name. Both are right: one finds where the information is *read*, the other what is *good to turn up*.
+# On the real model the two meet at the giver's second mention, where patching in layers 3 to 8 turns 12 nats, and yet
+# over all 270 locations their orders have little in common.
 #
 # ## 9 · Exercises
 #
