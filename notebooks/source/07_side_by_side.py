@@ -189,9 +189,8 @@ for name, sums in tables("sums").items():
 # %% [markdown]
 # **You should see**, on the bundled model, that the sum lies between the two: on the topic at 1 nat 0.7 nats less than
 # ActAdd alone, 0.5 more than ActivScalar alone. Two methods at equal KL share one budget. On the real model they do add
-# up: at 0.3 nats the sum moves 0.9 nats more than ActAdd alone and 1.4 more than ActivScalar alone. One works on the
-# first tokens, the other on those that the answer depends on. A task is missing where one of the two alone does not
-# reach 0.3 nats, so that there is nothing to balance.
+# up: at 0.3 nats the sum moves 0.9 nats more than ActAdd alone and 1.4 more than ActivScalar alone. A task is missing
+# where one of the two alone does not reach 0.3 nats, so that there is nothing to balance.
 #
 # ## 6 · By hand: the panel
 #
