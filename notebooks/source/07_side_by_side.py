@@ -51,8 +51,8 @@ OPTIONS = PAPER if PROFILE == "paper" else QUICK
 
 def tables(name: str) -> dict[str, pd.DataFrame]:
     """A table of the real model's kept run, and of this model: the kept one, or the live one where there is none."""
-    found = results.find(f"side_by_side_{name}", lm) if PROFILE == "quick" else None
-    return beside.tables(f"side_by_side_{name}", lm, live[name] if found is None else found)
+    kept = results.find(f"side_by_side_{name}", lm) if PROFILE == "quick" else None
+    return beside.tables(f"side_by_side_{name}", lm, live[name] if kept is None else kept)
 
 
 lm
