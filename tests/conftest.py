@@ -8,10 +8,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # All before the hook, under which imports are compiled anew, and beartype before nnsight, which gives every object a
 # `save` that beartype does not expect.
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import beartype  # noqa: F401
+import matplotlib.pyplot as plt
 import nnsight  # noqa: F401
 import pytest
 import torch
@@ -104,6 +105,13 @@ def tiny() -> Callable[..., sl.SteerableModel]:
         return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
 
     return make
+
+
+@pytest.fixture
+def closed_figures() -> Iterator[None]:
+    """Closes what a test has drawn."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The logit lens, how far an edit moves the stream, and where steering acts in a text; and their figures."""
 
 import threading
-from collections.abc import Iterator
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -17,18 +15,14 @@ from steerlab import lens, plots
 from steerlab.intervention import When
 from steerlab.widgets.writer import Watch
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 PROMPT = "I went to see the"
 
 
 @pytest.fixture(scope="module")
 def lm() -> sl.SteerableModel:
     return sl.load()
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 # --- what is computed --------------------------------------------------------------------------------------------

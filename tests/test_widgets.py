@@ -8,12 +8,11 @@ import signal
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -29,16 +28,12 @@ from steerlab.widgets import names, playground, runner, starter
 from steerlab.widgets.panel import VIEW
 from steerlab.widgets.runner import Guard, Stopped
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 
 @pytest.fixture(scope="module")
 def lm() -> sl.SteerableModel:
     return sl.load()
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 # --- the runner --------------------------------------------------------------------------------------------------

@@ -3,10 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -17,6 +15,8 @@ from steerlab import lens
 from steerlab.metrics import kl
 from steerlab.widgets import mixer, runner, trace_viewer
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 
 @pytest.fixture(scope="module")
 def lm() -> sl.SteerableModel:
@@ -26,12 +26,6 @@ def lm() -> sl.SteerableModel:
 @pytest.fixture(scope="module")
 def units(lm: sl.SteerableModel) -> dict[str, sl.Intervention]:
     return {word: sl.actadd(lm, f" {word}", layer=4, vector="mean") for word in ("ships", "school")}
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 # --- one pass ----------------------------------------------------------------------------------------------------

@@ -1,8 +1,5 @@
 """The panels on sweeps, learned scalars, dilemmas and several interventions: each control does what it says."""
 
-from collections.abc import Iterator
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,16 +13,12 @@ from steerlab.metrics import kl
 from steerlab.widgets import compare, sara_panel, scalar_panel, sweep_browser
 from steerlab.widgets.scalars import BETAS
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 
 @pytest.fixture(scope="module")
 def lm() -> sl.SteerableModel:
     return sl.load()
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 # --- sweep browser -----------------------------------------------------------------------------------------------

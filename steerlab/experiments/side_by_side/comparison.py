@@ -83,10 +83,10 @@ def compare(
             continue
         longest = len(lm.ids(contest.test["prompt"].iloc[0]))
         aside = Bystanders(lm, longest, sentences, facts, seed)
-        found = _all_methods(lm, contest, aside, layer, steps, seed)
-        parts["methods"] += [own.rows.assign(task=name) for own in found.values()]
-        parts["curves"].append(_with_front(pd.concat([own.line for own in found.values()])).assign(task=name))
-        parts["sums"].append(_sums(found).assign(task=name))
+        measured = _all_methods(lm, contest, aside, layer, steps, seed)
+        parts["methods"] += [own.rows.assign(task=name) for own in measured.values()]
+        parts["curves"].append(_with_front(pd.concat([own.line for own in measured.values()])).assign(task=name))
+        parts["sums"].append(_sums(measured).assign(task=name))
     frames = {table: pd.concat(own, ignore_index=True) for table, own in parts.items()}
     return {table: frame[["task", *frame.columns.drop("task")]] for table, frame in frames.items()}
 
@@ -96,20 +96,20 @@ def _all_methods(
 ) -> dict[str, Measured]:
     """All methods on a task, the sum of two of them, and words typed in front."""
     made: dict[str, Made] = {}
-    found: dict[str, Measured] = {}
+    measured: dict[str, Measured] = {}
     for name, make in makers(lm, contest, layer, steps, seed).items():
         began = time.perf_counter()
         own = make()
         own.steers(list(contest.test["prompt"]))  # SARA reads each prompt
         made[name] = replace(own, seconds=time.perf_counter() - began)
-        found[name] = _measure(lm, contest, aside, name, made[name])
+        measured[name] = _measure(lm, contest, aside, name, made[name])
     first, second = SUM.split(" + ")
-    units = [reaches(found[name].train, TARGETS[1]) for name in (first, second)]
+    units = [reaches(measured[name].train, TARGETS[1]) for name in (first, second)]
     if not np.isnan(units).any():
         both = combined(made[first], made[second], (units[0], units[1]))
-        found[SUM] = _measure(lm, contest, aside, SUM, both)
-    found[TYPED] = _typed(lm, contest, aside)
-    return found
+        measured[SUM] = _measure(lm, contest, aside, SUM, both)
+    measured[TYPED] = _typed(lm, contest, aside)
+    return measured
 
 
 def _measure(lm: SteerableModel, contest: Contest, aside: Bystanders, name: str, made: Made) -> Measured:
@@ -171,12 +171,12 @@ def _counts(aside: Bystanders) -> dict[str, int]:
     return {"sentences": len(aside.sentences), "facts": len(aside.facts)}
 
 
-def _sums(found: Mapping[str, Measured]) -> pd.DataFrame:
+def _sums(measured: Mapping[str, Measured]) -> pd.DataFrame:
     """The sum of two methods less either alone, on the same prompts at the same KL."""
     rows = []
     for name in SUM.split(" + "):
-        for target, both in found[SUM].effects.items() if SUM in found else ():
-            alone = found[name].effects[target]
+        for target, both in measured[SUM].effects.items() if SUM in measured else ():
+            alone = measured[name].effects[target]
             if target != BEST and len(both) and len(alone):
                 rows.append({"target": target, "against": name, **gain(both, alone)._asdict()})
     frame = pd.DataFrame(rows, columns=["target", "against", "value", "low", "high", "n"])

@@ -77,9 +77,9 @@ def makers(lm: SteerableModel, contest: Contest, layer: int, steps: int, seed: i
         def make() -> Made:
             objective = Objective(margin=10, faithfulness=1, minimality=minimality)
             options: dict[str, Any] = {"steps": steps, "lr": 0.03, "batch_size": 8, "seed": seed, "progress": False}
-            found = fit(lm, contest.train, method, objective, **options)
-            read = int(found.history["forwards"].iloc[-1])
-            return Made(_same(found.intervention), forwards=read, backwards=read)
+            fitted = fit(lm, contest.train, method, objective, **options)
+            read = int(fitted.history["forwards"].iloc[-1])
+            return Made(_same(fitted.intervention), forwards=read, backwards=read)
 
         return make
 
