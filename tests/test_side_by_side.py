@@ -97,8 +97,9 @@ def test_every_text_gets_the_intervention_made_for_it(lm: sl.SteerableModel) -> 
 
 
 def test_a_sum_has_the_strengths_and_the_passes_of_both(lm: sl.SteerableModel) -> None:
-    one, other = (Made(lambda texts, own=own: [own] * len(texts), 2, 1, 0.5) for own in (vector(lm), vector(lm, 0.1)))
-    both = combined(one, other, (2.0, 3.0))
+    vectors = (vector(lm), vector(lm, 0.1))
+    first, second = (Made(lambda texts, own=own: [own] * len(texts), 2, 1, 0.5) for own in vectors)
+    both = combined(first, second, (2.0, 3.0))
     (_, edit), *_ = both.steers(["a"])[0].edits
     expected = 2 * vector(lm).edits[0][1].shift + 3 * vector(lm, 0.1).edits[0][1].shift
     torch.testing.assert_close(edit.shift, expected)
@@ -138,12 +139,12 @@ def test_a_decision_follows_from_intervals_and_prices() -> None:
 
 
 def test_two_models_disagree_where_neither_takes_the_others_first() -> None:
-    one = side_by_side.decide(table(A=(4, 5, 6), B=(1, 2, 3)))
-    other = side_by_side.decide(table(A=(1, 2, 3), B=(4, 5, 6)))
-    said, apart = side_by_side.differences({"x": one, "y": other})
+    first = side_by_side.decide(table(A=(4, 5, 6), B=(1, 2, 3)))
+    second = side_by_side.decide(table(A=(1, 2, 3), B=(4, 5, 6)))
+    said, apart = side_by_side.differences({"x": first, "y": second})
     assert said.startswith("The two models agree in 3 of 4 rows and disagree on tone (1 of 4).")
     assert apart[["x", "y"]].to_numpy().tolist() == [["A", "B"]]
-    assert side_by_side.differences({"x": one, "y": one})[1].empty
+    assert side_by_side.differences({"x": first, "y": first})[1].empty
 
 
 def test_the_command_keeps_what_the_notebook_shows(

@@ -99,7 +99,7 @@ def combined(first: Made, second: Made, strengths: tuple[float, float]) -> Made:
     a, b = strengths
 
     def steers(prompts: Sequence[str]) -> list[Intervention]:
-        return [a * one + b * other for one, other in zip(first.steers(prompts), second.steers(prompts), strict=True)]
+        return [a * left + b * right for left, right in zip(first.steers(prompts), second.steers(prompts), strict=True)]
 
     forwards, backwards = first.forwards + second.forwards, first.backwards + second.backwards
     return Made(steers, forwards, backwards, first.seconds + second.seconds)

@@ -108,14 +108,14 @@ def differences(decisions: Mapping[str, pd.DataFrame]) -> tuple[str, pd.DataFram
 
     They agree in a row where the first method of either is the other's first, or close to it, or neither has one.
     """
-    (one, first), (other, second) = decisions.items()
+    (model, first), (other, second) = decisions.items()
     both = first.merge(second, on=["task", "target"], suffixes=("_1", "_2"))
 
     def within(row: pd.Series, side: int) -> bool:
         return row[f"most_{3 - side}"] in [row[f"most_{side}"], *row[f"close_{side}"].split(", ")]
 
     apart = both[[not (within(row, 1) and within(row, 2)) for _, row in both.iterrows()]]
-    frame = apart[["task", "target", "most_1", "most_2"]].rename(columns={"most_1": one, "most_2": other})
+    frame = apart[["task", "target", "most_1", "most_2"]].rename(columns={"most_1": model, "most_2": other})
     frame = frame.replace("", "none").reset_index(drop=True)
     most = ", ".join(f"{task} ({count} of {(both['task'] == task).sum()})" for task, count in _counts(frame).items())
     favourites = "; ".join(f"on {name} {_favourite(own)}" for name, own in decisions.items())
