@@ -19,7 +19,7 @@ from scipy.stats import probplot
 from torch import Tensor
 
 from .drawing import PALETTE as PALETTE
-from .drawing import axes_of, draw_cells, need
+from .drawing import axes_of, draw_cells, label_step, need
 from .drawing import letters_on as letters_on
 from .drawing import plain as plain
 from .drawing import visible as visible
@@ -270,7 +270,7 @@ def scalar_map(
     tokens = dict(zip(cells["column"], cells["token"], strict=True)) if x == "position" and "token" in frame else {}
     shown = [visible(str(tokens.get(i, name))[:12]) for i, name in enumerate(names)]
     ax.set_xticks(np.arange(len(names)) + 0.5, shown, rotation=60, ha="right", rotation_mode="anchor")
-    step = max(1, len(sites) // 32)
+    step = label_step(ax, len(sites))
     several = frame["place"].nunique() > 1
     ax.set_yticks(np.arange(0, len(sites), step) + 0.5, [str(s) if several else str(s.layer) for s in sites[::step]])
     ax.set(xlabel="", ylabel="site" if several else f"layer, {sites[0].place}")

@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
-from .drawing import PALETTE, axes_of, draw_cells, letters_on, need, visible
+from .drawing import PALETTE, axes_of, draw_cells, label_step, letters_on, need, visible
 
 
 def token_map(
@@ -51,7 +51,7 @@ def token_map(
     tokens = frame.drop_duplicates("position").sort_values("position")["token"]
     shown = [visible(_cut(token, 12)) for token in tokens]
     ax.set_xticks(np.arange(columns) + 0.5, shown, rotation=60, ha="right", rotation_mode="anchor")
-    step = max(1, rows // 16)
+    step = label_step(ax, rows)
     ax.set_yticks(np.arange(0, rows, step) + 0.5, [str(layer) for layer in grid.index[::step]])
     ax.set(xlabel="", ylabel="layer")
     return ax

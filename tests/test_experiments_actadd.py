@@ -297,6 +297,21 @@ def test_knowledge_is_compared_cloze_by_cloze(lm: sl.SteerableModel, vector: sl.
     assert set(frame["left_out"]) == {40 - len(kept)} and len(kept) < 40
 
 
+def test_what_the_spaces_change_is_told_from_what_the_vector_changes(
+    lm: sl.SteerableModel, vector: sl.Intervention
+) -> None:
+    clozes = data.facts("test").head(12)
+    frame = ex.knowledge(lm, 4 * vector, clozes, room=True, ks=[2000], progress=False).set_index("condition")
+    kept = [(p, lm.encode(f" {a}")) for p, a in zip(clozes["prompt"], clozes["answer"], strict=True)]
+    prompts, ids = zip(*((prompt, ids[0]) for prompt, ids in kept if len(ids) == 1), strict=True)
+    laid = [ex.topics.lay(lm, prompt, vector, True) for prompt in prompts]
+    asked: list[tuple[Any, Any]] = [(list(prompts), None), (laid, None), (laid, 4 * vector)]
+    plain, padded, steered = (metrics.answer_rank(lm.logits(*each), ids).numpy() for each in asked)
+    assert list(frame.index) == ["plain", "padded", "steered"]
+    assert frame.loc["padded", "worse"] == (padded > plain).sum() > 0
+    assert frame.loc["steered", "worse"] == (steered > padded).sum() > 0
+
+
 def test_knowledge_of_nothing_is_refused(lm: sl.SteerableModel, vector: sl.Intervention) -> None:
     with pytest.raises(ValueError, match="none of 1 clozes"):
         ex.knowledge(lm, vector, pd.DataFrame({"prompt": ["A"], "answer": ["weddingses"]}), progress=False)

@@ -51,7 +51,7 @@ def times(stem: str, text: str) -> str:
     if exercises:
         number = "one" if len(exercises) == 1 else str(len(exercises))
         parts.append(f"exercises: {sum(exercises)} minutes ({number})")
-    return f"**Time.** {'; '.join(parts)}. `MODEL` and `PROFILE` in the next cell change the second number."
+    return f"**Time.** {'; '.join(parts)}. With another `MODEL` or `PROFILE` in the next cell the running time changes."
 
 
 def course_map(stem: str, questions: dict[str, str]) -> str:

@@ -174,8 +174,8 @@ for name, curves in tables("curves").items():
     side_by_side.plot_fronts(curves).suptitle(f"{name}, n = {curves['n'].max()}")
 
 # %% [markdown]
-# Up and left is better: much effect, unrelated text left alone. Far right a method breaks the model: at several nats
-# the wanted token wins over the other one in a text that means nothing.
+# Up and left is better: much effect, unrelated text left alone. The lines end at 3 nats. Beyond, a method breaks the
+# model: the wanted token wins over the other one in a text that means nothing.
 #
 # ## 5 · Do methods add up?
 #

@@ -14,7 +14,6 @@ import pandas as pd
 import scipy
 
 from ..metrics import gain, share
-from .actadd.overhead import SHAPES
 from .actadd.topics import WEDDING
 
 
@@ -142,13 +141,9 @@ def _unseen_flips(frame: pd.DataFrame) -> Finding:
 
 
 def _lost(frame: pd.DataFrame) -> Finding:
-    """P@100 of all clozes, steered less plain, the same clozes paired where the table says how many changed."""
-    rows = frame.query(f"{GENTLE} and k == 100").assign(hits=lambda own: own["share"] * own["n"])
-    sums = rows.groupby("condition")[["hits", "n"]].sum()
-    n = int(sums["n"]["steered"])
-    if "won" not in frame:
-        return Finding(float(sums["hits"].diff().iloc[-1] * (1 if sums.index[-1] == "steered" else -1)) / n, n=n)
-    won, lost = (int(rows[name].sum()) for name in ("won", "lost"))
+    """P@100 of all clozes, steered less its zero; the same clozes, paired."""
+    rows = frame.query(f"{GENTLE} and k == 100 and condition == 'steered'")
+    n, won, lost = (int(rows[name].sum()) for name in ("n", "won", "lost"))
     after = np.arange(n) < won
     return Finding(*gain(after, (np.arange(n) >= won) & (np.arange(n) < won + lost)))
 
@@ -191,12 +186,6 @@ def _topic_kl(frame: pd.DataFrame) -> Finding:
     """The topic's words' share of the KL, among the ten tokens that make most of it."""
     topical = frame["token"].astype(str).str.strip().str.lower().isin(WEDDING)
     return Finding(float(frame.loc[topical, "share"].sum()))
-
-
-def _own_time(frame: pd.DataFrame) -> Finding:
-    """The premium of the model whose folder it is, beside those of GPT-2's shapes."""
-    own = frame[~frame["model"].isin(list(SHAPES))]
-    return row("model == model", "premium")(own) if len(own) else Finding(float("nan"))
 
 
 def _middle_size(frame: pd.DataFrame) -> Finding:
@@ -244,9 +233,9 @@ def _largest(frame: pd.DataFrame) -> Finding:
 
 
 def _late_less_middle(frame: pd.DataFrame) -> Finding:
-    """SARA's share of answers from duty in the late layers less that in the middle ones, where both were run."""
+    """SARA's share of answers from duty in the late layers less that in the middle ones."""
     rows = frame.query("method == 'sara' and direction == 'duty'").set_index("depth")["share"]
-    return Finding(float(rows.get("late", float("nan")) - rows.get("middle", float("nan"))))
+    return Finding(float(rows["late"] - rows["middle"]))
 
 
 def _individualising(frame: pd.DataFrame) -> Finding:
@@ -296,21 +285,16 @@ ACTADD = (
         "C, topics", "mean gain of completions on the topic, 24 topics, c as chosen", "+5 to +25 % at c = 2",
         "actadd_topics", mean_of("condition == 'steered'", "gain"),
     ),
-    Claim(
-        "D, ConceptNet P@K", "P@100, steered less plain", "no visible change", "actadd_clozes", _lost, "unchanged",
-        form=".1%",
+    *(
+        Claim(
+            f"D, {name}", "P@100, steered less the same spaces alone", "no visible change", f"actadd_{table}", _lost,
+            "unchanged", form=".1%",
+        )
+        for name, table in (("ConceptNet P@K", "clozes"), ("our facts", "knowledge"))
     ),
     Claim(
-        "D, our facts", "P@100, steered less plain", "no visible change", "actadd_knowledge", _lost, "unchanged",
-        form=".1%"
-    ),
-    Claim(
-        "E, overhead", "extra time of a steered pass, GPT-2-XL's shape", "at most 0.4 %", "actadd_overhead",
-        where_run("model == 'gpt2-xl'", row("model == 'gpt2-xl'", "premium")), "near", form=".1%",
-    ),
-    Claim(
-        "E, overhead", "extra time of a steered pass, the model itself", "at most 0.4 %", "actadd_overhead", _own_time,
-        "near", form=".1%",
+        "E, overhead", "extra time of a steered pass, largest model timed", "at most 0.4 %", "actadd_overhead",
+        row("n_params == n_params.max()", "premium"), "near", form=".1%",
     ),
     Claim(
         "F, toxicity", "change of rude completions, Love − Hate", "0.127 to 0.101", "actadd_toxicity",
@@ -481,8 +465,8 @@ SARA = (
         why=FEW,
     ),
     Claim(
-        "6, by depth", "share of answers from duty under SARA, late less middle layers", "1.0 − 0.67", "sara_depths",
-        _late_less_middle,
+        "6, by depth", "share of answers from duty under SARA, late less middle layers", "1.0 − 0.67",
+        "sara_released_depths", _late_less_middle,
     ),
     Claim(
         "7, against ActAdd", "change towards duty, SARA's less ActAdd's", "SARA stronger", "sara_effects",

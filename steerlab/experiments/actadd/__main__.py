@@ -59,8 +59,8 @@ def _picks(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
 def _at_both(lm: SteerableModel, ask: Ask, run: Callable[[Choice], pd.DataFrame]) -> pd.DataFrame:
     """A frame for both settings, or those that were asked for, which it names."""
     picks = _picks(lm, ask)
-    if ask.coefficient is not None:
-        picks = {name: replace(own, coefficient=ask.coefficient) for name, own in picks.items()}
+    given = {name: getattr(ask, name) for name in ("layer", "coefficient") if getattr(ask, name) is not None}
+    picks = {name: replace(own, **given) for name, own in picks.items()}
     frames = [run(picks[name]).assign(setting=name, where=str(picks[name])) for name in ask.settings]
     return pd.concat(frames, ignore_index=True)
 
@@ -289,9 +289,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read", nargs="+", choices=READ, default=READ, help="what the perplexity reads at a time")
     parser.add_argument("--topics", nargs="+", help="of topics, pairs and essays; all by default")
     parser.add_argument("--settings", nargs="+", choices=list(PICKS), default=list(PICKS), help="at which to report")
-    parser.add_argument(
-        "--coefficient", type=float, help="at which to report, such as the paper's 1; the settings' own"
-    )
+    parser.add_argument("--layer", type=int, help="at which to report, instead of the settings' own")
+    parser.add_argument("--coefficient", type=float, help="the same, such as the paper's 1")
     parser.add_argument("--seed", type=int, default=0)
     numbers: dict[str, Any] = {"type": float, "nargs": "+"}
     both = ["front", "pad"]

@@ -1,6 +1,7 @@
 """P@K of clozes: does a vector that steers leave alone what the model knows?"""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -30,13 +31,14 @@ def knowledge(
 
     The clozes have `prompt` and `answer`; by default they are facts in phrasings that the bundled model has not read
     (`data.clozes` has LAMA). Left out are answers of several tokens, gaps with nothing in front, and prompts shorter
-    than the vector. The unsteered model reads the bare prompt, also with `room`.
+    than the vector.
 
     Returns:
-        One row per condition (plain, steered) and K: `condition`, `k`, `share`, `low`, `high`, `n`, `left_out`. Steered
-        rows have paired comparisons with the plain ones: `lost` and `won` clozes and McNemar's exact `p` at that K; and
-        of all ranks, the same at every K, how many are `worse` and `better`, and `p_ranks`, Wilcoxon's signed-rank test
-        of log(rank + 1). The latter is the one question that does not depend on K.
+        One row per condition and K: `condition` (plain; with `room` also padded: the same spaces, no vector; steered),
+        `k`, `share`, `low`, `high`, `n`, `left_out`. All but the plain rows have paired comparisons with the condition
+        before: what the spaces change, and what the vector changes. `lost` and `won` clozes and McNemar's exact `p` at
+        that K; and of all ranks, the same at every K, how many are `worse` and `better`, and `p_ranks`, Wilcoxon's
+        signed-rank test of log(rank + 1). The latter is the one question that does not depend on K.
 
     Raises:
         ValueError: no cloze is left.
@@ -48,27 +50,30 @@ def knowledge(
     kept = [(prompt, answer) for prompt, answer in single if len(lm.tokens(prompt)) >= least]
     if not kept:
         raise ValueError(f"none of {len(frame)} clozes has an answer of one token and a prompt as long as the vector")
-    ranks: dict[str, list[int]] = {"plain": [], "steered": []}
+    conditions = ["plain", "padded", "steered"] if room else ["plain", "steered"]
+    ranks: dict[str, list[int]] = {condition: [] for condition in conditions}
     for start in tqdm(range(0, len(kept), BATCH), disable=not progress, unit="batch"):
         prompts, answers = zip(*kept[start : start + BATCH], strict=True)
         laid = [lay(lm, prompt, steer, room) for prompt in prompts]
-        for name, texts, edits in (("plain", list(prompts), None), ("steered", laid, steer)):
-            ranks[name] += answer_rank(lm.logits(texts, edits), answers).tolist()
-    plain, steered = (np.array(own) for own in ranks.values())
-    compared = p_at_k(steered, ks).assign(**_compare(plain, steered, ks))
-    table = pd.concat([p_at_k(plain, ks).assign(condition="plain"), compared.assign(condition="steered")])
+        read = {"plain": (list(prompts), None), "padded": (laid, None), "steered": (laid, steer)}
+        for condition in conditions:
+            ranks[condition] += answer_rank(lm.logits(*read[condition]), answers).tolist()
+    arrays = [np.array(own) for own in ranks.values()]
+    tables = [p_at_k(arrays[0], ks)]
+    tables += [p_at_k(after, ks).assign(**_compare(before, after, ks)) for before, after in pairwise(arrays)]
+    table = pd.concat([own.assign(condition=name) for name, own in zip(conditions, tables, strict=True)])
     return table.assign(left_out=len(frame) - len(kept)).reset_index(drop=True)
 
 
 def _compare(
-    plain: Int[np.ndarray, " cloze"], steered: Int[np.ndarray, " cloze"], ks: Sequence[int]
+    before: Int[np.ndarray, " cloze"], after: Int[np.ndarray, " cloze"], ks: Sequence[int]
 ) -> dict[str, Sequence[float] | float]:
     """The paired columns of `knowledge`."""
     return {
-        "lost": [int(((plain < k) & (steered >= k)).sum()) for k in ks],
-        "won": [int(((plain >= k) & (steered < k)).sum()) for k in ks],
-        "p": [mcnemar(steered < k, plain < k) for k in ks],
-        "worse": int((steered > plain).sum()),
-        "better": int((steered < plain).sum()),
-        "p_ranks": signed_rank(np.log1p(steered), np.log1p(plain)),
+        "lost": [int(((before < k) & (after >= k)).sum()) for k in ks],
+        "won": [int(((before >= k) & (after < k)).sum()) for k in ks],
+        "p": [mcnemar(after < k, before < k) for k in ks],
+        "worse": int((after > before).sum()),
+        "better": int((after < before).sum()),
+        "p_ranks": signed_rank(np.log1p(after), np.log1p(before)),
     }

@@ -69,10 +69,11 @@ def _run_study(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _run_released(lm: SteerableModel, ask: Ask) -> Frames:
-    """One dilemma alone, as in the release."""
+    """One dilemma alone, as in the release, and by depth (Figure 6)."""
     options: dict[str, Any] = {"layers": ask.layers, **_steering(ask), **_answers(lm, ask)}
     first = _dilemmas(ask).head(1)
-    return {"released": shares(dilemma_study(lm, first, methods=("sara",), variant="released", **options, **ANSWERS))}
+    frame = dilemma_study(lm, first, methods=("sara",), variant="released", **options, **ANSWERS)
+    return {"released": shares(frame), "released_depths": effects(with_depth(frame, lm.n_layers), ("depth",))}
 
 
 def _run_schools(lm: SteerableModel, ask: Ask) -> Frames:

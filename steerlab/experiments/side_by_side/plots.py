@@ -15,6 +15,9 @@ from .methods import RANDOM, TYPED
 LEAST = 1e-4
 """KL below which a point is drawn at the left margin."""
 
+MOST = 3.0
+"""KL of unrelated text above which no point is drawn: there a model no longer writes sentences."""
+
 Style = Mapping[str, tuple[str, str]]
 
 
@@ -26,9 +29,9 @@ def plot_matched(methods: pd.DataFrame) -> Figure:
 def plot_fronts(curves: pd.DataFrame) -> Figure:
     """Effect against the KL of unrelated text, a line over strengths per method and a panel per task.
 
-    Points that no other one beats in both are filled, the others hollow. Up and left is better.
+    Points that no other one beats in both are filled, the others hollow. Up and left is better. A line ends at `MOST`.
     """
-    return _panels(curves, "unrelated", "KL of the next token, unrelated text, nats")
+    return _panels(curves[curves["unrelated"] <= MOST], "unrelated", "KL of the next token, unrelated text, nats")
 
 
 def _panels(frame: pd.DataFrame, x: str, label: str) -> Figure:
