@@ -64,7 +64,7 @@ def test_notebook_08_runs_on_a_server(
     key: str, server: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if key == ORDINARY:
-        pytest.importorskip("ndif", reason="NDIF's sandbox is not installed: see tools/ndif/requirements.txt")
+        pytest.importorskip("ndif.common", reason="NDIF's sandbox is not installed: see tools/ndif/requirements.txt")
     variables = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "NDIF_API_KEY": key}
     for name, value in (variables | {"STEERLAB_CACHE": str(tmp_path / "cache")}).items():
         monkeypatch.setenv(name, value)

@@ -106,7 +106,7 @@ def test_a_model_that_is_not_served(server: Double) -> None:
 
 
 def test_other_modules_on_the_server_are_said(server: Double, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ndif")
+    pytest.importorskip("ndif.common")
     lm = distant("gpt2", server.url)
     monkeypatch.setattr(lm._traced, "repo_id", "tiny/llama")
     with pytest.raises(RemoteError, match=r"rejected the job: The model archi.*no module at .*: python -m"):

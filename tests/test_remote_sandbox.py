@@ -17,7 +17,7 @@ import steerlab as sl
 from steerlab import ActivScalar, Site, sweep
 from steerlab.remote import RemoteError
 
-pytest.importorskip("ndif", reason="NDIF's sandbox is not installed: see tools/ndif/requirements.txt")
+pytest.importorskip("ndif.common", reason="NDIF's sandbox is not installed: see tools/ndif/requirements.txt")
 pytest_plugins = ("remote_fixtures",)
 pytestmark = pytest.mark.usefixtures("well_behaved", "ordinary")
 

@@ -334,9 +334,10 @@ ledger.box("ActAdd", "M", "N")
 # > **Predict first.** The vector is made to change the next token. Will it change the answers to *A baby dog is
 # > called a*?
 #
-# The same clozes are asked twice, so compare them one by one: how many are lost, how many are won (McNemar), and are
+# The same clozes are asked again, so compare them one by one: how many are lost, how many are won (McNemar), and are
 # the ranks of the answers worse (Wilcoxon)? Two shares whose intervals overlap may well differ, if it is always the
-# same clozes that are lost.
+# same clozes that are lost. A vector that lies over spaces of its own has the same spaces alone, "padded", for its
+# zero; and padded is compared with plain.
 
 # %%
 clozes = data.facts("test").sample(60, random_state=SEED) if QUICK else data.facts("test")
@@ -349,18 +350,17 @@ tables = beside.tables("actadd_knowledge", lm, known, by="setting")
 for ax, rows in beside.axes(tables, size=(5, 3.6)):
     plots.lines(rows, "k", "share", by="condition", log=True, labels=("K", "P@K"), ax=ax)
 plt.show()
-pairs = pd.concat(
-    {name: rows[(rows.condition == "steered") & rows.k.isin([1, 9, 29, 30, 100])] for name, rows in tables.items()}
-)
-pairs.droplevel(1)[["k", "lost", "won", "p", "worse", "better", "p_ranks"]].round(4)
+pairs = pd.concat({name: rows[(rows.condition != "plain") & rows.k.isin([1, 30, 100])] for name, rows in tables.items()})
+pairs.droplevel(1)[["condition", "k", "lost", "won", "p", "worse", "better", "p_ranks"]].round(4)
 
 # %%
 ledger.box("ActAdd", "D")
 
 # %% [markdown]
-# On the bundled model *more clozes are lost than won*, even where the two curves look the same: there its knowledge
-# does change. And a part of that is the spaces, not the vector; a pad setting needs the spaces alone as its zero here
-# too.
+# On the bundled model it is the *spaces* that cost facts, 19 lost and 2 won of 481 at K = 100; beyond them the gentle
+# vector loses 18 and wins 18, the paper's "unchanged". Of ConceptNet's clozes it does lose more than it wins, 12 to 4.
+# On Gemma the spaces cost nothing and the vector does: 7 lost, none won of 141 facts, 12 to 1 of 147 clozes, though the
+# two curves look alike. So the paper's figure is true to the eye, and its claim is not true of this model.
 #
 # ## 7 · Sentiment and toxicity
 #

@@ -194,6 +194,9 @@ def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: f
     `experiments.actadd.price`.
     """
     prompts = data.prompts("plain")[26:32]
+    laid = lay(lm, prompts[0], steer, room)
+    if torch.equal(lm.logits(laid, steer), lm.logits(laid)):
+        raise _NotYet("this vector changes nothing")
     frame = price(lm, steer, strengths=(1,), room=room, prompts=prompts, n=n, progress=False)
     zero, steered = frame[frame["sampling"] == "released"].to_dict("records")
     counts = (
