@@ -174,6 +174,21 @@ def test_perplexity_bins_are_those_of_the_release() -> None:
     assert frame["documents"].tolist() == [2, 2, 1]
 
 
+def test_real_text_is_told_apart_by_whether_it_is_on_the_topic() -> None:
+    texts = [
+        "a wedding is long\nno topic here at all\nshort",
+        "a wedding is long\nnothing of the kind here\nnor of it here",
+    ]
+    documents = ex.paragraphs(texts, 2, least=4)
+    assert documents[0] == "a wedding is long" and len(set(documents)) == 3
+    assert set(documents[1:]) < {"no topic here at all", "nothing of the kind here", "nor of it here"}
+    assert documents == ex.paragraphs(texts, 2, least=4) and len(ex.paragraphs(texts, 9, least=4)) == 4
+    shifts = pd.DataFrame({"document": [0, 0, 1, 2], "row": [0, 1, 2, 3], "shift": [1.0, 3.0, 0.0, -2.0]})
+    frame = ex.perplexity_by_topic(shifts, documents)
+    assert frame["topic"].tolist() == [False, True] and frame["documents"].tolist() == [2, 1]
+    assert frame["ratio"].tolist() == pytest.approx([np.exp(1), np.exp(-2)])
+
+
 def test_shifts_by_token_keeps_frequent_types() -> None:
     shifts = pd.DataFrame({"token": ["a"] * 3 + ["b"] * 4 + ["c"], "shift": [1, 2, 3, 0, 0, 0, 2, 9]})
     frame = ex.shifts_by_token(shifts, least=2)

@@ -64,7 +64,7 @@ def test_the_header_names_its_origin(tmp_path: Path, gpt2: sl.SteerableModel) ->
     assert info["revision"] is None
     assert info["method"] == "actadd"
     assert info["prompts"] == {"plus": " love", "minus": " hate", "coefficient": 3}
-    assert info["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(info["versions"]["torch"])  # which may lack what follows a "+"
     assert set(info["versions"]) == {"steerlab", "torch", "transformers", "nnsight"}
 
 

@@ -350,7 +350,9 @@ tables = beside.tables("actadd_knowledge", lm, known, by="setting")
 for ax, rows in beside.axes(tables, size=(5, 3.6)):
     plots.lines(rows, "k", "share", by="condition", log=True, labels=("K", "P@K"), ax=ax)
 plt.show()
-pairs = pd.concat({name: rows[(rows.condition != "plain") & rows.k.isin([1, 30, 100])] for name, rows in tables.items()})
+pairs = pd.concat(
+    {name: rows[(rows.condition != "plain") & rows.k.isin([1, 30, 100])] for name, rows in tables.items()}
+)
 pairs.droplevel(1)[["condition", "k", "lost", "won", "p", "worse", "better", "p_ranks"]].round(4)
 
 # %%

@@ -256,6 +256,11 @@ FEW = "few dilemmas: the interval speaks of other dilemmas, and is wide"
 RANDOM_LABELS = 0.26
 """1 / (distinct labels) of five labels drawn at random from eight."""
 
+REAL_TEXT: tuple[tuple[str, bool, str, Direction], ...] = (
+    ("with", True, "below 1", "below"),
+    ("without", False, "about 1", "near"),
+)
+
 ACTADD = (
     Claim(
         "A, perplexity of web text by topic density", "ratio of the densest documents", "0.96, GPT-2-XL",
@@ -264,6 +269,13 @@ ACTADD = (
     Claim(
         "A, the same", "ratio of the documents without the topic", "about 1", "actadd_perplexity",
         where_run(GENTLE, _unrelated), "near", 1, ".3f",
+    ),
+    *(
+        Claim(
+            "A, on WikiText-2", f"ratio of paragraphs {which} a topic word", number, "actadd_real_text",
+            ratio(f"{GENTLE} and topic == {has}"), direction, 1, ".3f", why=COSTS_ALL,
+        )
+        for which, has, number, direction in REAL_TEXT
     ),
     Claim(
         "A', shift by token", "topic words among the 20 tokens that gain most", "the heavy tail is made of them",

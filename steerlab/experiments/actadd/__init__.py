@@ -21,7 +21,9 @@ from .overhead import overhead_by_size as overhead_by_size
 from .overhead import summarise_overhead as summarise_overhead
 from .perplexity import essay_sweep as essay_sweep
 from .perplexity import essays as essays
+from .perplexity import paragraphs as paragraphs
 from .perplexity import perplexity_by_density as perplexity_by_density
+from .perplexity import perplexity_by_topic as perplexity_by_topic
 from .perplexity import sentence_shifts as sentence_shifts
 from .perplexity import shifts_by_token as shifts_by_token
 from .price import floor as floor

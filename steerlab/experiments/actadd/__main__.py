@@ -23,7 +23,15 @@ from .choice import UNRELATED, Choice, choose, pick
 from .gallery import gallery
 from .knowledge import knowledge
 from .overhead import SHAPES, overhead, overhead_by_size, summarise_overhead
-from .perplexity import essay_sweep, essays, perplexity_by_density, sentence_shifts, shifts_by_token
+from .perplexity import (
+    essay_sweep,
+    essays,
+    paragraphs,
+    perplexity_by_density,
+    perplexity_by_topic,
+    sentence_shifts,
+    shifts_by_token,
+)
 from .price import price
 from .sentiment import summarise_tone, tone
 from .topics import layer_sweep, summarise, topic_control
@@ -98,22 +106,29 @@ def _topics(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _perplexity(lm: SteerableModel, ask: Ask) -> Frames:
-    own = ask.texts is None
-    documents = data.documents(n=ask.n, seed=ask.seed, leave_out=UNRELATED) if own else data.texts(ask.texts, ask.n)
-    if not own:
-        ask.data[ask.texts] = data.checksum(ask.texts)
+    documents = data.documents(n=ask.n, seed=ask.seed, leave_out=UNRELATED)
 
     def run(choice: Choice) -> pd.DataFrame:
         parts = []
         for read in ask.read:
             shifts = sentence_shifts(lm, choice.vector(lm), documents, room=choice.room, whole=read == READ[1])
-            binned = perplexity_by_density(shifts, documents, width=0.02 if own else 0.005)
-            parts.append(binned.assign(read=read))
+            parts.append(perplexity_by_density(shifts, documents, width=0.02).assign(read=read))
         return pd.concat(parts, ignore_index=True)
 
     best = _picks(lm, ask)["strongest"]
     tokens = shifts_by_token(sentence_shifts(lm, best.vector(lm), documents, room=best.room))
     return {"perplexity": _at_both(lm, ask, run), "tokens": tokens}
+
+
+def _real_text(lm: SteerableModel, ask: Ask) -> Frames:
+    """The perplexity of texts that were not written for this, in the public set that was asked for."""
+    documents = paragraphs(data.texts(ask.texts), ask.n, seed=ask.seed)
+    ask.data[ask.texts] = data.checksum(ask.texts)
+
+    def run(choice: Choice) -> pd.DataFrame:
+        return perplexity_by_topic(sentence_shifts(lm, choice.vector(lm), documents, room=choice.room), documents)
+
+    return {"real_text": _at_both(lm, ask, run).assign(set=ask.texts)}
 
 
 def _knowledge(lm: SteerableModel, ask: Ask) -> Frames:
@@ -262,6 +277,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         "layer-sweep": Experiment(_layer_sweep, sampled=True, defaults={"n": 200}),
         "best": Experiment(_best, sampled=True, defaults={"n": 200}),
         "perplexity": Experiment(_perplexity, defaults={"n": 1000}),
+        "real-text": Experiment(_real_text, defaults={"n": 100}),
         "price": Experiment(_price, sampled=True, defaults={"n": 500}),
         "knowledge": Experiment(_knowledge),
         "clozes": Experiment(_clozes),
@@ -298,7 +314,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coefficients", **numbers, default=[0.5, 0.7, 1, 2, 4, 8], help="strengths of the choice")
     parser.add_argument("--swept", **numbers, default=[1, 2, 4], help="strengths of the sweeps over layers")
     parser.add_argument("--strengths", **numbers, default=[1], help="of the gallery, times the released ones")
-    parser.add_argument("--texts", help="a set of `data.texts` for the perplexity, instead of mixtures of our essays")
+    parser.add_argument("--texts", default="wikitext", help="the set of `data.texts` that real-text reads")
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), help="of the overhead, beside the model itself")
     parser.add_argument("--rows", type=int, default=4, help="of 64 tokens, in the overhead's batch; the paper has 32")
     parser.add_argument("--seconds", type=float, default=90, help="for each model of the overhead")

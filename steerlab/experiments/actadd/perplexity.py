@@ -1,5 +1,6 @@
 """Perplexity with and without steering: by topic density, by token, and of essays against prompting."""
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -90,6 +91,37 @@ def perplexity_by_density(
             rows.append({**about, **ratio(group), "by_document": float(np.exp(-means.mean()))})
     columns = ["density", "documents", "tokens", "ratio", "low", "high", "sentences", "by_document"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def paragraphs(
+    texts: Iterable[str], n: int, words: Iterable[str] = WEDDING, *, least: int = 30, seed: int = 0
+) -> list[str]:
+    """Every paragraph of texts that holds a topic word, and n of those that hold none, drawn at random.
+
+    Texts that nobody wrote for this experiment have few of the topic. Paragraphs are lines of `least` words or more.
+    """
+    wanted = tuple(words)
+    lines = dict.fromkeys(line.strip() for text in texts for line in text.splitlines() if len(line.split()) >= least)
+    topical = [line for line in lines if topic_density(line, wanted)]
+    others = [line for line in lines if line not in topical]
+    return topical + random.Random(seed).sample(others, min(n, len(others)))
+
+
+def perplexity_by_topic(shifts: pd.DataFrame, documents: Sequence[str], words: Iterable[str] = WEDDING) -> pd.DataFrame:
+    """`perplexity_by_density` for texts that are too few for bins: those with a topic word, and those without.
+
+    Returns:
+        One row for each kind: `topic` (whether a topic word occurs), `documents`, `tokens`, `ratio`, `low`, `high`
+        (bootstrap over distinct sentences), `sentences`.
+    """
+    wanted = tuple(words)
+    topical = pd.Series([topic_density(text, wanted) > 0 for text in documents])
+    groups = shifts.groupby(shifts["document"].map(topical))
+    rows = [
+        {"topic": kind, "documents": own["document"].nunique(), "tokens": len(own), **ratio(own)}
+        for kind, own in groups
+    ]
+    return pd.DataFrame(rows)
 
 
 def shifts_by_token(shifts: pd.DataFrame, least: int = 20) -> pd.DataFrame:
