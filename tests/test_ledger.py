@@ -63,6 +63,12 @@ def test_the_ledger_reads_each_models_table_and_explains_what_disagrees(tmp_path
     assert ledger.ledger({"A": [claim(why="it is small")]}, tmp_path)["why"].tolist() == [""]
 
 
+def test_what_disagrees_has_its_reason() -> None:
+    frame = ledger.ledger(claims.CLAIMS)
+    signs = frame[[f"{model} sign" for model in ledger.MODELS]]
+    assert frame["item"][signs.isin(["no", "opposite", "unclear"]).any(axis=1) & (frame["why"] == "")].tolist() == []
+
+
 def test_a_box_fills_itself_from_the_tables_that_are_there(tmp_path: Path) -> None:
     frame = pd.DataFrame({"setting": "strongest", "condition": ["zero", "random"], "share": [0.02, 0.04], "n": 50})
     for model in ledger.MODELS:
@@ -130,13 +136,14 @@ def test_a_table_without_the_number_is_none(tmp_path: Path) -> None:
         claim().read(pd.DataFrame({"condition": ["zero"]}))
 
 
-def test_clozes_are_paired_where_the_table_has_pairs() -> None:
+def test_clozes_are_paired_with_their_zero() -> None:
     about = {"setting": "gentle", "k": 100, "n": 100}
-    rows = [about | {"condition": "plain", "share": 0.5}, about | {"condition": "steered", "share": 0.4}]
-    plain = claims._lost(pd.DataFrame(rows))
-    assert plain.value == pytest.approx(-0.1) and plain.n == 100
-    paired = claims._lost(pd.DataFrame(rows).assign(won=[float("nan"), 2], lost=[float("nan"), 12]))
-    assert paired.value == pytest.approx(-0.1) and paired.high < 0
+    rows = [
+        about | {"condition": condition, "won": won, "lost": lost}
+        for condition, won, lost in (("plain", float("nan"), float("nan")), ("padded", 0, 30), ("steered", 2, 12))
+    ]
+    lost = claims._lost(pd.DataFrame(rows))
+    assert lost.value == pytest.approx(-0.1) and lost.high < 0 and lost.n == 100
 
 
 def test_every_claim_is_read_from_a_table_that_an_experiment_keeps() -> None:

@@ -39,6 +39,8 @@ SEED = 0
 REMOTE = False  # this notebook runs locally
 
 # %%
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import nnsight
 import pandas as pd
@@ -57,11 +59,11 @@ lm = sl.load(MODEL)
 SEEDS = (0, 1, 2) if PROFILE == "paper" else (SEED,)
 
 
-def full_run(name: str, live: pd.DataFrame) -> pd.DataFrame:
-    """The kept frame of a full run on this model; where there is none, the live one."""
+def full_run(name: str, here: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The kept frame of a full run on this model; where there is none, it is made here, smaller."""
     kept = results.find(f"scaling_{name}", lm) if PROFILE == "quick" else None
-    print("from the full run, notebooks/results" if kept is not None else "from the run above")
-    return live if kept is None else kept
+    print("from the full run, notebooks/results" if kept is not None else "made here")
+    return here() if kept is None else kept
 
 
 lm
@@ -367,8 +369,8 @@ print(f"the last stream doubled: logits change by at most {change:.0e}")
 
 # %%
 COUNT = 20 if PROFILE == "paper" else 2
-live = scaling.by_role(scaling.example_maps(lm, task.test.head(COUNT), objective=OBJECTIVE, **OPTIONS))
-examples = full_run("examples", live)
+some = task.test.head(COUNT)
+examples = full_run("examples", lambda: scaling.by_role(scaling.example_maps(lm, some, objective=OBJECTIVE, **OPTIONS)))
 for ax, rows in beside.axes(beside.tables("scaling_examples", lm, examples), size=(5.5, 4)):
     plots.scalar_map(rows, x="role", ax=ax)
 plt.show()
@@ -424,12 +426,13 @@ panel
 # > **Predict first.** SteerVec can do all that a scalar can on one prompt, and has hundreds of times more numbers. On
 # > training prompts, whose front lies lower? And on held-out ones?
 #
-# A small grid live; the figure shows the full run where there is one.
+# The whole grid takes an hour, so the figure shows the full run. A model that has none gets a small grid here.
 
 # %%
 grid = sl.Objective.grid() if PROFILE == "paper" else sl.Objective.grid((10,), (0, 10), (1,))
-quick = scaling.pareto(lm, task, objectives=grid, seeds=SEEDS, **OPTIONS).assign(task=task.name)
-fronts = full_run("pareto", quick)
+fronts = full_run(
+    "pareto", lambda: scaling.pareto(lm, task, objectives=grid, seeds=SEEDS, **OPTIONS).assign(task=task.name)
+)
 
 names = list(fronts["task"].unique())
 for cost in ("faithfulness", "minimality"):
@@ -473,10 +476,9 @@ free = sl.Objective(margin=10, faithfulness=1, minimality=0)
 runs = [sl.fit(lm, task.train, vector, free, seed=seed, **OPTIONS) for seed in (SEED, SEED + 1)]
 flips = [sl.score(lm, task.test, run.intervention)["flips"].mean() for run in runs]
 print("held-out prompts that flip: " + ", ".join(f"{share:.0%}" for share in flips))
-changes = pd.concat(scaling.vector_changes(lm, task.test, run.intervention).assign(seed=run.seed) for run in runs)
-live_agreement = scaling.run_agreement(lm, task.test, runs, [stream])
+own = pd.concat(scaling.vector_changes(lm, task.test, run.intervention).assign(seed=run.seed) for run in runs)
 tokens = dict(enumerate(lm.tokens(row.prompt)))
-changes = full_run("vectors", changes)
+changes = full_run("vectors", lambda: own)
 changes["token"] = changes["position"].map(tokens)
 for column, label in {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h+v)"}.items():
     for ax, rows in beside.axes(beside.tables("scaling_vectors", lm, changes), size=(6, 3.4)):
@@ -485,7 +487,7 @@ for column, label in {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h
     plt.show()
 
 # %%
-full_run("runs", live_agreement).round(2)
+full_run("runs", lambda: scaling.run_agreement(lm, task.test, runs, [stream])).round(2)
 
 # %%
 ledger.box("Activation scaling", "Figure 4")
@@ -519,8 +521,7 @@ table.round(2)
 # *good to turn up*. These are different questions, and the maps need not agree.
 
 # %%
-live_patching = scaling.patching(lm, task.test.head(20 if PROFILE == "paper" else 4))
-patched = full_run("patching", live_patching)
+patched = full_run("patching", lambda: scaling.patching(lm, task.test.head(20 if PROFILE == "paper" else 4)))
 patched["token"] = patched["position"].map(tokens)
 for column in ("patching", "attribution"):
     for ax, rows in beside.axes(beside.tables("scaling_patching", lm, patched), size=(6, 3.2)):

@@ -252,6 +252,8 @@ def _effect(method: str, direction: str) -> Read:
 
 COSTS_ALL = "the bundled model's vector makes all text less likely, on the topic or not"
 NOISE = "in a small stream a trained direction moves the logits more than noise of its norm"
+PAIRED = "the two curves look alike; asked cloze by cloze, a few more are lost than won"
+ORDER = "most scalars are nearly zero, and the order of those is noise"
 FEW = "few dilemmas: the interval speaks of other dilemmas, and is wide"
 RANDOM_LABELS = 0.26
 """1 / (distinct labels) of five labels drawn at random from eight."""
@@ -300,7 +302,7 @@ ACTADD = (
     *(
         Claim(
             f"D, {name}", "P@100, steered less the same spaces alone", "no visible change", f"actadd_{table}", _lost,
-            "unchanged", form=".1%",
+            "unchanged", form=".1%", why=PAIRED,
         )
         for name, table in (("ConceptNet P@K", "clozes"), ("our facts", "knowledge"))
     ),
@@ -407,6 +409,7 @@ SCALING = (
         Claim(
             f"Figure 2, faithfulness, {name}", "nats that vectors pay more than scalars, equally effective",
             "scalars not behind", "scaling_equal", row(f"task == '{task}'", "difference"), form=".2f",
+            why="of one setting; on the front of the whole grid the bundled model's scalars pay less at each level",
         )
         for task, name in (("ioi", "IOI"), ("ccc in conflict", "CCC"))
     ),
@@ -428,7 +431,7 @@ SCALING = (
     ),
     Claim(
         "Figure 4", "the same, vectors and scalars", "maps resemble each other", "scaling_runs",
-        _pairs_of("SteerVec", "ActivScalar", "tau"), form=".2f",
+        _pairs_of("SteerVec", "ActivScalar", "tau"), form=".2f", why=ORDER,
     ),
     Claim(
         "Figure 4", "cosine of vectors of two fits", "directions differ", "scaling_runs",
@@ -446,7 +449,7 @@ SCALING = (
     ),
     Claim(
         "patching (said by a third party)", "Kendall's τ of |α| and activation patching", "direction",
-        "scaling_patching_agreement", _as_patching, form=".2f",
+        "scaling_patching_agreement", _as_patching, form=".2f", why=ORDER,
     ),
 )  # fmt: skip
 
@@ -479,10 +482,12 @@ SARA = (
     Claim(
         "6, by depth", "share of answers from duty under SARA, late less middle layers", "1.0 − 0.67",
         "sara_released_depths", _late_less_middle,
+        why="one dilemma; the bundled model takes up what is added in its middle layers alone",
     ),
     Claim(
         "7, against ActAdd", "change towards duty, SARA's less ActAdd's", "SARA stronger", "sara_effects",
         _less("method == 'sara' and direction == 'duty'", "method == 'actadd' and direction == 'duty'", "gain"),
+        why=FEW,
     ),
 )  # fmt: skip
 
