@@ -41,6 +41,20 @@ def nnsight() -> str:
     return installed
 
 
+def transformers() -> str:
+    """The version of transformers.
+
+    Raises:
+        RuntimeError: it is older than 5.2, which goes on from a given cache at wrong positions where a batch is padded.
+    """
+    installed = version("transformers")
+    if tuple(map(int, installed.split(".")[:2])) < (5, 2):
+        raise RuntimeError(
+            f"{installed}, whose completions of padded batches are wrong: pip install 'transformers>=5.2'"
+        )
+    return installed
+
+
 def device() -> str:
     """Where models are put by default."""
     if not torch.cuda.is_available():
@@ -128,7 +142,7 @@ def ndif(host: str | None = None) -> str:
 CHECKS: dict[str, Callable[[], str]] = {
     "steerlab": package,
     "torch": lambda: version("torch"),
-    "transformers": lambda: version("transformers"),
+    "transformers": transformers,
     "nnsight": nnsight,
     "device": device,
     "threads": threads,

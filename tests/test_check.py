@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -121,11 +121,17 @@ def test_what_tests_start_takes_the_threads_of_the_tests() -> None:
     assert int(run.stdout) == torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])
 
 
-def test_another_nnsight_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "version", lambda name: "0.7.0")
-    mark, line = check.run(check.nnsight)
-    assert mark == "BAD"
-    assert line.startswith("0.7.0, but 0.8 is needed")
+@pytest.mark.parametrize(
+    ("of", "installed", "said"),
+    [(check.nnsight, "0.7.0", "but 0.8 is needed"), (check.transformers, "5.1.0", "padded batches are wrong")],
+)
+def test_another_version_is_refused(
+    of: Callable[[], str], installed: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check.run(of)[0] == "ok"
+    monkeypatch.setattr(check, "version", lambda name: installed)
+    mark, line = check.run(of)
+    assert mark == "BAD" and line.startswith(installed) and said in line
 
 
 DEPLOYMENTS = {
