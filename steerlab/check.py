@@ -50,7 +50,7 @@ def transformers() -> str:
     installed = version("transformers")
     if tuple(map(int, installed.split(".")[:2])) < (5, 2):
         raise RuntimeError(
-            f"{installed}, whose completions of padded batches are wrong: pip install 'transformers>=5.2'"
+            f"{installed}, it completes padded batches wrongly: pip install 'transformers>=5.2'"
         )
     return installed
 

@@ -123,7 +123,7 @@ def test_what_tests_start_takes_the_threads_of_the_tests() -> None:
 
 @pytest.mark.parametrize(
     ("of", "installed", "said"),
-    [(check.nnsight, "0.7.0", "but 0.8 is needed"), (check.transformers, "5.1.0", "padded batches are wrong")],
+    [(check.nnsight, "0.7.0", "but 0.8 is needed"), (check.transformers, "5.1.0", "padded batches wrongly")],
 )
 def test_another_version_is_refused(
     of: Callable[[], str], installed: str, said: str, monkeypatch: pytest.MonkeyPatch
