@@ -1,16 +1,22 @@
 """NDIF's own execution of a request, without Ray, Redis or an object store: the pinned package `ndif` does the work.
 
 A trusted key's block runs in this process, an ordinary key's in a fresh runner process that holds no weights, and gets
-copies of the activations over a socket.
+copies of the activations over a socket. That process is a fork of one that has imported what a runner needs.
 """
 
 import functools
 import io
+import json
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import torch
 from ndif.common.schema.request import BackendRequestModel
@@ -19,9 +25,45 @@ from ndif.services.ray.deployments.modeling.util import cpu_pickle_module
 from ndif.services.ray.sandbox import host
 from ndif.services.ray.sandbox.driver import RunnerError, SandboxDriver
 
+HERE = Path(__file__).parent
+
+
+class Forked:
+    """A runner, as `host.spawn` starts and stops it, forked by runners.py."""
+
+    source: ClassVar[Any] = None
+    lock = threading.Lock()
+
+    def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
+        with Forked.lock:
+            if Forked.source is None:
+                source = [sys.executable, str(HERE / "runners.py")]
+                pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+                Forked.source = subprocess.Popen(source, env=env, **pipes)
+            print(json.dumps(command[3:]), file=Forked.source.stdin, flush=True)
+            self.pid = int(Forked.source.stdout.readline())
+
+    def poll(self) -> int | None:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return 0
+        return None
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    kill = terminate
+
+    def wait(self, timeout: float | None = None) -> None:
+        while self.poll() is None:
+            time.sleep(0.01)
+
+
+host.subprocess = SimpleNamespace(Popen=Forked, DEVNULL=None, TimeoutExpired=subprocess.TimeoutExpired)
 host.RUNNER_ENV += ("HF_HUB_OFFLINE", "PYTHONPATH")
 host.spawn = functools.partial(host.spawn, timeout=300)  # a runner starts slowly on a busy computer
-os.environ["PYTHONPATH"] = str(Path(__file__).with_name("away"))
+os.environ["PYTHONPATH"] = str(HERE / "away")
 
 
 class Actor:
