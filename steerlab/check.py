@@ -49,7 +49,7 @@ def transformers() -> str:
     """
     installed = version("transformers")
     if tuple(map(int, installed.split(".")[:2])) < (5, 2):
-        raise RuntimeError(f"{installed}, it completes padded batches wrongly: pip install 'transformers>=5.2'")
+        raise RuntimeError(f"{installed}, it completes padded batches wrongly: pip install 'transformers>=5.8'")
     return installed
 
 

@@ -120,15 +120,31 @@ def activations(model: Any, batch: Plain, taps: Sequence[Tap], grad: bool, stop:
     return kept
 
 
+def given(model: Any, batch: Plain, block: Any, stop: bool) -> Any:
+    """What a block gives: the stream, [B, T, D], or, of some models, a tuple that begins with it."""
+    with torch.no_grad(), model.trace(batch[0], use_cache=False, logits_to_keep=1, **inputs(batch)) as tracer:
+        output = block.output
+        if stop:
+            tracer.stop()
+    return output
+
+
+def rows_of(output: Any, index: Tensor) -> Any:
+    """Rows of what a block gives, each as often as it is named."""
+    if isinstance(output, tuple):
+        return tuple(rows_of(each, index) for each in output)
+    return output[index] if isinstance(output, torch.Tensor) else output
+
+
 def logits(
     model: Any,
     batch: Plain,
     taps: Sequence[Tap],
     last: bool,
     grad: bool,
-    below: Sequence[tuple[Any, Tensor]] = (),
+    below: Sequence[tuple[Any, Any]] = (),
 ) -> Tensor:
-    """Logits of the next token, [B, 1 or T, V]; each block of `below` is not run, and gives the tensor beside it."""
+    """Logits of the next token, [B, 1 or T, V]; each block of `below` is not run, and gives what stands beside it."""
     keep = {"logits_to_keep": 1} if last else {}
     with torch.set_grad_enabled(grad), model.trace(batch[0], use_cache=False, **keep, **inputs(batch)):
         for block, output in below:

