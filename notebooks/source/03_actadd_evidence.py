@@ -264,7 +264,10 @@ ledger.box("ActAdd", "A", "A'")
 
 # %% [markdown]
 # **How to read it.** On the bundled model every ratio of the strongest setting is above 1: its vector costs all text,
-# on the topic or not. Section 5 says why. The slope is the paper's claim, the height is a matter of the model.
+# on the topic or not. Section 5 says why. The slope is the paper's claim, the height is a matter of the model. Our
+# documents are mixtures of essays that were written for this; WikiText-2 was not. Gemma reads the 23 of its paragraphs
+# that hold a topic word more easily, .92 [.89, .94], and a hundred others as before, 1.005 [.995, 1.016]: what the paper
+# claims, on text that knew nothing of it.
 #
 # ## 5 · Steering against prompting, on essays
 #
@@ -420,7 +423,8 @@ ledger.box("ActAdd", "F", "G")
 # %% [markdown]
 # On the bundled model the pair of opposites leaves the tone as it is, while the word against a space changes it much;
 # rude words are too rare for either to show. Both words are headings there, and *that* they are cancels in their
-# difference. Appendix B tests this.
+# difference. Appendix B tests this. Gemma, at the paper's own layer 6 and strength 3, does the same: opposites change
+# the share of pleasant completions by −2 % [−15, 11], ` Love` against a space by 12 % [0, 24] (n = 100).
 #
 # ## 8 · It costs next to no time
 #
