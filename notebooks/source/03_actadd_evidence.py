@@ -266,8 +266,8 @@ ledger.box("ActAdd", "A", "A'")
 # **How to read it.** On the bundled model every ratio of the strongest setting is above 1: its vector costs all text,
 # on the topic or not. Section 5 says why. The slope is the paper's claim, the height is a matter of the model. Our
 # documents are mixtures of essays that were written for this; WikiText-2 was not. Gemma reads the 23 of its paragraphs
-# that hold a topic word more easily, .92 [.89, .94], and a hundred others as before, 1.005 [.995, 1.016]: what the paper
-# claims, on text that knew nothing of it.
+# that hold a topic word more easily, .92 [.89, .94], and a hundred others as before, 1.005 [.995, 1.016]: what the
+# paper claims, on text that knew nothing of it.
 #
 # ## 5 · Steering against prompting, on essays
 #
