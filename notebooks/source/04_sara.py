@@ -752,5 +752,5 @@ ledger.box("SARA", "6")
 # %% [markdown]
 # The box has SARA as released, on one dilemma. The chat model is the paper's: in its late layers 8 of 12 answers turn
 # to duty, in the middle ones 1 of 12, unsteered none (gain in the late layers .67 [.25, .98]). The bundled model is the
-# reverse, 10 of 15 in the middle and 0 of 10 late. Our guess is that it has chosen its words by then (notebook 03 finds
-# one layer in which a vector steers). Where to steer is a fact about a model, not about a method.
+# reverse, 10 of 15 in the middle and 0 of 10 late. Our guess is that it has chosen its words by then: in section 1 of
+# notebook 03 no late layer of it listens either. Where to steer is a fact about a model, not about a method.
