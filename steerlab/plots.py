@@ -367,10 +367,13 @@ def _control(ax: Axes, rows: pd.DataFrame, name: str, dash: str) -> None:
 
 
 def _band(ax: Axes, rows: pd.DataFrame, x: str, y: str, label: str | None, colour: str, marker: str) -> None:
-    """A line with markers, and its interval where the frame has one."""
+    """A line with markers, and its interval where the frame has one: a band, or of a single point a bar."""
     ax.plot(rows[x], rows[y], color=colour, marker=marker, markersize=5, label=label)
     if {"low", "high"} <= set(rows.columns):
-        ax.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+        if len(rows) > 1:
+            ax.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+        else:
+            ax.vlines(rows[x], rows["low"], rows["high"], color=colour)
 
 
 def _points(ax: Axes, rows: pd.DataFrame, y: str, at: Sequence[float], label: str | None, number: int) -> None:
