@@ -725,6 +725,12 @@ def test_command_line_takes_layers(run: Callable[..., pd.DataFrame]) -> None:
     assert set(run("essay-sweep", "essay_sweep", "--layers", "1")["layer"]) == {1}
 
 
+def test_a_setting_that_is_given_needs_no_choice(run: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+    asked = ["--layer", "1", "--coefficient", "3", "--positions", "front"]
+    assert set(run("essays", "essays", *asked)["where"]) == {"layer 1, c = 3, front"}
+    assert not (tmp_path / "actadd_choice.csv").exists()
+
+
 def test_another_models_folder_and_a_missing_layer_are_refused_in_one_line(
     run: Callable[..., pd.DataFrame], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,12 +64,17 @@ def _picks(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
     return {name: pick(frame, cost) for name, cost in PICKS.items()}
 
 
+def _settings(lm: SteerableModel, ask: Ask) -> dict[str, Choice]:
+    """Those to report at: the picks, with the layer and the strength that were asked for, which need no choice."""
+    if None not in (ask.layer, ask.coefficient):
+        return {ask.settings[0]: Choice(ask.layer, ask.coefficient, room=ask.positions[-1] == "pad")}
+    given = {name: getattr(ask, name) for name in ("layer", "coefficient") if getattr(ask, name) is not None}
+    return {name: replace(own, **given) for name, own in _picks(lm, ask).items() if name in ask.settings}
+
+
 def _at_both(lm: SteerableModel, ask: Ask, run: Callable[[Choice], pd.DataFrame]) -> pd.DataFrame:
     """A frame for both settings, or those that were asked for, which it names."""
-    picks = _picks(lm, ask)
-    given = {name: getattr(ask, name) for name in ("layer", "coefficient") if getattr(ask, name) is not None}
-    picks = {name: replace(own, **given) for name, own in picks.items()}
-    frames = [run(picks[name]).assign(setting=name, where=str(picks[name])) for name in ask.settings]
+    frames = [run(own).assign(setting=name, where=str(own)) for name, own in _settings(lm, ask).items()]
     return pd.concat(frames, ignore_index=True)
 
 
