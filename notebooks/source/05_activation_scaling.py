@@ -458,7 +458,10 @@ ledger.box("Activation scaling", "Figure 2")
 
 # %% [markdown]
 # *Why they differ.* $\lambda_F$ and $\lambda_M$ mean something only relative to the form of the terms, which is ours.
-# The l1 norm is a sum over all numbers, so at equal $\lambda_M$ a vector is punished far more than a scalar.
+# The l1 norm is a sum over all numbers, so at equal $\lambda_M$ a vector is punished far more than a scalar. Gemma's
+# grid shows it at its barest. It is coarse (1 and 10, ten training prompts, 40 steps), minimality weighs at least 1,
+# and no vector leaves the random numbers that it began with. Its two fronts don't meet, so they don't compare the
+# methods; the rows of equal effectiveness in the box do, and they are of fits with a small $\lambda_M$.
 #
 # ## 7 · Do the vectors agree with each other?
 #
