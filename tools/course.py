@@ -11,7 +11,7 @@ RUNS = {
     "02": "three minutes",
     "03": "three minutes",
     "04": "one minute",
-    "05": "six minutes",
+    "05": "three minutes",
     "06": "one minute",
     "07": "two minutes",
     "08": "two minutes",
