@@ -120,7 +120,7 @@ def activations(model: Any, batch: Plain, taps: Sequence[Tap], grad: bool, stop:
     return kept
 
 
-def given(model: Any, batch: Plain, block: Any, stop: bool) -> Any:
+def block_output(model: Any, batch: Plain, block: Any, stop: bool) -> Any:
     """What a block gives: the stream, [B, T, D], or, of some models, a tuple that begins with it."""
     with torch.no_grad(), model.trace(batch[0], use_cache=False, logits_to_keep=1, **inputs(batch)) as tracer:
         output = block.output

@@ -21,7 +21,7 @@ from .intervention import Intervention
 from .kept import compute_missing, digest
 from .metrics import entropy, kl
 from .model import SteerableModel
-from .passes import Call, Tap, given, like, logits, pick, rows_of
+from .passes import Call, Tap, block_output, like, logits, pick, rows_of
 from .prompts import Plain, Prompt
 from .sampling import finite
 from .site import Site
@@ -213,7 +213,7 @@ def compared(
 
     Row i is prompt `index[i]` of `bare`; the blocks of `below` are not run again, of which the last is read.
     """
-    entering = rows_of(given(model, bare, below[-1][0], stop), index) if below else None
+    entering = rows_of(block_output(model, bare, below[-1][0], stop), index) if below else None
     skipped = [(block, entering) for block, *_ in below]
     scores = logits(model, pick(bare, index), taps, True, False, skipped)[:, -1].float()
     plain = scores[count:]
