@@ -13,7 +13,7 @@ from test_prompts import TEMPLATE, own_tokenizer
 import steerlab as sl
 from steerlab.experiments import foundations
 from steerlab.experiments import sara as study
-from steerlab.experiments.sara.study import at_kl, under, unit_steers
+from steerlab.experiments.sara.study import at_kl, at_size, under, unit_steers
 from steerlab.judges import GROUPS, SCHOOL_LABELS, ModelJudge
 from steerlab.strength import mean_kl
 
@@ -66,6 +66,26 @@ def test_every_dilemma_is_moved_by_the_same_kl(lm: sl.SteerableModel, method: st
     [most, _] = at_kl(lm, TEXTS, made, 1e6)  # out of reach: as far as it goes
     values = [mean_kl(lm, made[0][2], [strength], TEXTS[:1])[0] for strength in (0.25, 64.0)]
     assert mean_kl(lm, most[2], [1.0], TEXTS[:1])[0] >= max(values) * 0.999
+
+
+def test_gains_are_as_large_as_the_released_ones(lm: sl.SteerableModel) -> None:
+    pair = ("Do your duty.", "Joy for all.")
+    made = unit_steers(lm, TEXTS, *pair, [0, 2], ("shuffled",), "anchored", "all", 0)["shuffled"]
+    for prompt, steers, by_layer in zip(TEXTS, made, at_size(lm, TEXTS, made, *pair), strict=True):
+        for layer, site in ((0, sl.Site("resid_pre", 0)), (2, sl.Site("resid_pre", 2))):
+            own, near, far = (lm.activations(text, site).row(0, site) for text in (prompt, *pair))
+            wanted = sl.sara_gain(own, near, far, variant="released").square().mean().sqrt()
+            [(_, edit)], [(_, before)] = by_layer[layer].edits, steers[layer].edits
+            gain, unscaled = edit.tensors["gain"], before.tensors["gain"]
+            assert float(gain.square().mean().sqrt()) == pytest.approx(float(wanted), rel=1e-4)
+            assert float(torch.cosine_similarity(gain, unscaled)) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"kl": 0.1}, {"variant": "released"}, {"methods": ("sara", "actadd")}])
+def test_the_size_of_a_gain_is_of_anchored_sara(lm: sl.SteerableModel, wrong: dict[str, object]) -> None:
+    options: dict[str, object] = {"methods": ("sara",), "as_released": True, **wrong}
+    with pytest.raises(ValueError, match="leave kl and ActAdd out"):
+        study.dilemma_study(lm, DILEMMAS, Seen(), **options)  # type: ignore[arg-type]
 
 
 def test_consistency_and_agreement_by_hand() -> None:

@@ -76,6 +76,21 @@ def _run_released(lm: SteerableModel, ask: Ask) -> Frames:
     return {"released": shares(frame), "released_depths": effects(with_depth(frame, lm.n_layers), ("depth",))}
 
 
+def _run_equal(lm: SteerableModel, ask: Ask) -> Frames:
+    """Anchored, where γ is as large as the released variant's, and where the next token is moved as far (by --kl)."""
+    options: dict[str, Any] = {"layers": ask.layers, "methods": ("sara",), **_steering(ask), **_answers(lm, ask)}
+    doses: dict[str, dict[str, Any]] = {"γ as released": {"as_released": True}, f"{ask.kl:g} nats": {"kl": ask.kl}}
+    cells = {"equal": (), "equal_depths": ("depth",), "equal_layers": ("layer",)}
+    frames = {
+        dose: with_depth(dilemma_study(lm, _dilemmas(ask), **options, **setting, **ANSWERS), lm.n_layers)
+        for dose, setting in doses.items()
+    }
+    return {
+        name: pd.concat([effects(frame, by).assign(dose=dose) for dose, frame in frames.items()])
+        for name, by in cells.items()
+    }
+
+
 def _run_schools(lm: SteerableModel, ask: Ask) -> Frames:
     """Unsteered answers to all dilemmas, by school: what the paper compares its seven models by."""
     frame = dilemma_study(lm, _dilemmas(ask), methods=(), directions=(), layers=[0], **_answers(lm, ask), **ANSWERS)
@@ -175,6 +190,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {  # repeats: answers to a dilemma, of study and released at each layer
         "study": Experiment(_run_study, sampled=True, defaults={"repeats": 10}),
         "released": Experiment(_run_released, sampled=True, defaults={"repeats": 5}),
+        "equal": Experiment(_run_equal, sampled=True, defaults={"repeats": 5, "kl": 0.7}),
         "schools": Experiment(_run_schools, sampled=True, defaults={"repeats": 5}),
         "dose": Experiment(_run_dose, sampled=True, defaults={"repeats": 10}),
         "sensitivity": Experiment(_run_sensitivity),
@@ -185,14 +201,16 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", type=int, help="of sensitivity and decode; the middle one by default")
-    parser.add_argument("--repeats", type=int, help="answers to a dilemma at each layer; 10, of released and schools 5")
+    parser.add_argument(
+        "--repeats", type=int, help="answers to a dilemma at each layer; 10, of released, equal and schools 5"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dilemmas", type=Path, help="folder of the author's; our own by default")
     parser.add_argument("--ids", nargs="+", help="of the dilemmas that are put; all by default")
     parser.add_argument("--opening", help="asks as a chat whose answers begin with this, such as 'They should'")
     parser.add_argument("--steering", choices=["own", "released"], default="own", help="prompts that steer")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="of the study")
-    parser.add_argument("--kl", type=float, help="nats at which every method steers in the study")
+    parser.add_argument("--kl", type=float, help="nats at which every method steers in the study; of equal 0.7")
     parser.add_argument("--shown", type=int, default=60, help="answers of the study that are kept as they are")
     parser.add_argument("--judge", help="see below; by default the word judge, for the bundled model alone")
     parser.add_argument("--second", help="another, for the answers that are kept as they are")

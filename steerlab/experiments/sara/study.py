@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ...intervention import Intervention, When
 from ...judges import GROUPS, SCHOOL_LABELS, Judge, word_judge
 from ...methods.actadd import actadd
-from ...methods.sara import Variant, sara, shuffled
+from ...methods.sara import Variant, sara, sara_gain, shuffled
 from ...metrics import gain, mcnemar, mean, means, share
 from ...model import SteerableModel
 from ...prompts import Prompt
@@ -50,6 +50,7 @@ def dilemma_study(
     coefficient: float = 1.0,
     actadd_coefficient: float = 1.0,
     kl: float | None = None,
+    as_released: bool = False,
     variant: Variant = "anchored",
     when: When = "all",
     temperature: float = 0.8,
@@ -83,6 +84,8 @@ def dilemma_study(
         actadd_coefficient: of ActAdd.
         kl: nats of the next token's KL(steered ‖ unsteered) at coefficient 1, for every method, direction, layer and
             dilemma alike (see `at_kl`); by default coefficient 1 is the method's own.
+        as_released: whether coefficient 1 is where γ is as large as that of the released variant (see `at_size`). Of
+            SARA and its control; not together with `kl`.
         variant: of SARA. "released" runs one row at a time.
         when: passes that SARA edits.
         temperature: of the sampling, and so on as released.
@@ -100,12 +103,15 @@ def dilemma_study(
 
     Raises:
         ValueError: a method or direction is unknown, two dilemmas have the same id, no judge is given for another than
-            the bundled model, or what `sara`, `actadd` and `lm.generate` refuse.
+            the bundled model, two doses are asked for at once or the size of γ for a method without one, or what
+            `sara`, `actadd` and `lm.generate` refuse.
     """
     need_known("direction", directions, ("duty", "consequence"))
     need_known("method", methods, METHODS)
     if variant == "released" and "shuffled" in methods:
         raise ValueError('the released variant has no gain to shuffle: leave "shuffled" out of methods')
+    if as_released and (kl is not None or variant == "released" or "actadd" in methods):
+        raise ValueError("as_released=True is for anchored SARA and its control: leave kl and ActAdd out")
     _need_own_ids(dilemmas)
     judge = judge or word_judge(lm)
     chosen = list(range(lm.n_layers)) if layers is None else list(layers)
@@ -127,6 +133,11 @@ def dilemma_study(
         made = lm.together([partial(steers, direction) for direction in directions])
         if kl is not None:
             made = [{name: at_kl(lm, prompts, each, kl) for name, each in steer.items()} for steer in made]
+        if as_released:
+            made = [
+                {name: at_size(lm, prompts, each, *pairs[direction]) for name, each in steer.items()}
+                for direction, steer in zip(directions, made, strict=True)
+            ]
         strengths = dict.fromkeys(methods, coefficient) | {"actadd": actadd_coefficient}
         for direction, steer in zip(directions, made, strict=True):
             conditions += conditions_of(direction, methods, steer, strengths, pairs[direction][0])
@@ -210,6 +221,32 @@ def at_kl(lm: SteerableModel, prompts: Sequence[Prompt], steers: Sequence[ByLaye
 
     pairs = zip(prompts, tqdm(steers, desc="doses", leave=False), strict=True)
     return [{layer: dosed(prompt, steer) for layer, steer in by_layer.items()} for prompt, by_layer in pairs]
+
+
+def at_size(
+    lm: SteerableModel, prompts: Sequence[Prompt], steers: Sequence[ByLayer], attract: str, repel: str
+) -> list[ByLayer]:
+    """Each dilemma's gains with the root mean square of the released variant's γ, on the same dilemma and layer.
+
+    Of the γ that the released variant finds on the dilemma itself, with BOS, as published; while it writes it finds
+    others.
+
+    Args:
+        lm: the model.
+        prompts: the dilemmas.
+        steers: of each dilemma, by layer, a gain per neuron.
+        attract: attracting prompt.
+        repel: repelling prompt.
+    """
+    sites = [site for steer in steers[0].values() for site, _ in steer.edits]
+    own, near, far = (lm.activations(texts, sites) for texts in (prompts, attract, repel))
+
+    def sized(row: int, intervention: Intervention) -> Intervention:
+        [(site, edit)] = intervention.edits
+        released = sara_gain(own.row(row, site), near.row(0, site), far.row(0, site), variant="released")
+        return float(released.norm() / edit.tensors["gain"].norm()) * intervention
+
+    return [{layer: sized(row, steer) for layer, steer in by_layer.items()} for row, by_layer in enumerate(steers)]
 
 
 def unit_steers(
