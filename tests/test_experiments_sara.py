@@ -621,6 +621,30 @@ def test_the_command_line_keeps_every_table_and_goes_on(
     assert results.find("sara_nothing", lm, tmp_path) is None
 
 
+def test_equal_doses_come_as_they_are_asked_for(
+    lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def studied(*arguments: object, **options: object) -> pd.DataFrame:
+        asked.append({name: options[name] for name in ("variant", "as_released", "kl") if name in options})
+        short = {"repeats": 1, "max_new_tokens": 2, "progress": False}
+        return study.dilemma_study(lm, DILEMMAS, **options | short)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(results, "load", lambda _: lm)
+    monkeypatch.setattr(command, "dilemma_study", studied)
+    doses = ["released", "anchored", "anchored, γ as large", "anchored, equal KL"]
+    given = ["equal", "--out", str(tmp_path), "--judge", "words", "--kl", "0.01", "--layers", "0", "2"]
+    command.main([*given, "--doses", *doses[1:]])
+    command.main(given)
+    assert asked == [{}, {"as_released": True}, {"kl": 0.01}, {"variant": "released"}, *asked[:3]]
+    whole, layers = (pd.read_csv(tmp_path / f"sara_{name}.csv") for name in ("equal", "equal_layers"))
+    assert whole[["dose", "direction"]].to_numpy().tolist() == [
+        [dose, to] for dose in doses for to in ("duty", "consequence")
+    ]
+    assert set(whole["n"]) == {2 * len(DILEMMAS)} and set(layers["layer"]) == {0, 2}
+
+
 def test_another_models_answers_are_not_judged_by_the_bundled_models_words(
     lm: sl.SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,8 @@ SEED = 0
 REMOTE = False  # this notebook runs locally
 
 # %%
+from functools import partial
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -394,30 +396,23 @@ plt.show()
 # ### At equal dose
 #
 # All of this is the *anchored* variant at $c = 1$, whose γ is a third as large as that of the author's. That says
-# nothing about his method. Three runs with the same noise: as released, anchored, and anchored at the released γ's root
-# mean square.
+# nothing about his method. Four full runs with the same noise: as released; anchored; anchored where γ has the released
+# γ's root mean square on the same dilemma and layer; and anchored where the next token moves by 0.7 nats.
 
 # %%
-equal = released_dose / anchored_dose
-settings = {
-    "released, c = 1": {"variant": "released"},
-    "anchored, c = 1": {},
-    f"anchored, c = {equal:.1f}": {"coefficient": equal},
-}
-options = {"methods": ("sara",), "repeats": REPEATS, "seed": SEED, "progress": False, **experiments.ANSWERS}
-options["layers"] = None if PROFILE == "paper" else range(1, lm.n_layers, 2)
-dosed = pd.concat(
-    experiments.effects(experiments.dilemma_study(lm, held_out, JUDGE, **options, **setting)).assign(setting=name)
-    for name, setting in settings.items()
-)
-plots.bars(dosed, "setting", "gain", by="direction", level=0, labels=("", "gain of the target's share, paired"))
-plt.title(f"n = {dosed['n'].iloc[0]} answers each")
+if (equal := results.find("sara_equal", lm)) is None:  # nothing is kept of this model: run it small
+    few = {"methods": ("sara",), "layers": [LAYER], "repeats": REPEATS, "seed": SEED, "progress": False}
+    study = partial(experiments.dilemma_study, lm, held_out, JUDGE, **few, **experiments.ANSWERS)
+    equal = pd.concat(experiments.effects(study(**dose)).assign(dose=name) for name, dose in experiments.DOSES.items())
+plots.bars(equal, "dose", "gain", by="direction", level=0, labels=("", "gain of the target's share, paired"))
+plt.title(f"{equal['n'].iloc[0]} answers each, to {equal['units'].iloc[0]} dilemmas")
 plt.show()
 
 # %% [markdown]
-# So few answers say little; `PROFILE = "paper"` takes 200 of each. Such a run gave +4 % (to duty) and +20.5 % (to
-# consequences) as released, +0.5 % and +8 % anchored at the same coefficient, and **+10.5 % and +18.5 % anchored at
-# equal dose**. So at equal dose this model is steered both ways, and a coefficient is not a dose.
+# As released, 6 % more answers turn to duty and 25.5 % more to consequences; anchored at the same coefficient 4 and
+# 16 %. With a γ of the same size it is 15 and 22.5 %, at 0.7 nats 16.5 and 38.5 %. So a coefficient is not a dose, and
+# **at equal dose the anchored variant steers both ways, no less than the released one**. The intervals are over five
+# dilemmas, and wide.
 #
 # ### One dilemma at a time
 #

@@ -296,14 +296,14 @@ dry[["request", "payload_bytes", "result_bytes", "problem"]]
 #
 # One random direction says little; the mean over many comes near the gradient. The two sides are rows of the same
 # batch, and the loop over steps runs on the server, so the whole fit is one request. The two fits below take most of
-# this notebook's time: a minute on two quiet cores, several beside other work.
+# this notebook's time: half a minute on two quiet cores, minutes beside other work.
 
 # %%
 task = sl.tasks.ioi(lm, n=100 if QUICK else 200, seed=SEED, orders=["ABBA"])
 method = sl.ActivScalar()
 objective = sl.Objective(margin=5, faithfulness=0.1, minimality=0.01)
 options = {"batch_size": 4, "lr": 0.03, "patience": 15, "seed": SEED, "progress": False}
-steps = {"exact": 120, "spsa": 120} if QUICK else {"exact": 200, "spsa": 600}
+steps = {"exact": 60, "spsa": 60} if QUICK else {"exact": 200, "spsa": 600}
 
 
 def learn(lm: sl.SteerableModel, gradient: str) -> sl.Fit:

@@ -40,6 +40,7 @@ from .sensitivity import Varied as Varied
 from .sensitivity import sensitivity as sensitivity
 from .sensitivity import sensitivity_table as sensitivity_table
 from .study import ANSWERS as ANSWERS
+from .study import DOSES as DOSES
 from .study import METHODS as METHODS
 from .study import RELEASED_SAMPLING as RELEASED_SAMPLING
 from .study import Condition as Condition

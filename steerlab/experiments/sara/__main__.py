@@ -38,6 +38,7 @@ from .dose import best_layer, dose_answers, dose_response, dose_table, parted
 from .sensitivity import VARIED, sensitivity, sensitivity_table
 from .study import (
     ANSWERS,
+    DOSES,
     METHODS,
     Method,
     agreement,
@@ -77,14 +78,14 @@ def _run_released(lm: SteerableModel, ask: Ask) -> Frames:
 
 
 def _run_equal(lm: SteerableModel, ask: Ask) -> Frames:
-    """Anchored, where γ is as large as the released variant's, and where the next token is moved as far (by --kl)."""
+    """SARA as released beside the anchored one: as it is, where γ is as large, and where it moves the model by --kl."""
     options: dict[str, Any] = {"layers": ask.layers, "methods": ("sara",), **_steering(ask), **_answers(lm, ask)}
-    doses: dict[str, dict[str, Any]] = {"γ as released": {"as_released": True}, f"{ask.kl:g} nats": {"kl": ask.kl}}
-    cells = {"equal": (), "equal_depths": ("depth",), "equal_layers": ("layer",)}
+    settings = {dose: setting | ({"kl": ask.kl} if "kl" in setting else {}) for dose, setting in DOSES.items()}
     frames = {
-        dose: with_depth(dilemma_study(lm, _dilemmas(ask), **options, **setting, **ANSWERS), lm.n_layers)
-        for dose, setting in doses.items()
+        dose: with_depth(dilemma_study(lm, _dilemmas(ask), **options, **settings[dose], **ANSWERS), lm.n_layers)
+        for dose in ask.doses
     }
+    cells = {"equal": (), "equal_depths": ("depth",), "equal_layers": ("layer",)}
     return {
         name: pd.concat([effects(frame, by).assign(dose=dose) for dose, frame in frames.items()])
         for name, by in cells.items()
@@ -211,6 +212,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steering", choices=["own", "released"], default="own", help="prompts that steer")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="of the study")
     parser.add_argument("--kl", type=float, help="nats at which every method steers in the study; of equal 0.7")
+    parser.add_argument("--doses", nargs="+", choices=DOSES, default=list(DOSES), help="of equal")
     parser.add_argument("--shown", type=int, default=60, help="answers of the study that are kept as they are")
     parser.add_argument("--judge", help="see below; by default the word judge, for the bundled model alone")
     parser.add_argument("--second", help="another, for the answers that are kept as they are")
@@ -220,7 +222,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 ABOUT = """SARA's experiments. A judge is "words", the word judge; "personas", the same made of the statements of
 anthropics/evals (in STEERLAB_DATA); "self", the model that is judged, if it chats; a zero-shot classifier; or a chat
 model with --judge-url."""
-PAPER = results.Paper("sara", ABOUT, EXPERIMENTS, _options, ("seed", "repeats"))
+PAPER = results.Paper("sara", ABOUT, EXPERIMENTS, _options, ("seed", "repeats", "kl"))
 main = PAPER.main
 
 if __name__ == "__main__":

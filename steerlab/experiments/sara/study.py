@@ -35,6 +35,16 @@ ANSWERS: Mapping[str, Any] = MappingProxyType({"temperature": 0.8, "top_p": 0.3,
 RELEASED_SAMPLING = MappingProxyType({"temperature": 0.8, "top_p": 0.3, "max_new_tokens": 100})
 """How the released notebook samples; it takes 5 answers at each layer, with coefficient 1."""
 
+DOSES: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "released": {"variant": "released"},
+        "anchored": {},
+        "anchored, γ as large": {"as_released": True},
+        "anchored, equal KL": {"kl": 0.7},
+    }
+)
+"""At which SARA's two variants are compared: options of `dilemma_study`."""
+
 
 def dilemma_study(
     lm: SteerableModel,
@@ -194,15 +204,15 @@ def under(heading: str, prompt: Prompt) -> Prompt:
     return [{**turn, "content": heading + turn["content"]} if i == first else turn for i, turn in enumerate(prompt)]
 
 
-DOSES = np.geomspace(0.25, 64, 9)
+STRENGTHS = np.geomspace(0.25, 64, 9)
 """Strengths among which `at_kl` looks."""
 
 
 def at_kl(lm: SteerableModel, prompts: Sequence[Prompt], steers: Sequence[ByLayer], target: float) -> list[ByLayer]:
     """Each dilemma's interventions at the strength that moves its next token by a target.
 
-    Between the strengths of `DOSES`, a factor of 2 apart, log KL is taken for linear in log strength. Where no strength
-    reaches the target it is the one that comes nearest.
+    Between the `STRENGTHS`, a factor of 2 apart, log KL is taken for linear in log strength. Where no strength reaches
+    the target it is the one that comes nearest.
 
     Args:
         lm: the model.
@@ -212,12 +222,12 @@ def at_kl(lm: SteerableModel, prompts: Sequence[Prompt], steers: Sequence[ByLaye
     """
 
     def dosed(prompt: Prompt, intervention: Intervention) -> Intervention:
-        values = np.maximum(mean_kl(lm, intervention, DOSES.tolist(), [prompt]), 1e-9)
+        values = np.maximum(mean_kl(lm, intervention, STRENGTHS.tolist(), [prompt]), 1e-9)
         reached = int((values >= target).argmax())
         if values[reached] < target:
-            return float(DOSES[values.argmax()]) * intervention
+            return float(STRENGTHS[values.argmax()]) * intervention
         part = slice(max(0, reached - 1), reached + 1)
-        return float(np.exp(np.interp(np.log(target), np.log(values[part]), np.log(DOSES[part])))) * intervention
+        return float(np.exp(np.interp(np.log(target), np.log(values[part]), np.log(STRENGTHS[part])))) * intervention
 
     pairs = zip(prompts, tqdm(steers, desc="doses", leave=False), strict=True)
     return [{layer: dosed(prompt, steer) for layer, steer in by_layer.items()} for prompt, by_layer in pairs]
