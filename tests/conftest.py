@@ -39,7 +39,7 @@ LONGEST = (
     *("bottom[05", "bottom[03", "bottom[02", "bottom[07", "test_panels.py", "bottom[", "test_notebooks.py"),
     *("test_remote", "test_docs_site", "test_memory", "test_model", "test_generate", "test_exercises", "test_actadd"),
 )
-"""What takes longest, by a part of its name: two processes that begin with it end at about the same time."""
+"""What takes longest, by a part of its name: processes that begin with it end at about the same time."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

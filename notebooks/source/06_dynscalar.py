@@ -319,7 +319,7 @@ exercises.check_probe(lm, my_probe, own.train, own.test)
 # own = sl.tasks.ioi(lm, 200, seed=1, templates=[sentence, "It was a fine day. " + sentence],
 #                    test_templates=["So it was. " + sentence])
 # objective = sl.Objective(margin=10, faithfulness=0.1, minimality=0.01)
-# long = {"steps": 300, "patience": 50, "batch_size": 8, "lr": 0.05}  # about a minute
+# long = {"steps": 200, "patience": 50, "batch_size": 4, "lr": 0.05}  # about half a minute
 # my_probe = sl.fit(lm, own.train, sl.DynScalar(), objective, seed=0, **long).intervention
 # ```
 #
