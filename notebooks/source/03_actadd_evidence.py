@@ -691,9 +691,12 @@ plt.show()
 
 # %% [markdown]
 # Compare *difference*, *headings + difference* and *noise + difference*. On the bundled model third headings give back
-# a good part of what the difference of two topics has lost, and noise gives back nothing. Two things stay open. The
-# mean of the other topics writes of weddings by itself, so it says more than "here is a heading". And for feelings it
-# is not enough.
+# a good part of what the difference of two topics has lost, and noise gives back nothing. Two things stay open there.
+# The mean of the other topics writes of weddings by itself, so it says more than "here is a heading". And for feelings
+# it is not enough. Gemma closes the first: weddings less another topic writes of weddings in 6 % [4, 8], with third
+# headings in 42 % [34, 50], with noise in one of 460, and third headings alone in none (460 completions of each). With
+# feelings it goes the same way, less surely: love less hate 21 % [12, 35], unsteered 19; with third headings 49 %
+# [33, 65], with noise 32 % [21, 46] (100 of each). What opposites lose is, at least in part, what they share.
 #
 # ## C · The least that it can cost
 #

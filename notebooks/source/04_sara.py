@@ -745,6 +745,20 @@ plt.show()
 ledger.box("SARA", "6")
 
 # %% [markdown]
+# The same dilemma on the chat model, beside two doses of the anchored variant, in every second layer:
+
+# %%
+chat = pd.concat(
+    [results.find("sara_released_depths", QWEN).assign(dose="released"), results.find("sara_equal_depths", QWEN)]
+)
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained", facecolor="white", sharex=True)
+for ax, (direction, cells) in zip(axes, chat.groupby("direction", sort=False), strict=True):
+    labels = ("layers", "gain of the target's share, paired")
+    plots.bars(cells, "depth", "gain", by="dose", level=0, labels=labels, ax=ax)
+    ax.set_title(f"{QWEN}, to {direction}")
+plt.show()
+
+# %% [markdown]
 # The box has SARA as released, on one dilemma. The chat model is the paper's: in its late layers 8 of 12 answers turn
 # to duty, in the middle ones 1 of 12, unsteered none (gain in the late layers .67 [.25, .98]). The bundled model is the
 # reverse, 10 of 15 in the middle and 0 of 10 late. Our guess is that it has chosen its words by then: in section 1 of
