@@ -749,4 +749,5 @@ print(f"at p = 0 the bound allows a ratio of 1.02 up to q = {1 - 1.02**-tokens:.
 
 # %% [markdown]
 # Numbers are strengths. The vector pays several times the nats of the bound: strange text makes a part of the price, a
-# completion with three mentions where one was asked for another part, and the rest is waste.
+# completion with three mentions where one was asked for another part, and the rest is waste. (Gemma's points are of
+# twelve completions each: they show where to look, not more.)

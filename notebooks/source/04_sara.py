@@ -404,7 +404,8 @@ if (equal := results.find("sara_equal", lm)) is None:  # nothing is kept of this
     few = {"methods": ("sara",), "layers": [LAYER], "repeats": REPEATS, "seed": SEED, "progress": False}
     study = partial(experiments.dilemma_study, lm, held_out, JUDGE, **few, **experiments.ANSWERS)
     equal = pd.concat(experiments.effects(study(**dose)).assign(dose=name) for name, dose in experiments.DOSES.items())
-plots.bars(equal, "dose", "gain", by="direction", level=0, labels=("", "gain of the target's share, paired"))
+ax = plots.bars(equal, "dose", "gain", by="direction", level=0, labels=("", "gain of the target's share, paired"))
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 plt.title(f"{equal['n'].iloc[0]} answers each, to {equal['units'].iloc[0]} dilemmas")
 plt.show()
 
