@@ -761,10 +761,10 @@ plt.show()
 
 # %% [markdown]
 # Anchored at either dose, answers turn to duty at every depth, and most in the late layers: 7 % unsteered, 54 % steered
-# (gain .46 [.31, .60], 56 answers). But look right as well. Unsteered, 93 % already argue from consequences, so there is
-# no way up; and pushed *towards* consequences the model speaks of duty more often, too, in 38 % [26, 51] of its answers
-# where γ is as large, against 54 % [41, 66] when pushed to duty. Most of the effect is that of any push, away from what
-# the model says anyway. Only the difference belongs to the direction, and their intervals overlap.
+# (gain .46 [.31, .60], 56 answers). But look right as well. Unsteered, 93 % already argue from consequences, so there
+# is no way up; and pushed *towards* consequences the model speaks of duty more often, too, in 38 % [26, 51] of its
+# answers where γ is as large, against 54 % [41, 66] when pushed to duty. Most of the effect is that of any push, away
+# from what the model says anyway. Only the difference belongs to the direction, and the intervals overlap.
 #
 # The box has SARA as released, on one dilemma. The chat model is the paper's: in its late layers 8 of 12 answers turn
 # to duty, in the middle ones 1 of 12, unsteered none (gain in the late layers .67 [.25, .98]). The bundled model is the
