@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SANDBOX := .venv/.ndif
 CONSTRAINTS := tools/constraints.txt
-BESIDE := --numprocesses 3 # for two cores: there is always one that waits for a browser or a server
+BESIDE := --numprocesses 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse oldest newest package
