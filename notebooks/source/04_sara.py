@@ -411,9 +411,9 @@ plt.show()
 
 # %% [markdown]
 # As released, 6 % more answers turn to duty and 25.5 % more to consequences; anchored at the same coefficient 4 and
-# 16 %. With a γ of the same size it is 15 and 22.5 %, at 0.7 nats 16.5 and 38.5 %. So a coefficient is not a dose, and
-# **at equal dose the anchored variant steers both ways, no less than the released one**. The intervals are over five
-# dilemmas, and wide.
+# 16 %. With a γ of the same size it is 15 and 22.5 %, at 0.7 nats 16.5 and 38.5 %. So a coefficient is not a dose: the
+# anchored variant looked weaker at equal coefficient, and does not at equal dose. More can't be said. The intervals are
+# over five dilemmas, and all but the last reach across 0.
 #
 # ### One dilemma at a time
 #
@@ -763,8 +763,8 @@ plt.show()
 # Anchored at either dose, answers turn to duty at every depth, and most in the late layers: 7 % unsteered, 54 % steered
 # (gain .46 [.31, .60], 56 answers). But look right as well. Unsteered, 93 % already argue from consequences, so there
 # is no way up; and pushed *towards* consequences the model speaks of duty more often, too, in 38 % [26, 51] of its
-# answers where γ is as large, against 54 % [41, 66] when pushed to duty. Most of the effect is that of any push, away
-# from what the model says anyway. Only the difference belongs to the direction, and the intervals overlap.
+# answers where γ is as large, against 54 % [41, 66] when pushed to duty. Most of the effect comes with either push,
+# away from what the model says anyway. Only the difference belongs to the direction, and the intervals overlap.
 #
 # The box has SARA as released, on one dilemma. The chat model is the paper's: in its late layers 8 of 12 answers turn
 # to duty, in the middle ones 1 of 12, unsteered none (gain in the late layers .67 [.25, .98]). The bundled model is the

@@ -95,7 +95,7 @@ def dilemma_study(
         kl: nats of the next token's KL(steered ‖ unsteered) at coefficient 1, for every method, direction, layer and
             dilemma alike (see `at_kl`); by default coefficient 1 is the method's own.
         as_released: whether coefficient 1 is where γ is as large as that of the released variant (see `at_size`). Of
-            SARA and its control; not together with `kl`.
+            SARA and its control; not together with `kl`. With a remote model these take requests of their own.
         variant: of SARA. "released" runs one row at a time.
         when: passes that SARA edits.
         temperature: of the sampling, and so on as released.
