@@ -26,10 +26,12 @@ from transformers import (
     PreTrainedModel,  # noqa: F401
 )
 
-CORE = ("edit", "edits", "intervention", "methods.actadd", "model", "prompts", "sampling")
+# Without `sampling`, where checks took a fifth of all the time of a draw: see tests/test_sampling.py.
+CORE = ("edit", "edits", "intervention", "methods.actadd", "model", "prompts")
 install_import_hook([f"steerlab.{name}" for name in CORE], "shapes.check")
 
 from families import FAMILIES, steerable  # noqa: E402
+from kernels import forked  # noqa: E402
 from tiers import few  # noqa: E402
 
 import steerlab as sl  # noqa: E402
@@ -105,6 +107,13 @@ def tiny() -> Callable[..., sl.SteerableModel]:
         return sl.load(LlamaForCausalLM(config), tokenizer=tokenizer)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def kernels() -> Iterator[dict[str, str]]:
+    """The environment in which Jupyter's kernels are forked from one that has imported the libraries."""
+    with forked() as environment:
+        yield environment
 
 
 @pytest.fixture

@@ -43,9 +43,17 @@ def test_every_script_has_its_notebook() -> None:
 
 @pytest.mark.slow
 @each_notebook
-def test_notebook_runs_from_top_to_bottom(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    tool.execute(tool.read(path))
+def test_notebook_runs_from_top_to_bottom(path: Path, kernels: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HF_HUB_OFFLINE": "1", **kernels}.items():
+        monkeypatch.setenv(name, value)
+    committed = shown_in(tool.read(path))
+    assert shown_in(tool.execute(tool.read(path))) == committed
+
+
+def shown_in(notebook: NotebookNode) -> list[list[list[str]]]:
+    """Of each cell, of each output: in which forms it is, such as text and image."""
+    cells = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    return [[sorted(output.get("data", [output.get("name", "")])) for output in outputs] for outputs in cells]
 
 
 @pytest.fixture

@@ -1,16 +1,20 @@
 """The noise is a function, and what is drawn with it has the distribution that it should have."""
 
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError, jaxtyped
 from scipy import stats
+from shapes import check
 from torch import Tensor
 from transformers import LogitsProcessorList, TopPLogitsWarper
 from trials import complete, random
 
 import steerlab as sl
+from steerlab import sampling
 from steerlab.sampling import CANDIDATES, drawn, next_token, penalised, row_keys, uniform
 
 PLAIN = {"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0}
@@ -44,6 +48,24 @@ def nucleus(scores: Tensor, top_p: float) -> Tensor:
     if top_p == 1:
         return scores.softmax(-1)
     return TopPLogitsWarper(top_p)(torch.zeros(1, 1), scores[None])[0].softmax(-1)
+
+
+def test_shapes_are_those_of_the_annotations(gpt2: sl.SteerableModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked here for this module, as tests/conftest.py does for the rest of the core in every test."""
+    for name, value in list(vars(sampling).items()):
+        if isfunction(value) and value.__module__ == sampling.__name__:
+            monkeypatch.setattr(sampling, name, jaxtyped(typechecker=check)(value))
+    monkeypatch.setattr(sampling.Draw, "__call__", jaxtyped(typechecker=check)(sampling.Draw.__call__))
+    own = sampling.row_keys(0, [[1, 2], [1]], [0, 1])
+    with pytest.raises(TypeCheckError):
+        sampling.uniform(own, 0, torch.arange(3))
+    whole = []
+    look = sampling.drawn_whole
+    monkeypatch.setattr(sampling, "drawn_whole", lambda *args: whole.append(look(*args)) or whole[-1])
+    for options in ({"temperature": 0.0}, {"temperature": 2.0}, {"top_p": 0.9, "frequency_penalty": 1.0}):
+        frame = gpt2.generate(["A wedding", "He said that it was"], n=3, max_new_tokens=4, **options)
+        assert len(frame) == 6
+    assert whole  # the way of drawing that few rows go
 
 
 # --- noise -------------------------------------------------------------------------------------------------------

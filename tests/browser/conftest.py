@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(browser: Browser, kernels: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A server that serves JupyterLab and Notebook 7 from an empty folder, with no settings but the tests' own."""
     home = tmp_path_factory.mktemp("jupyter")
     folder = home / "work"
@@ -61,7 +61,8 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     ]
     with (home / "server.log").open("w") as log:
         command = [sys.executable, "-m", "jupyterlab", *options]
-        server = subprocess.Popen(command, env=os.environ | surroundings(home), stdout=log, stderr=subprocess.STDOUT)
+        environment = os.environ | surroundings(home) | kernels
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}"
         wait_for(address, server, home / "server.log")
