@@ -195,7 +195,7 @@ panel
 # > anything to the *count of wedding words*? And to the text? Write it down before you run the next cell.
 
 # %%
-N = 200 if PROFILE == "paper" else 24
+N = 200 if PROFILE == "paper" else 16
 COEFFICIENTS = (1, 2, 4)
 sweep = experiments.layer_sweep(lm, coefficients=COEFFICIENTS, n=N, seed=SEED)
 shares = experiments.summarise(sweep)

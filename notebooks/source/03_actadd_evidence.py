@@ -36,6 +36,7 @@ SEED = 0
 REMOTE = False  # this notebook runs locally
 
 # %%
+from collections.abc import Callable
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -58,8 +59,9 @@ LIMIT = 15 if QUICK else None  # sentences of an essay
 lm
 
 # %% [markdown]
-# **Two models.** The bundled model runs here, live, in a small version of each experiment. It was made for this course,
-# so what it shows is *how* a measurement works. Whether the paper's claims hold is a question for a real model: Gemma 3
+# **Two models.** The bundled model runs here: the main experiments live, in a small version whose intervals are held
+# against those of the full run, and the others as tables of their full runs. It was made for this course, so what it
+# shows is *how* a measurement works. Whether the paper's claims hold is a question for a real model: Gemma 3
 # 270M, whose full runs are kept in `notebooks/results/gemma-3-270m`. Each section ends with a box that reads these
 # tables: *paper, real model, bundled model*. "Not run" means that there is no such table yet.
 #
@@ -84,6 +86,13 @@ def full(name: str, quick: pd.DataFrame, on: list[str]) -> pd.DataFrame:
     agree = ((both["low_here"] <= both["high"]) & (both["low"] <= both["high_here"])).sum()
     print(f"{name}: full run; its interval and that of the small run here overlap in {agree} of {len(both)} rows")
     return kept
+
+
+def kept_or(name: str, here: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The kept full-size table of what takes longer than it teaches; made here only where there is none."""
+    kept = results.find(f"actadd_{name}", lm) if QUICK else None
+    print(f"{name}: {'the run of this notebook' if kept is None else 'full run, read from notebooks/results'}")
+    return here() if kept is None else kept
 
 
 # %% [markdown]
@@ -135,7 +144,7 @@ ledger.box("ActAdd", "B")
 
 # %%
 small = {"coefficients": (1, 4), "prompts": data.prompts("plain")[:3], "n": 2, "limit": 12} if QUICK else {}
-choice = full("choice", experiments.choose(lm, seed=SEED + 1000, **small), ["layer", "coefficient", "position"])
+choice = kept_or("choice", lambda: experiments.choose(lm, seed=SEED + 1000, **small))
 picked = {"strongest": experiments.pick(choice), "gentle": experiments.pick(choice, 0.02)}
 strong = picked["strongest"]
 
@@ -215,7 +224,7 @@ ledger.box("ActAdd", "C")
 # > density 0? Which fall?
 
 # %%
-documents = data.documents(n=60 if QUICK else 1000, seed=SEED, leave_out=experiments.choice.UNRELATED)
+documents = data.documents(n=30 if QUICK else 1000, seed=SEED, leave_out=experiments.choice.UNRELATED)
 parts = []
 for name, setting in picked.items():
     for read in ("sentences", "whole documents"):
@@ -309,15 +318,19 @@ ledger.box("ActAdd", "L")
 #
 # > **Predict first.** In which order will bad, middling and good reviews lie?
 
+
 # %%
-quick = {
-    "essay_sweep": experiments.essay_sweep(lm, coefficients=(-1, 1), limit=LIMIT, progress=False),
-    "reviews": experiments.essay_sweep(
-        lm, " worst", " ", coefficients=(1,), texts=data.reviews(), limit=LIMIT, progress=False
-    ),
+def essays_by_layer(*pair: str, **options) -> pd.DataFrame:
+    """The ratio of each text, with the vector over its first tokens, at each layer."""
+    return experiments.essay_sweep(lm, *pair, limit=LIMIT, progress=False, **options).assign(position="front")
+
+
+sweeps = {
+    "essay_sweep": lambda: essays_by_layer(coefficients=(-1, 1)),
+    "reviews": lambda: essays_by_layer(" worst", " ", coefficients=(1,), texts=data.reviews()),
 }
 for name, strengths in {"essay_sweep": [-1, 1], "reviews": [1]}.items():
-    frame = full(name, quick[name].assign(position="front"), ["layer", "coefficient", "text", "position"])
+    frame = kept_or(name, sweeps[name])
     for ax, rows in beside.axes(beside.tables(f"actadd_{name}", lm, frame), size=(5.5, 3.6)):
         rows = rows[(rows.position == "front") & rows.coefficient.isin(strengths)]
         line = rows.text + rows.coefficient.map(", c = {:g}".format)
@@ -394,24 +407,34 @@ def both_pairs(prompts, scorer, plus, minus, n, setting):
     return pd.concat(parts)
 
 
-parts = []
-for wanted, (plus, minus) in lists.items():
-    [other] = set(lists) - {wanted}
-    scorer = metrics.word_scorer(data.words(wanted), data.words(other))
-    scored = both_pairs(data.prompts("pleased"), scorer, plus, minus, 1 if QUICK else 50, strong)
-    parts.append(scored.assign(setting="strongest", towards=wanted))
-tone = full("tone", pd.concat(parts), ["setting", "towards", "minus", "condition"])
+def tones() -> pd.DataFrame:
+    """Both ways, one completion of each prompt."""
+    parts = []
+    for wanted, (plus, minus) in lists.items():
+        [other] = set(lists) - {wanted}
+        scorer = metrics.word_scorer(data.words(wanted), data.words(other))
+        scored = both_pairs(data.prompts("pleased"), scorer, plus, minus, 1 if QUICK else 50, strong)
+        parts.append(scored.assign(setting="strongest", towards=wanted))
+    return pd.concat(parts)
+
+
+tone = kept_or("tone", tones)
 for ax, rows in beside.axes(beside.tables("actadd_tone", lm, tone, by="towards"), size=(5.5, 3.6)):
     rows = rows[rows.setting == "strongest"]
     named = np.where(rows.condition == "steered", "steered, minus " + rows["minus"], rows.condition)
     plots.tradeoff(rows.assign(condition=named).drop_duplicates("condition"), ax=ax, labels=("disfluency", "hits"))
 plt.show()
 
+
 # %%
-rude = both_pairs(
-    data.prompts("rude"), metrics.word_scorer(data.words("rude")), " Love", " Hate", 2 if QUICK else 167, strong
-)
-toxicity = full("toxicity", rude.assign(setting="strongest"), ["setting", "minus", "condition"])
+def rudeness() -> pd.DataFrame:
+    """Away from rude words, by the same vectors."""
+    scorer = metrics.word_scorer(data.words("rude"))
+    scored = both_pairs(data.prompts("rude"), scorer, " Love", " Hate", 2 if QUICK else 167, strong)
+    return scored.assign(setting="strongest")
+
+
+toxicity = kept_or("toxicity", rudeness)
 for name, rows in beside.tables("actadd_toxicity", lm, toxicity).items():
     rows = rows[rows.setting == "strongest"].drop_duplicates(["minus", "condition"])
     print(name)
@@ -433,7 +456,8 @@ ledger.box("ActAdd", "F", "G")
 # package: it stacks the vectors and enters the trace, which takes the same time whatever the model's size.
 
 # %%
-timed = experiments.overhead_by_size(["1M", "10M", "gpt2"], rows=4, repeats=5 if QUICK else 20, warmup=1)
+sizes, repeats = (["1M", "10M"], 5) if QUICK else (["1M", "10M", "gpt2"], 20)
+timed = experiments.overhead_by_size(sizes, rows=4, repeats=repeats, warmup=1)
 overhead = full("overhead", experiments.summarise_overhead(timed), ["model"])
 for ax, rows in beside.axes(beside.tables("actadd_overhead", lm, overhead), size=(5.5, 3.4)):
     plots.lines(rows, "n_params", "premium", log=True, level=0, labels=("parameters", "premium"), ax=ax)
@@ -619,21 +643,37 @@ display(Markdown("\n".join(lines)))
 
 # %%
 vector = strong.vector(lm)
-stress = experiments.random_vectors(
-    lm, vector, data.prompts()[:6] if QUICK else None, room=strong.room, draws=2 if QUICK else 10, progress=False
-)
-stress = stress.groupby(["condition", "prompt"], sort=False)["relative"].mean().reset_index()
-random_vectors = full("random_vectors", metrics.means(stress, "relative", ["condition"]), ["condition"])
-
 n = 5 if QUICK else 100
-cut = experiments.dimension_sweep(
-    lm, vector, room=strong.room, prompts=data.prompts("plain")[6 : 8 if QUICK else 9], n=n, seed=SEED
-)
-dimensions = full("dimensions", experiments.summarise(cut, by=["dimensions"]), ["dimensions"])
 laid = {"layer": strong.layer, "coefficient": strong.coefficient, "n": n, "seed": SEED}
-places = full("places", experiments.summarise(experiments.place_sweep(lm, **laid), by=["condition"]), ["condition"])
-moved = experiments.summarise(experiments.just_tokens(lm, room=strong.room, **laid), by=["source", "condition"])
-sources = full("just_tokens", moved, ["source", "condition"])
+
+
+def stress() -> pd.DataFrame:
+    """Random vectors beside ours: how far each moves the next token."""
+    some, draws = (data.prompts()[:6], 2) if QUICK else (None, 10)
+    moved = experiments.random_vectors(lm, vector, some, room=strong.room, draws=draws, progress=False)
+    by_prompt = moved.groupby(["condition", "prompt"], sort=False)["relative"].mean().reset_index()
+    return metrics.means(by_prompt, "relative", ["condition"])
+
+
+def cuts() -> pd.DataFrame:
+    """The vector with a part of its dimensions."""
+    some = data.prompts("plain")[6 : 8 if QUICK else 9]
+    cut = experiments.dimension_sweep(lm, vector, room=strong.room, prompts=some, n=n, seed=SEED)
+    return experiments.summarise(cut, by=["dimensions"])
+
+
+def moves() -> pd.DataFrame:
+    """The vector over other tokens."""
+    return experiments.summarise(experiments.place_sweep(lm, **laid), by=["condition"])
+
+
+def embeddings() -> pd.DataFrame:
+    """The vector as it is at other layers, the embedding among them."""
+    return experiments.summarise(experiments.just_tokens(lm, room=strong.room, **laid), by=["source", "condition"])
+
+
+random_vectors, dimensions = kept_or("random_vectors", stress), kept_or("dimensions", cuts)
+places, sources = kept_or("places", moves), kept_or("just_tokens", embeddings)
 
 # %%
 wedding_words = "with a wedding word"
@@ -674,16 +714,24 @@ ledger.box("ActAdd", "H", "I", "J", "K", "O", "P", "Q")
 # > **Predict first.** ` weddings` − ` ships` knows nothing of headings. Will it still write of weddings? And with the
 # > mean of dogs, music, war and the rest added?
 
+
 # %%
-others = [f" {topic}" for topic in data.topics() if topic != "weddings"]
-options = {**where, "seed": SEED, "n": 3 if QUICK else 20}
-weddings = experiments.shared_part(lm, " weddings", others[:3] if QUICK else others, **options)
-some, pleasant = data.prompts("plain")[6 : 10 if QUICK else 26], data.words("pleasant")
-love = experiments.shared_part(lm, " Love", [" Hate"], prompts=some, words=pleasant, **options)
-parts = {"weddings − another topic": weddings, "Love − Hate": love}
-zero = {"condition": "zero"}
-quick = [experiments.summarise(own, by=["condition"], baseline=zero).assign(pair=pair) for pair, own in parts.items()]
-taken = full("pairs", pd.concat(quick), ["pair", "condition"])
+def pairs_here() -> pd.DataFrame:
+    """Both differences, each also with third headings and with noise."""
+    others = [f" {topic}" for topic in data.topics() if topic != "weddings"]
+    options = {**where, "seed": SEED, "n": 3 if QUICK else 20}
+    weddings = experiments.shared_part(lm, " weddings", others[:3] if QUICK else others, **options)
+    some, pleasant = data.prompts("plain")[6 : 10 if QUICK else 26], data.words("pleasant")
+    love = experiments.shared_part(lm, " Love", [" Hate"], prompts=some, words=pleasant, **options)
+    parts = {"weddings − another topic": weddings, "Love − Hate": love}
+    zero = {"condition": "zero"}
+    summed = [
+        experiments.summarise(own, by=["condition"], baseline=zero).assign(pair=pair) for pair, own in parts.items()
+    ]
+    return pd.concat(summed)
+
+
+taken = kept_or("pairs", pairs_here)
 for ax, rows in beside.axes(beside.tables("actadd_pairs", lm, taken, by="pair"), size=(5.5, 2.8)):
     plots.bars(rows, "condition", "share", labels=("", "completions with a wanted word"), ax=ax)
     ax.set_xlim(-0.03, 1.03)
@@ -714,15 +762,21 @@ plt.show()
 # > **Predict first.** $T = 40$ and $p \approx 0$: up to which share $q$ does the bound allow a ratio of 1.02? And will
 # > the vector pay twice as many nats as it must, or ten times?
 
+
 # %%
-parts = []
-for name, setting in picked.items():
-    at_one, options = replace(setting, coefficient=1.0).vector(lm), {"n": 25}
-    if QUICK:
-        options = {"strengths": (0.5, setting.coefficient), "prompts": data.prompts("plain")[6:9], "n": 3}
-    costs = experiments.price(lm, at_one, room=setting.room, seed=SEED, progress=False, **options)
-    parts.append(costs.assign(setting=name, where=str(setting)))
-price = full("price", pd.concat(parts), ["setting", "sampling", "strength"])
+def prices() -> pd.DataFrame:
+    """What the model's own text costs, over strengths of both settings."""
+    parts = []
+    for name, setting in picked.items():
+        at_one, options = replace(setting, coefficient=1.0).vector(lm), {"n": 25}
+        if QUICK:
+            options = {"strengths": (0.5, setting.coefficient), "prompts": data.prompts("plain")[6:9], "n": 3}
+        costs = experiments.price(lm, at_one, room=setting.room, seed=SEED, progress=False, **options)
+        parts.append(costs.assign(setting=name, where=str(setting)))
+    return pd.concat(parts)
+
+
+price = kept_or("price", prices)
 for ax, rows in beside.axes(beside.tables("actadd_price", lm, price, by="sampling"), size=(5.5, 4)):
     for (name, own), colour, marker in zip(rows.groupby("setting", sort=False), plots.PALETTE, "os", strict=False):
         across = [own["share"] - own["low"], own["high"] - own["share"]]

@@ -39,6 +39,7 @@ SEED = 0
 REMOTE = False  # this notebook runs locally
 
 # %%
+import functools
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -307,28 +308,43 @@ ledger.box("Activation scaling", "3")
 #
 # Capitals: ` Rome is in` → Italy, not France. *In conflict*, the prompt first says that Rome is in France, so both
 # countries can be copied or remembered. *Plain*, the wrong country is drawn at random, and nothing in the prompt
-# names it. At $\beta = -1$ the scalars can then do only one thing: push the right country below any other. Erasing
-# what the model knows is half the way, and downhill. But once an early layer has erased it, nothing is left above for
-# a scalar to turn round.
-#
-# > **Predict first.** Which of the two will flip, with scalars in all layers? And if only the upper half of the layers
-# > may be scaled, so that the early ones can't erase?
+# names it. At $\beta = -1$ the scalars can then do only one thing: push the right country below any other.
 
 # %%
 softer = sl.Objective(margin=10, faithfulness=0.1, minimality=0.1)
-upper = tuple(range(lm.n_layers // 2, lm.n_layers))
-capitals = {"in conflict": sl.tasks.ccc(lm, 200, SEED, conflict=True), "plain": sl.tasks.ccc(lm, 100, SEED)}
-rows = []
-for name, ccc in capitals.items():
-    for where, layers in (("all layers", None), ("upper half", upper)):
-        fitted = sl.fit(lm, ccc.train, sl.ActivScalar(layers=layers), softer, seed=SEED, **OPTIONS)
-        rows.append({"capitals": name, "scalars in": where} | summary(ccc.test, fitted.intervention))
-pd.DataFrame(rows).round(2)
+plain = sl.tasks.ccc(lm, 100, SEED)
+fitted = sl.fit(lm, plain.train, sl.ActivScalar(), softer, seed=SEED, **OPTIONS)
+pd.DataFrame({"plain capitals": summary(plain.test, fitted.intervention)}).T.round(2)
 
 # %% [markdown]
-# More places are not always better. A gradient follows the first slope that it finds. When a fit fails, was it stuck,
-# or is there nothing to find? Only another start or other places can tell. (The more general remedies, all of them
-# here: a smaller $\lambda_F$, larger steps, and layers that come *after* the fact has been looked up.)
+# Half of them flip, and the other country is hardly ever said. A story at hand: an early layer has erased what the
+# model knows, and then nothing is left above for a scalar to turn round. So scale the upper half of the layers only.
+# Or is it just this start?
+#
+# > **Predict first.** Which of the two helps: only the upper half of the layers, or another seed? And will capitals in
+# > conflict need either?
+
+# %%
+upper = tuple(range(lm.n_layers // 2, lm.n_layers))
+
+
+def small_table() -> pd.DataFrame:
+    """Both kinds of capitals, in all layers and in the upper half, with two seeds."""
+    methods = [sl.ActivScalar(), sl.ActivScalar(layers=upper)]
+    both = [plain, sl.tasks.ccc(lm, 200, SEED, conflict=True)]
+    return scaling.table(lm, both, methods, softer, seeds=(SEED, SEED + 1), **OPTIONS)
+
+
+fits = full_run("table", small_table).query("condition == 'learned' and method == 'ActivScalar'")
+capitals = fits[fits["task"].str.startswith("ccc") & fits["places"].str.startswith("attn_out")]
+capitals.pivot_table("flip_rate", ["task", "places"], "seed").round(2)
+
+# %% [markdown]
+# **You should see**, on the bundled model, that the seed decides and not the layers: plain, seeds 1 and 2 flip all
+# answers in either, and seed 0 half of them or a third. In conflict all flip anyway. With seed 0 alone, as this page
+# had it at first, the upper half once looked like a cure (100 % against 56 %), and the story was good. A gradient
+# follows the first slope that it finds. When a fit fails, was it stuck, or is there nothing to find? Only another
+# start can tell. (What else helps here: a smaller $\lambda_F$, and larger steps.)
 #
 # ## 5 · Where? The map
 #
@@ -392,7 +408,7 @@ ledger.box("Activation scaling", "Figure 3")
 # %%
 spots = sl.locations(fit.intervention)
 rows = []
-for k in (1, 2, 3, 5, 8, 13, 21, 34):
+for k in (1, 2, 3, 5, 13, 34):
     kept = sl.keep(fit.intervention, spots.nlargest(k, "norm"))
     rows.append(summary(task.test, kept) | {"kept": k})
 pruned = pd.DataFrame(rows).melt("kept", ["flips", "other name said"], "held-out prompts")
@@ -476,12 +492,21 @@ ledger.box("Activation scaling", "Figure 2")
 # %%
 vector = sl.SteerVec(("resid_post",))
 free = sl.Objective(margin=10, faithfulness=1, minimality=0)
-runs = [sl.fit(lm, task.train, vector, free, seed=seed, **OPTIONS) for seed in (SEED, SEED + 1)]
-flips = [sl.score(lm, task.test, run.intervention)["flips"].mean() for run in runs]
-print("held-out prompts that flip: " + ", ".join(f"{share:.0%}" for share in flips))
-own = pd.concat(scaling.vector_changes(lm, task.test, run.intervention).assign(seed=run.seed) for run in runs)
+
+
+@functools.cache
+def runs() -> list[sl.Fit]:
+    """Two runs of this notebook, where there are no kept ones."""
+    return [sl.fit(lm, task.train, vector, free, seed=seed, **OPTIONS) for seed in (SEED, SEED + 1)]
+
+
+def changes_here() -> pd.DataFrame:
+    """What the vectors of these runs change."""
+    return pd.concat(scaling.vector_changes(lm, task.test, run.intervention).assign(seed=run.seed) for run in runs())
+
+
 tokens = dict(enumerate(lm.tokens(row.prompt)))
-changes = full_run("vectors", lambda: own)
+changes = full_run("vectors", changes_here)
 changes["token"] = changes["position"].map(tokens)
 for column, label in {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h+v)"}.items():
     for ax, rows in beside.axes(beside.tables("scaling_vectors", lm, changes), size=(6, 3.4)):
@@ -490,7 +515,7 @@ for column, label in {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h
     plt.show()
 
 # %%
-full_run("runs", lambda: scaling.run_agreement(lm, task.test, runs, [stream])).round(2)
+full_run("runs", lambda: scaling.run_agreement(lm, task.test, runs(), [stream])).round(2)
 
 # %%
 ledger.box("Activation scaling", "Figure 4")
@@ -512,8 +537,7 @@ ledger.box("Activation scaling", "Figure 4")
 # one order alone, and flip all.)
 
 # %%
-if (whole := results.find("scaling_table", lm)) is None:
-    whole = scaling.table(lm, [task], [sl.ActivScalar()], OBJECTIVE, seeds=(SEED,), **OPTIONS)
+whole = full_run("table", lambda: scaling.table(lm, [task], [sl.ActivScalar()], OBJECTIVE, seeds=SEEDS, **OPTIONS))
 learned = whole[whole["condition"] == "learned"].groupby(["task", "places", "method"])
 control = whole[whole["condition"] == "shuffled"].groupby(["task", "places", "method"])["flip_rate"].mean()
 table = learned[["flip_rate", "faithfulness", "locations", "parameters"]].mean()
