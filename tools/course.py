@@ -8,10 +8,10 @@ from nbformat import NotebookNode
 RUNS = {
     "00": "half a minute",
     "01": "half a minute",
-    "02": "three minutes",
-    "03": "three minutes",
+    "02": "two minutes",
+    "03": "two minutes",
     "04": "one minute",
-    "05": "three minutes",
+    "05": "two minutes",
     "06": "one minute",
     "07": "two minutes",
     "08": "two minutes",
