@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # All before the hook, under which imports are compiled anew, and beartype before nnsight, which gives every object a
 # `save` that beartype does not expect.
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import beartype  # noqa: F401
@@ -37,6 +38,7 @@ from tiers import few  # noqa: E402
 import steerlab as sl  # noqa: E402
 from steerlab.loading import BUNDLED  # noqa: E402
 
+KERNELS = "STEERLAB_TESTS_KERNELS"
 LONGEST = (
     *("bottom[05", "bottom[03", "bottom[02", "bottom[07", "test_panels.py", "bottom[", "test_notebooks.py"),
     *("test_remote", "test_docs_site", "test_memory", "test_model", "test_generate", "test_exercises", "test_actadd"),
@@ -48,6 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """The order of `LONGEST`, and the package's own filter, which pytest resets: a loop ends when generation does."""
     config.option.loadscopereorder = False  # xdist's order has a file of many short tests before one long notebook
     config.addinivalue_line("filterwarnings", "ignore:.*was never reached. the loop asked for a step:UserWarning")
+    if not hasattr(config, "workerinput"):  # one for all processes, which inherit the environment
+        stack = ExitStack()
+        os.environ[KERNELS] = stack.enter_context(forked())
+        config.add_cleanup(stack.close)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,10 +116,9 @@ def tiny() -> Callable[..., sl.SteerableModel]:
 
 
 @pytest.fixture(scope="session")
-def kernels() -> Iterator[dict[str, str]]:
+def kernels() -> dict[str, str]:
     """The environment in which Jupyter's kernels are forked from one that has imported the libraries."""
-    with forked() as environment:
-        yield environment
+    return {"JUPYTER_PATH": os.environ[KERNELS]}
 
 
 @pytest.fixture

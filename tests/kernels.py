@@ -10,6 +10,7 @@ imported beforehand.
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -31,10 +32,10 @@ REQUEST = 1 << 20  # bytes of a request, at most
 
 
 @contextmanager
-def forked() -> Iterator[dict[str, str]]:
-    """The environment in which the kernel `python3` is a forked one. On Linux only: elsewhere forks aren't safe."""
+def forked() -> Iterator[str]:
+    """A JUPYTER_PATH on which the kernel `python3` is a forked one. On Linux only: elsewhere forks aren't safe."""
     if sys.platform != "linux":
-        yield {}
+        yield ""
         return
     with tempfile.TemporaryDirectory() as folder, socket.socket(*KIND) as listener:
         listener.bind(address := f"{folder}/socket")
@@ -46,18 +47,18 @@ def forked() -> Iterator[dict[str, str]]:
         spec.write_text(json.dumps(kernel | {"display_name": "Python 3 (ipykernel)"}))
         environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # for the import
         number = listener.fileno()
-        with subprocess.Popen([*command, "serve", str(number)], pass_fds=[number], env=environment) as server:
-            yield {"JUPYTER_PATH": folder}
-            server.kill()
+        serving = [*command, "serve", str(number)]
+        with subprocess.Popen(serving, stdin=subprocess.PIPE, pass_fds=[number], env=environment):
+            yield folder
 
 
 def serve(number: str) -> None:
-    """Fork kernels until killed. Those that ask while the libraries are imported wait."""
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    """Fork kernels until the input ends, as it does with whoever started this. Nothing is imported unasked."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that ended
     with socket.socket(*KIND, fileno=int(number)) as listener:
-        while True:
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+            for name in LIBRARIES:  # at the first; later they are there
+                importlib.import_module(name)
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
@@ -66,12 +67,12 @@ def serve(number: str) -> None:
 
 
 def run(connection: socket.socket) -> None:
-    """Become the kernel that is asked for: with the folder, the environment and the outputs of who asks."""
-    message, outputs, _, _ = socket.recv_fds(connection, REQUEST, 2)
+    """Become the kernel that is asked for: with the folder, the environment, the input and the outputs of who asks."""
+    message, standard, _, _ = socket.recv_fds(connection, REQUEST, 3)
     request = json.loads(message)
     os.setsid()  # as Jupyter starts a kernel: where sessions share the processor, it has a share of its own
-    for number, output in enumerate(outputs, 1):
-        os.dup2(output, number)
+    for number, file in enumerate(standard):
+        os.dup2(file, number)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -90,7 +91,7 @@ def start(address: str, *arguments: str) -> None:
     request = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
     with socket.socket(*KIND) as connection:
         connection.connect(address)
-        socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
+        socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
         kernel = int(connection.recv(20))
 
         def pass_on(number: int, _: FrameType | None) -> None:

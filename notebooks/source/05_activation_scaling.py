@@ -354,14 +354,24 @@ capitals.pivot_table("flip_rate", ["task", "places"], "seed").round(2)
 # > **Predict first.** Which tokens will carry large scalars? The two names, the place, the last token? Early layers or
 # > late ones? And which row of the map *can't* matter, whatever its scalars are?
 
-# %%
-stream = sl.fit(lm, task.train, sl.ActivScalar(("resid_post",)), OBJECTIVE, seed=SEED, **OPTIONS)
-where = scaling.scalars_by_token(lm, stream.intervention, row)
-sweep = scaling.beta_sweep(lm, task.test, stream.intervention)
 
+# %%
+@functools.cache
+def stream() -> sl.Fit:
+    """The fit of this notebook, where there is no kept one."""
+    return sl.fit(lm, task.train, sl.ActivScalar(("resid_post",)), OBJECTIVE, seed=SEED, **OPTIONS)
+
+
+def answers() -> pd.DataFrame:
+    """The mean probabilities of the two answers over β."""
+    return scaling.mean_answers(scaling.beta_sweep(lm, task.test, stream().intervention))
+
+
+where = full_run("map", lambda: scaling.scalars_by_token(lm, stream().intervention, row))
+by_beta = full_run("beta", answers)
 for ax, rows in beside.axes(beside.tables("scaling_map", lm, where), size=(7, 4)):
     plots.scalar_map(rows, ax=ax)
-for ax, rows in beside.axes(beside.tables("scaling_beta", lm, scaling.mean_answers(sweep)), size=(7, 3)):
+for ax, rows in beside.axes(beside.tables("scaling_beta", lm, by_beta), size=(7, 3)):
     plots.lines(rows, "beta", "p", by="answer", labels=("β", "mean probability"), ax=ax)
 plt.show()
 
@@ -515,7 +525,7 @@ for column, label in {"change": "‖h+v‖ − ‖h‖", "turn": "1 − cos(h, h
     plt.show()
 
 # %%
-full_run("runs", lambda: scaling.run_agreement(lm, task.test, runs(), [stream])).round(2)
+full_run("runs", lambda: scaling.run_agreement(lm, task.test, runs(), [stream()])).round(2)
 
 # %%
 ledger.box("Activation scaling", "Figure 4")
@@ -557,7 +567,7 @@ for column in ("patching", "attribution"):
     for ax, rows in beside.axes(beside.tables("scaling_patching", lm, patched), size=(6, 3.2)):
         plots.scalar_map(rows, value=column, label=f"{column}: fall of Δ, nats", ax=ax)
     plt.show()
-scaling.map_agreement(patched, stream.intervention).round(3)
+full_run("patching_agreement", lambda: scaling.map_agreement(patched, stream().intervention)).round(3)
 
 # %%
 ledger.box("Activation scaling", "patching")

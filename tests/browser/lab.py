@@ -1,6 +1,7 @@
 """Notebooks in JupyterLab and Notebook 7, and the panels in them, handled as a person does: by what is seen."""
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -267,8 +268,18 @@ class PanelOnPage:
         return self.picture.get_attribute("src") or ""
 
     def shown(self) -> str:
-        """The picture itself, whose address is new when it fades, too."""
-        return str(self.picture.evaluate("async picture => await (await fetch(picture.src)).text()"))
+        """A digest of the picture itself, whose address is new when it fades, too."""
+        data = self.picture.evaluate("async picture => await (await fetch(picture.src)).text()")
+        return hashlib.sha256(data.encode()).hexdigest()
+
+    def settled(self) -> str:
+        """The same, once nothing runs any more and the picture stays as it is."""
+        before, now = "", self.shown()
+        while now != before:
+            self.page.wait_for_timeout(2000)
+            expect(self.stop).to_be_disabled()
+            before, now = now, self.shown()
+        return now
 
     def expect_to_show_another(self, than: str) -> None:
         """Until another picture is shown, whatever its address."""

@@ -223,7 +223,7 @@ def test_tab_reaches_every_kind_of_control(playground: PanelOnPage) -> None:
 
 
 def test_bad_prompt_is_one_line_and_the_panel_lives_on(playground: PanelOnPage) -> None:
-    before = playground.shown()
+    before = playground.settled()
     playground.write("prompt", "")
     expect(playground.alert).to_contain_text("prompt 0 is empty")
     assert "\n" not in playground.alert.inner_text().strip()
