@@ -110,6 +110,7 @@ def write(notebook: NotebookNode, path: Path) -> None:
 def execute(notebook: NotebookNode) -> NotebookNode:
     """Run a notebook from top to bottom in an empty folder; raises at the first error."""
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # or the kernel warns about itself
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as fast for a small model, far faster beside other work
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
