@@ -344,7 +344,7 @@ capitals.pivot_table("flip_rate", ["task", "places"], "seed").round(2)
 # answers in either, and seed 0 half of them or a third. In conflict all flip anyway. With seed 0 alone, as this page
 # had it at first, the upper half once looked like a cure (100 % against 56 %), and the story was good. A gradient
 # follows the first slope that it finds. When a fit fails, was it stuck, or is there nothing to find? Only another
-# start can tell. (What else helps here: a smaller $\lambda_F$, and larger steps.)
+# start can tell. (The kept fits are longer than the one above, with $\lambda_M = 0.01$.)
 #
 # ## 5 · Where? The map
 #

@@ -24,6 +24,7 @@ from .published import DEPTHS
 
 Direction = Literal["duty", "consequence"]
 Method = Literal["sara", "actadd", "shuffled", "prompt"]
+Dose = float | Literal["released"] | None
 METHODS: tuple[Method, ...] = ("sara", "actadd", "shuffled", "prompt")
 """SARA; ActAdd with the same two prompts; SARA's own gains handed to other neurons; the attracting prompt written in
 front of the dilemma, and nothing steered."""
@@ -59,7 +60,7 @@ def dilemma_study(
     methods: Sequence[Method] = METHODS,
     coefficient: float = 1.0,
     actadd_coefficient: float = 1.0,
-    dose: float | Literal["released"] | None = None,
+    dose: Dose = None,
     variant: Variant = "anchored",
     when: When = "all",
     temperature: float = 0.8,
@@ -142,11 +143,8 @@ def dilemma_study(
         made = lm.together([partial(steers, direction) for direction in directions])
         strengths = dict.fromkeys(methods, coefficient) | {"actadd": actadd_coefficient}
         for direction, steer in zip(directions, made, strict=True):
-            if dose == "released":
-                steer = {name: at_size(lm, prompts, each, *pairs[direction]) for name, each in steer.items()}
-            elif dose is not None:
-                steer = {name: at_kl(lm, prompts, each, dose) for name, each in steer.items()}
-            conditions += conditions_of(direction, methods, steer, strengths, pairs[direction][0])
+            dosed = {name: at_dose(lm, prompts, each, dose, *pairs[direction]) for name, each in steer.items()}
+            conditions += conditions_of(direction, methods, dosed, strengths, pairs[direction][0])
         bar = tqdm(chosen, disable=not progress or lm.runner.at_once, unit="layer")
         frames = lm.together(partial(answers, layer) for layer in bar)
     frame = pd.concat(frames, ignore_index=True)
@@ -198,6 +196,15 @@ def under(heading: str, prompt: Prompt) -> Prompt:
         return heading + prompt
     first = next(i for i, turn in enumerate(prompt) if turn["role"] == "user")
     return [{**turn, "content": heading + turn["content"]} if i == first else turn for i, turn in enumerate(prompt)]
+
+
+def at_dose(
+    lm: SteerableModel, prompts: Sequence[Prompt], steers: Sequence[ByLayer], dose: Dose, attract: str, repel: str
+) -> Sequence[ByLayer]:
+    """Each dilemma's interventions at a dose of `dilemma_study`: as they are, at a size of γ, or at a KL."""
+    if dose is None:
+        return steers
+    return at_size(lm, prompts, steers, attract, repel) if dose == "released" else at_kl(lm, prompts, steers, dose)
 
 
 STRENGTHS = np.geomspace(0.25, 64, 9)
