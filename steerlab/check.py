@@ -164,7 +164,7 @@ def run(check: Callable[[], str]) -> tuple[str, str]:
 
 def main(host: str | None = None) -> int:
     """Print a line for each check, and for each model of a host; returns the exit status, 1 if a check is bad."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     marks = []
     for name, check in (CHECKS | {"NDIF": lambda: ndif(host)}).items():
         mark, line = run(check)

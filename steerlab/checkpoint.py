@@ -141,7 +141,7 @@ def from_pretrained(auto: Any, source: str, **options: Any) -> transformers.PreT
         raise OSError(f"{len(missing)} of its weights are missing, such as {missing[0]}")
     if odd := sorted(report["mismatched_keys"], key=str):
         raise OSError(f"{len(odd)} of its weights have other shapes than its config says, such as {odd[0][0]}")
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _read_weights(
@@ -154,7 +154,7 @@ def _read_weights(
     if wanted.device_map is not None:
         options["device_map"] = wanted.device_map
     model = from_pretrained(auto, source, revision=wanted.revision, **options)
-    return model if wanted.device_map is not None else model.to(place)  # type: ignore[arg-type]  # `to` is ill-typed
+    return model if wanted.device_map is not None else model.to(place)
 
 
 def _read_shapes(
@@ -232,7 +232,7 @@ def adapted(model: Any) -> transformers.PreTrainedModel:
         raise ValueError(
             f"its adapter {model.active_adapter!r} adds tokens to the prompt: only LoRA's like can be steered"
         )
-    return model.get_base_model()  # type: ignore[no-any-return]
+    return model.get_base_model()
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def relative(x: "torch.Tensor", stack: "dict[str, Any]") -> "torch.Tensor":
     if stack.get("attract") is not None:
         contrasted = contrast(x[0], stack["attract"][0], stack["repel"][0])  # one row: a larger batch has been refused
         gain = gain.to(contrasted) * contrasted
-    return gain.to(x)  # type: ignore[no-any-return]
+    return gain.to(x)
 
 
 def change(x: "torch.Tensor", stack: "dict[str, Any]") -> "torch.Tensor":

@@ -96,7 +96,7 @@ class Local(Runner):
         """Results from one nnsight session, in which values need no saving."""
         with model.session():
             results = nnsight.save(every(model, ((call.work, call.args) for call in calls)))
-        return results  # type: ignore[no-any-return]  # nnsight has no types
+        return results
 
     def noting(self, file: str | Path, wait: bool = True) -> Runner:
         """This runner, which has no jobs.
@@ -114,7 +114,7 @@ class Gathering(Runner):
 
     def run(self, model: Any, calls: Iterable[Call]) -> list[Any]:
         """What the driver answers."""
-        return getcurrent().parent.switch(list(calls))  # type: ignore[no-any-return]
+        return getcurrent().parent.switch(list(calls))
 
 
 class Waiting(Exception):

@@ -142,7 +142,7 @@ def find_layout(model: transformers.PreTrainedModel, layout: Layout | None = Non
 def _block_lists(model: transformers.PreTrainedModel) -> list[str]:
     """Paths of the module lists in the language model with as many members as it has layers, and parts in them."""
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
+    decoder = model.get_decoder()
     prefix = next(name for name, module in model.named_modules() if module is decoder)
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     long = [

@@ -169,7 +169,7 @@ def _top(lm: SteerableModel) -> Callable[[Tensor], Tensor]:
     """What makes logits of the last stream: final norm, unembedding, and a scale or cap where there is one."""
     decoder, config = lm.hf.get_submodule(lm.layout.blocks.rpartition(".")[0]), lm.hf.config.get_text_config()
     norms = [module for name, module in decoder.named_children() if "norm" in name or name.startswith("ln_")]
-    head = lm.hf.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers has no type here
+    head = lm.hf.get_output_embeddings()
     scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
 

@@ -138,12 +138,12 @@ def _borrowed(model: Any, wanted: checkpoint.Wanted) -> tuple[transformers.PreTr
     shared = share(model)
     moved = {"device": wanted.device, "dtype": wanted.dtype}
     moved = {key: value for key, value in moved.items() if value is not None}
-    return shared.to(**moved) if moved else shared, _name(model) + name  # type: ignore[arg-type]  # `to` is ill-typed
+    return shared.to(**moved) if moved else shared, _name(model) + name
 
 
 def _language_model(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
     """The causal language model inside of one that reads images too, if it is there as a whole (Llama 4, BLIP-2)."""
-    inner: Any = model.get_decoder()  # type: ignore[no-untyped-call]
+    inner: Any = model.get_decoder()
     return inner if isinstance(inner, transformers.PreTrainedModel) and inner.can_generate() else model
 
 

@@ -92,7 +92,7 @@ class SteerableModel(Jobs):
     @property
     def n_layers(self) -> int:
         """Number of blocks."""
-        return len(self.hf.get_submodule(self.layout.blocks))  # type: ignore[arg-type]  # a ModuleList
+        return len(self.hf.get_submodule(self.layout.blocks))
 
     @property
     def d_model(self) -> int:
@@ -233,7 +233,7 @@ class SteerableModel(Jobs):
     ) -> Float[Tensor, "batch pos vocab"]:
         """`logits` for a batch and stacks that are ready: what a loop calls at each step."""
         (logits,) = self.run([self.logits_call(batch, stacks, position)])
-        return logits.float()  # type: ignore[no-any-return]
+        return logits.float()
 
     def logprobs(
         self, texts: Prompts, steer: Steer = None, *, given: Prompts | None = None, batch_size: int = 16
@@ -432,7 +432,7 @@ class SteerableModel(Jobs):
 
     def _find_top(self) -> tuple[Any, Any, float | None] | None:
         """The module above the blocks, the head, and the cap of the logits; None where the tree does not show them."""
-        output = self.hf.get_output_embeddings()  # type: ignore[no-untyped-call]
+        output = self.hf.get_output_embeddings()
         head = next((name for name, module in self.hf.named_modules() if module is output), "")
         decoder = self.layout.blocks.rpartition(".")[0]
         if not (decoder and head):

@@ -151,7 +151,7 @@ def logits(
             block.skip(output)
         visit(taps, len(batch[0]), batch[2], 0, [])
         logits = model.output.logits
-    return logits  # type: ignore[no-any-return]  # nnsight has no types
+    return logits
 
 
 def logprobs(
@@ -224,7 +224,7 @@ def generate(
                         visit(taps, len(ids), pad, done + step, [])
                 with tracer.invoke():  # of its own, so that it is reached also when sequences end early
                     whole = tracer.result
-    return whole[:, ids.shape[1] :]  # type: ignore[no-any-return]
+    return whole[:, ids.shape[1] :]
 
 
 def generate_beside(
@@ -258,7 +258,7 @@ def generate_beside(
                 seen = torch.cat([seen, token], 1)
         with tracer.invoke():  # of its own, so that it is reached also when sequences end early
             whole = tracer.result
-    return whole[:, ids.shape[1] :]  # type: ignore[no-any-return]
+    return whole[:, ids.shape[1] :]
 
 
 def generate_shared(

@@ -301,7 +301,7 @@ def model_key(model: Any) -> str:
 # --- what travels ------------------------------------------------------------------------------------------------
 
 
-class Pickler(CustomCloudPickler):  # type: ignore[misc]  # nnsight has no types
+class Pickler(CustomCloudPickler):
     """nnsight's own, by source, without annotations: a server need not know our types."""
 
     def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
@@ -340,7 +340,7 @@ def written(model: Any, calls: Sequence[Call]) -> bytes:
     return envelope.blob
 
 
-class Envelope(Backend):  # type: ignore[misc]
+class Envelope(Backend):
     """Takes a block down, and runs nothing."""
 
     blob: bytes
@@ -350,7 +350,7 @@ class Envelope(Backend):  # type: ignore[misc]
         self.blob = serialized(tracer)
 
 
-class Here(Backend):  # type: ignore[misc]
+class Here(Backend):
     """The way of a request without a server: serialise, restore, execute what was restored."""
 
     def __init__(self, model: Any) -> None:

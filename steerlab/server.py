@@ -98,7 +98,7 @@ def within(limit: Limit, seconds: float, work: Callable[[], T]) -> T:
             limit.tick()
             continue
         if done:
-            return outcome  # type: ignore[no-any-return]
+            return outcome
         raise outcome
     raise OverdueError
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,11 @@ def lengths(lm: SteerableModel, task: Task) -> set[int]:
     return {len(lm.tokens(prompt)) for frame in (task.train, task.test) for prompt in frame["prompt"]}
 
 
+def rows(frame: pd.DataFrame) -> Iterator[Any]:
+    """Named tuples, whose columns no type knows."""
+    return iter(frame.itertuples())
+
+
 def tasks(lm: SteerableModel) -> dict[str, Task]:
     made = {f"ioi: {t}": ioi(lm, 40, templates=[t]) for t in TEMPLATES}
     made |= {f"ccc: {t}": ccc(lm, 40, templates=[t]) for t in PLAIN}
@@ -45,14 +51,14 @@ def test_every_template_has_one_length_and_different_prompts(lm: SteerableModel)
 def test_answers_are_single_tokens_that_differ(lm: SteerableModel) -> None:
     for task in tasks(lm).values():
         for frame in (task.train, task.test):
-            for row in frame.itertuples():
+            for row in rows(frame):
                 assert len(lm.encode(row.correct)) == len(lm.encode(row.wrong)) == 1
                 assert row.correct != row.wrong
 
 
 def test_a_role_for_every_token(lm: SteerableModel) -> None:
     for name, task in tasks(lm).items():
-        for row in task.test.itertuples():
+        for row in rows(task.test):
             tokens = lm.tokens(row.prompt)
             assert len(tokens) == len(row.roles)
             said = dict(zip(row.roles, tokens, strict=True))
@@ -69,7 +75,7 @@ def test_a_role_for_every_token(lm: SteerableModel) -> None:
 
 def test_the_one_who_acts_is_the_wrong_answer(lm: SteerableModel) -> None:
     task = ioi(lm, 60)
-    for row in pd.concat([task.train, task.test]).itertuples():
+    for row in rows(pd.concat([task.train, task.test])):
         (first, second, actor), *_ = re.findall(r"When (\w+) and (\w+) went to the \w+, (\w+) gave", row.prompt)
         receiver = {"ABBA": first, "BABA": second}[row.order]
         assert (row.correct, row.wrong) == (f" {receiver}", f" {actor}")
@@ -80,7 +86,7 @@ def test_the_one_who_acts_is_the_wrong_answer(lm: SteerableModel) -> None:
 def test_the_counterpart_has_the_wrong_answer_for_its_right_one(lm: SteerableModel) -> None:
     capital = table("countries").set_index("country")["capital"]
     for name, task in tasks(lm).items():
-        for row in task.test.itertuples():
+        for row in rows(task.test):
             pairs = zip(lm.tokens(row.prompt), lm.tokens(row.counter), row.roles, strict=True)  # of the same length
             changed = {role: new for old, new, role in pairs if new != old}
             if name.startswith("ioi"):
@@ -111,9 +117,9 @@ def test_capitals_are_true_and_the_sides_share_no_country(lm: SteerableModel) ->
 
 
 def test_a_conflict_names_the_wrong_country_and_a_plain_prompt_does_not(lm: SteerableModel) -> None:
-    for row in ccc(lm, 40, conflict=True).test.itertuples():
+    for row in rows(ccc(lm, 40, conflict=True).test):
         assert row.wrong in row.prompt and row.correct not in row.prompt
-    for row in ccc(lm, 40).test.itertuples():
+    for row in rows(ccc(lm, 40).test):
         assert row.wrong not in row.prompt and row.correct not in row.prompt
 
 

@@ -41,7 +41,7 @@ class MixerState(Question):
     strengths: tuple[float, ...] = ()
 
 
-class Sliders(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Sliders(w.VBox):
     """A slider for each name, as one control: its value is a tuple of all."""
 
     value = traitlets.Tuple()

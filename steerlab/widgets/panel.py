@@ -32,7 +32,7 @@ STYLE = """<style>
 """What is old fades, and the button while it runs; a panel without its kernel says so; its still picture makes room."""
 
 
-class Picture(w.Image):  # type: ignore[misc]  # ipywidgets has no types
+class Picture(w.Image):
     """An image that a screen reader can name: its tooltip, which the page sets where a widget has a description."""
 
     description = Unicode().tag(sync=True)
