@@ -1,7 +1,7 @@
 """ActAdd's experiments: each row is what a single call of the model gives, and shares are counted right."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise, product
 from pathlib import Path
@@ -569,12 +569,20 @@ def test_price_reads_the_models_own_text_with_and_without(lm: sl.SteerableModel,
     assert frame["ratio"][1] == pytest.approx(np.exp(-np.mean(shifts)), rel=1e-4)
     assert frame["ratio"][3] == frame["ratio"][1]
     assert frame["tokens"].tolist() == [len(shifts) / 4] * 4
+    released = ex.price(lm, vector, **design, samplings=["released"], **options)
+    pd.testing.assert_frame_equal(released, frame.tail(2).reset_index(drop=True), check_dtype=False)
 
 
 @pytest.mark.parametrize("options", [{"position": "back"}, {"vector": "mean"}, {"vector": "mean", "when": "decode"}])
 def test_price_of_what_a_given_text_would_not_feel_is_refused(lm: sl.SteerableModel, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="read in one pass"):
         ex.price(lm, sl.actadd(lm, " weddings", " ", layer=1, **options))
+
+
+@pytest.mark.parametrize("samplings", [(), ("greedy",), ["plain", "greedy"]])
+def test_a_sampling_that_is_none_is_refused(lm: sl.SteerableModel, samplings: Sequence[str]) -> None:
+    with pytest.raises(ValueError, match="give some of plain, released"):
+        ex.price(lm, sl.actadd(lm, " weddings", " ", layer=1), samplings=samplings)
 
 
 def test_the_least_cost_by_hand() -> None:

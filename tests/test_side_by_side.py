@@ -163,6 +163,9 @@ def test_the_command_keeps_what_the_notebook_shows(
     assert methods is not None and curves is not None and sums is not None
     assert set(methods["method"]) == {*few, "ActAdd + ActivScalar", "typed in front"} and len(sums)
     assert set(methods["target"]) == {"0.1", "0.3", "1.0", "best", "as typed"}
+    bare = side_by_side.compare(lm, n=2, steps=1, costs=False)
+    assert np.allclose(bare["methods"]["effect"], methods["effect"], atol=1e-4, equal_nan=True)
+    assert not {"unrelated", "perplexity", "known", "apply", "front"} & {*bare["methods"], *bare["curves"]}
     assert (methods["apply"] > 0).all() and curves["front"].any() and not curves["front"].all()
     assert (
         results.runs("side_by_side", lm, tmp_path)["command"]

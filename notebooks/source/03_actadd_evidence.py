@@ -521,7 +521,7 @@ exercises.check_control(control, lm)
 #
 # **10.2 · Steer for little.** ●●○ about 10 minutes. Find a setting that writes more wedding words than the unsteered
 # model, beyond luck, and changes the perplexity of the model's own unsteered text by less than 5 %. Layer, strength and
-# place are yours. Then ask for the paper's 2 %: `cost=0.02`. (A check takes half a minute: it writes 600 completions.)
+# place are yours. Then ask for the paper's 2 %: `cost=0.02`. (A check takes half a minute: it writes 900 completions.)
 
 # %%
 mine = experiments.Choice(layer=0, coefficient=0.0, room=False)  # change all three

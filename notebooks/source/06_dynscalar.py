@@ -319,8 +319,9 @@ exercises.check_probe(lm, my_probe, own.train, own.test)
 # own = sl.tasks.ioi(lm, 200, seed=1, templates=[sentence, "It was a fine day. " + sentence],
 #                    test_templates=["So it was. " + sentence])
 # objective = sl.Objective(margin=10, faithfulness=0.1, minimality=0.01)
-# long = {"steps": 200, "patience": 50, "batch_size": 4, "lr": 0.05}  # about half a minute
-# my_probe = sl.fit(lm, own.train, sl.DynScalar(), objective, seed=0, **long).intervention
+# middle = sl.DynScalar(layers=(2, 3, 4, 5))
+# long = {"steps": 100, "patience": 50, "batch_size": 4, "lr": 0.1}  # about ten seconds
+# my_probe = sl.fit(lm, own.train, middle, objective, seed=0, **long).intervention
 # ```
 #
 # </details>

@@ -197,8 +197,8 @@ def check_gentle(lm: SteerableModel, steer: Intervention, *, room: bool, cost: f
     laid = lay(lm, prompts[0], steer, room)
     if torch.equal(lm.logits(laid, steer), lm.logits(laid)):
         raise _NotYet("this vector changes nothing")
-    frame = price(lm, steer, strengths=(1,), room=room, prompts=prompts, n=n, progress=False)
-    zero, steered = frame[frame["sampling"] == "released"].to_dict("records")
+    design: dict[str, Any] = {"strengths": (1,), "room": room, "prompts": prompts, "samplings": ("released",), "n": n}
+    zero, steered = price(lm, steer, **design, progress=False).to_dict("records")
     counts = (
         f"{steered['share']:.0%} of {steered['n']} completions hold a word of the topic, unsteered {zero['share']:.0%}"
     )

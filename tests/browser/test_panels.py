@@ -20,30 +20,18 @@ import notebooks as tool  # tools/notebooks.py
 
 pytestmark = pytest.mark.slow
 
-MOVES = 30  # of a slider by its keys
+MOVES = 15  # of a slider by its keys
 DRAG = 60  # steps of one drag
 READABLE = 4.5  # the contrast of text that WCAG 2 asks for at level AA
 NOTEBOOK_7 = "notebooks"  # where the server has it
 PANEL_CELL = "panel = playground("  # of notebook 02
 
-# The cells that a panel needs of its notebook, by words in them. What else stands above it takes minutes, and is run
-# by tests/test_notebooks.py.
-SARA = ('PROFILE = "quick"', "lm = sl.load(", "panel = sara_panel(")
-SCALING = (
-    'PROFILE = "quick"',
-    "lm = sl.load(",
-    "task = sl.tasks.ioi(lm, 200",
-    "method = sl.ActivScalar((",
-    "fit = sl.fit(",
-    "panel = scalar_panel(",
-)
-
-# The panels that those notebooks do not have.
+# All the others.
 WORKBENCH = """\
 # %%
 import pandas as pd
 import steerlab as sl
-from steerlab import widgets
+from steerlab import judges, widgets
 
 lm = sl.load()
 
@@ -69,12 +57,21 @@ widgets.starter(lm)
 widgets.trace_viewer(lm)
 
 # %%
+widgets.sara_panel(lm, judge=judges.word_judge(), layer=2)
+
+# %%
+task = sl.tasks.ioi(lm, 40, orders=["ABBA"])
+fit = sl.fit(lm, task.train, sl.ActivScalar(("resid_post",)), steps=20, batch_size=4, lr=0.05)
+widgets.scalar_panel(lm, fit, task.test)
+
+# %%
 jobs = pd.DataFrame({"id": ["a1", "b2"], "model": "m", "what": ["generate", "logits"], "state": ["QUEUED", "COMPLETED"],
                      "place": [3, None], "age": 130.0, "seconds": [None, 2.34], "gpu_gib": [None, 1.5]})
 panel = widgets.job_panel(sl.load(remote="local"), lambda lm: lm.logits("He said"), "study.jobs")
 panel.show(jobs)
 panel
 """
+BENCH = ("sweep_browser", "compare", "mixer", "starter", "trace_viewer", "sara_panel", "scalar_panel", "jobs")
 FOCUSED = "element => element === document.activeElement"
 SAME_LINE = 8  # pixels between the middles of what stands on one line, at most
 
@@ -128,38 +125,10 @@ def workbench(lab: Lab) -> NotebookPage:
     return page
 
 
-@pytest.fixture(scope="module")
-def sara(lab: Lab) -> NotebookPage:
-    """Notebook 04 with its panel."""
-    page = lab.open_source("04_sara")
-    page.run_cells(*SARA)
-    return page
-
-
-@pytest.fixture(scope="module")
-def scaling(lab: Lab) -> NotebookPage:
-    """Notebook 05 with its panel."""
-    page = lab.open_source("05_activation_scaling")
-    page.run_cells(*SCALING)
-    return page
-
-
 @pytest.fixture
-def pages(
-    actadd: NotebookPage, sara: NotebookPage, scaling: NotebookPage, workbench: NotebookPage
-) -> dict[str, NotebookPage]:
+def pages(actadd: NotebookPage, workbench: NotebookPage) -> dict[str, NotebookPage]:
     """Where each panel is."""
-    return {
-        "playground": actadd,
-        "sara_panel": sara,
-        "scalar_panel": scaling,
-        "sweep_browser": workbench,
-        "compare": workbench,
-        "mixer": workbench,
-        "starter": workbench,
-        "trace_viewer": workbench,
-        "jobs": workbench,
-    }
+    return {"playground": actadd, **dict.fromkeys(BENCH, workbench)}
 
 
 def test_notebook_00_runs_from_the_menu(lab: Lab) -> None:
@@ -327,8 +296,8 @@ def test_sweep_browser_tells_of_a_bad_query(workbench: NotebookPage) -> None:
     expect(panel.alert).to_have_count(0)
 
 
-def test_scalar_map_switches_a_location_off_and_on(scaling: NotebookPage) -> None:
-    panel = scaling.panel("scalar_panel")
+def test_scalar_map_switches_a_location_off_and_on(workbench: NotebookPage) -> None:
+    panel = workbench.panel("scalar_panel")
     panel.expect_another_picture()
     cell = panel.cells.first
     number = cell.inner_text()
@@ -341,8 +310,8 @@ def test_scalar_map_switches_a_location_off_and_on(scaling: NotebookPage) -> Non
     expect(panel.numbers).not_to_contain_text("that are on")
 
 
-def test_scalar_map_follows_its_sliders(scaling: NotebookPage) -> None:
-    panel = scaling.panel("scalar_panel")
+def test_scalar_map_follows_its_sliders(workbench: NotebookPage) -> None:
+    panel = workbench.panel("scalar_panel")
     before = panel.source()
     panel.press("strength β", "End")  # it opens at the other
     panel.expect_another_picture(before)
@@ -353,8 +322,8 @@ def test_scalar_map_follows_its_sliders(scaling: NotebookPage) -> None:
     expect(panel.numbers).not_to_contain_text("that are on")
 
 
-def test_sara_panel_writes_three_answers(sara: NotebookPage) -> None:
-    panel = sara.panel("sara_panel")
+def test_sara_panel_writes_three_answers(workbench: NotebookPage) -> None:
+    panel = workbench.panel("sara_panel")
     panel.expect_another_picture()
     before = panel.source()
     panel.press("coefficient", "ArrowRight")
@@ -364,8 +333,8 @@ def test_sara_panel_writes_three_answers(sara: NotebookPage) -> None:
     panel.screenshot("sara_panel")
 
 
-def test_sara_panel_lives_on_after_an_empty_dilemma(sara: NotebookPage) -> None:
-    panel = sara.panel("sara_panel")
+def test_sara_panel_lives_on_after_an_empty_dilemma(workbench: NotebookPage) -> None:
+    panel = workbench.panel("sara_panel")
     panel.write("prompt", "")
     expect(panel.alert).to_be_visible()
     assert "\n" not in panel.alert.inner_text().strip()

@@ -1,6 +1,6 @@
 """What steering costs on text that the model writes itself, and the least that it must cost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +31,7 @@ def price(
     room: bool = False,
     prompts: Sequence[str] | None = None,
     words: Iterable[str] = WEDDING,
+    samplings: Collection[str] = tuple(SAMPLINGS),
     n: int = 50,
     **options: Any,
 ) -> pd.DataFrame:
@@ -54,6 +55,7 @@ def price(
         room: whether the vector lies over spaces of its own; unsteered, the prompt is bare.
         prompts: to complete; by default 20 of `data.prompts("plain")`, none of them of `choose`.
         words: of the topic.
+        samplings: of which completions the shares are; the text that is scored is plain in any case.
         n: completions of each prompt at each strength, by each sampling.
         options: of `sweep.completions`, such as `seed` and `file`.
 
@@ -64,8 +66,10 @@ def price(
         completions are not scored.
 
     Raises:
-        ValueError: an edit is of other positions or passes, or what `sweep.completions` refuses.
+        ValueError: an edit is of other positions or passes, a sampling is unknown, or what `sweep.completions` refuses.
     """
+    if not samplings or set(samplings) - set(SAMPLINGS):
+        raise ValueError(f"samplings={samplings!r}: give some of {', '.join(SAMPLINGS)}")
     if any(edit.when == "decode" or (edit.when == "prompt" and edit.anchor != "front") for _, edit in steer.edits):
         raise ValueError("a text is read in one pass: give edits with anchor='front', or with when='all'")
     texts = data.prompts("plain")[6:26] if prompts is None else prompts
@@ -76,7 +80,11 @@ def price(
         for at in laid
         for text, prompt in zip(texts, laid[at], strict=True)
     ]
-    frames = {name: counted(lm, settings, words, n=n, **how, **options) for name, how in SAMPLINGS.items()}
+    frames = {
+        name: counted(lm, settings if name in samplings else settings[: len(texts)], words, n=n, **how, **options)
+        for name, how in SAMPLINGS.items()
+        if name in samplings or name == "plain"
+    }
     own = frames["plain"].query("strength == 0 and completion != ''")
     written, numbers = own["completion"].tolist(), [texts.index(text) for text in own["bare_prompt"]]
     scores = {at: _scores(lm, written, edit, [laid[at][i] for i in numbers]) for at, edit in steers.items()}
@@ -88,6 +96,7 @@ def price(
     shares = [
         summarise(frame, by=["strength"], baseline={"strength": 0.0}).assign(sampling=name)
         for name, frame in frames.items()
+        if name in samplings
     ]
     table = pd.concat(shares).merge(costs, on="strength", how="left")
     zero, tokens = table["share"][0], len(scores[0.0]) / (n * len(texts))

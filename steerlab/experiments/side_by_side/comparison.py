@@ -1,8 +1,9 @@
 """Every method on every task: at matched KL, at its best, along its strengths; and two methods added."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ TIMED = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A method on a task: its rows and its line, the effect on each test prompt by target, and its training curve."""
+    """A method on a task: a dose by its strength, rows, line, each test prompt's effect by target, training curve."""
 
+    dose: Callable[[float], Dose]
     rows: pd.DataFrame
     line: pd.DataFrame
     effects: Mapping[str, pd.Series]
@@ -44,6 +46,7 @@ def compare(
     sentences: int = 8,
     facts: int = 24,
     tasks: Sequence[str] | None = None,
+    costs: bool = True,
 ) -> dict[str, pd.DataFrame]:
     """Every method on every task, by effect and by cost.
 
@@ -61,6 +64,8 @@ def compare(
         sentences: on which perplexity is measured.
         facts: on which P@10 is measured.
         tasks: of `contests`; all by default.
+        costs: whether to measure them too, which takes about as long as all else. Without them the columns `unrelated`,
+            `perplexity`, `known`, `apply` and `front` are missing.
 
     Returns:
         `methods`: one row per task, method and target: `task`, `method`, `target` (text), `strength`, `kl`, `effect`,
@@ -81,19 +86,19 @@ def compare(
     for name, contest in contests(lm, n, seed).items():
         if tasks is not None and name not in tasks:
             continue
-        longest = len(lm.ids(contest.test["prompt"].iloc[0]))
-        aside = Bystanders(lm, longest, sentences, facts, seed)
-        measured = _all_methods(lm, contest, aside, layer, steps, seed)
+        measured = _all_methods(lm, contest, layer, steps, seed)
+        if costs:
+            aside = Bystanders(lm, len(lm.ids(contest.test["prompt"].iloc[0])), sentences, facts, seed)
+            measured = {method: _with_costs(lm, contest, aside, own) for method, own in measured.items()}
+        curves = pd.concat([own.line for own in measured.values()], ignore_index=True)
         parts["methods"] += [own.rows.assign(task=name) for own in measured.values()]
-        parts["curves"].append(_with_front(pd.concat([own.line for own in measured.values()])).assign(task=name))
+        parts["curves"].append((_with_front(curves) if costs else curves).assign(task=name))
         parts["sums"].append(_sums(measured).assign(task=name))
     frames = {table: pd.concat(own, ignore_index=True) for table, own in parts.items()}
     return {table: frame[["task", *frame.columns.drop("task")]] for table, frame in frames.items()}
 
 
-def _all_methods(
-    lm: SteerableModel, contest: Contest, aside: Bystanders, layer: int, steps: int, seed: int
-) -> dict[str, Measured]:
+def _all_methods(lm: SteerableModel, contest: Contest, layer: int, steps: int, seed: int) -> dict[str, Measured]:
     """All methods on a task, the sum of two of them, and words typed in front."""
     made: dict[str, Made] = {}
     measured: dict[str, Measured] = {}
@@ -102,73 +107,67 @@ def _all_methods(
         own = make()
         own.steers(list(contest.test["prompt"]))  # SARA reads each prompt
         made[name] = replace(own, seconds=time.perf_counter() - began)
-        measured[name] = _measure(lm, contest, aside, name, made[name])
+        measured[name] = _measure(lm, contest, name, made[name])
     first, second = SUM.split(" + ")
     units = [reaches(measured[name].train, TARGETS[1]) for name in (first, second)]
     if not np.isnan(units).any():
         both = combined(made[first], made[second], (units[0], units[1]))
-        measured[SUM] = _measure(lm, contest, aside, SUM, both)
-    measured[TYPED] = _typed(lm, contest, aside)
+        measured[SUM] = _measure(lm, contest, SUM, both)
+    measured[TYPED] = _typed(lm, contest)
     return measured
 
 
-def _measure(lm: SteerableModel, contest: Contest, aside: Bystanders, name: str, made: Made) -> Measured:
+def _measure(lm: SteerableModel, contest: Contest, name: str, made: Made) -> Measured:
     """A method at its targets, at its best, and along its strengths."""
     doses = strengths(made.steers)
     train, test = (curve(lm, frame, doses) for frame in (contest.train, contest.test))
     chosen = {str(target): at_kl(lm, contest.test, made.steers, test, target) for target in TARGETS}
     chosen[BEST] = at_best(train, test)
-    some = list(contest.test["prompt"].head(TIMED))
-    steer = made.steers(some[:1])[0]
+    steer = made.steers(list(contest.test["prompt"].head(1)))[0]
     about = {
         "numbers": sum(tensor.numel() for _, edit in steer.edits for tensor in edit.tensors.values()),
         "forwards": made.forwards,
         "backwards": made.backwards,
         "seconds": made.seconds,
-        "apply": time_to_apply(lm, some, Dose(made.steers, chosen[BEST][0])),
     }
     rows = [
-        {"method": name, "target": target}
-        | _row(Dose(made.steers, strength), effects, kl)
-        | ({} if np.isnan(strength) else aside.costs(Dose(made.steers, strength)))
-        | _counts(aside)
-        | about
+        {"method": name, "target": target} | _row(strength, effects, kl) | about
         for target, (strength, effects, kl) in chosen.items()
     ]
-    line = [_row(dose, *at(test, dose.strength)) | {"unrelated": aside.kl(dose)} for dose in doses]
+    line = [{"method": name} | _row(dose.strength, *at(test, dose.strength)) for dose in doses]
     effects = {target: own for target, (_, own, _) in chosen.items()}
-    return Measured(pd.DataFrame(rows), pd.DataFrame(line).assign(method=name), effects, train)
+    return Measured(partial(Dose, made.steers), pd.DataFrame(rows), pd.DataFrame(line), effects, train)
 
 
-def _typed(lm: SteerableModel, contest: Contest, aside: Bystanders) -> Measured:
+def _typed(lm: SteerableModel, contest: Contest) -> Measured:
     """The rival that costs nothing to make: words in front of the prompt, with the KL that they happen to have."""
     dose = Dose(typed=contest.typed)
     test = curve(lm, contest.test, [dose])
-    effects, kl = at(test, dose.strength)
-    row = _row(dose, effects, kl) | {"strength": float("nan")}
-    free = {"numbers": 0, "forwards": 0, "backwards": 0, "seconds": 0.0}
-    free["apply"] = time_to_apply(lm, list(contest.test["prompt"].head(TIMED)), dose)
-    costs = aside.costs(dose)
-    rows = pd.DataFrame([{"method": TYPED, "target": "as typed"} | row | costs | _counts(aside) | free])
-    line = pd.DataFrame([{**row, "unrelated": costs["unrelated"], "method": TYPED}])
-    return Measured(rows, line, {}, test)
+    row = {"method": TYPED, **_row(float("nan"), *at(test, dose.strength))}
+    free = {"target": "as typed", "numbers": 0, "forwards": 0, "backwards": 0, "seconds": 0.0}
+    return Measured(lambda _: dose, pd.DataFrame([row | free]), pd.DataFrame([row]), {}, test)
 
 
-def _row(dose: Dose, effects: pd.Series, kl: float) -> dict[str, Any]:
-    """The effect with its interval at a dose; NaN where there is no such dose."""
+def _row(strength: float, effects: pd.Series, kl: float) -> dict[str, Any]:
+    """The effect with its interval at a strength; NaN where no strength reaches a target."""
     value, low, high, n = mean(effects) if len(effects) else (float("nan"),) * 3 + (0,)
-    return {"strength": dose.strength, "kl": kl, "effect": value, "low": low, "high": high, "n": n}
+    return {"strength": strength, "kl": kl, "effect": value, "low": low, "high": high, "n": n}
+
+
+def _with_costs(lm: SteerableModel, contest: Contest, aside: Bystanders, measured: Measured) -> Measured:
+    """The same, with what each row's dose costs, the time of a pass at the last, and the line's unrelated KL."""
+    dose, rows, line, some = measured.dose, measured.rows, measured.line, list(contest.test["prompt"].head(TIMED))
+    pairs = zip(rows["strength"], rows["kl"], strict=True)
+    costs = [{} if np.isnan(kl) else aside.costs(dose(strength)) for strength, kl in pairs]
+    counts = {"sentences": len(aside.sentences), "facts": len(aside.facts)}
+    apply = time_to_apply(lm, some, dose(rows["strength"].iloc[-1]))
+    rows = rows.join(pd.DataFrame(costs)).assign(**counts, apply=apply)
+    return replace(measured, rows=rows, line=line.assign(unrelated=[aside.kl(dose(c)) for c in line["strength"]]))
 
 
 def _with_front(curves: pd.DataFrame) -> pd.DataFrame:
     """The curves of a task, with the column `front`."""
-    curves = curves.reset_index(drop=True)
     return curves.assign(front=undominated(pd.DataFrame({"less": -curves["effect"], "cost": curves["unrelated"]})))
-
-
-def _counts(aside: Bystanders) -> dict[str, int]:
-    """Of how many texts the costs are."""
-    return {"sentences": len(aside.sentences), "facts": len(aside.facts)}
 
 
 def _sums(measured: Mapping[str, Measured]) -> pd.DataFrame:
