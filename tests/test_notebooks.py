@@ -69,16 +69,18 @@ def server(tmp_path: Path) -> Iterator[Double]:
 @pytest.mark.slow
 @pytest.mark.parametrize("key", [KEY, ORDINARY], ids=["trusted", "ordinary"])
 def test_notebook_08_runs_on_a_server(
-    key: str, server: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: str, server: Double, kernels: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if key == ORDINARY:
         pytest.importorskip("ndif.common", reason="NDIF's sandbox is not installed: see tools/ndif/requirements.txt")
-    variables = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "NDIF_API_KEY": key}
-    for name, value in (variables | {"STEERLAB_CACHE": str(tmp_path / "cache")}).items():
+    variables = {"HF_HUB_OFFLINE": "1", "NDIF_API_KEY": key, "STEERLAB_CACHE": str(tmp_path / "cache")}
+    for name, value in (variables | kernels).items():
         monkeypatch.setenv(name, value)
     notebook = tool.read_source(tool.NOTEBOOKS / "source" / "08_remote.py")
     place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
-    notebook.cells.insert(place + 1, new_code_cell(f"MODEL, REMOTE = 'tiny/llama', {server.url!r}"))
+    # The kernel has imported huggingface_hub, so that HF_HOME would come too late.
+    hub = f"import huggingface_hub\n\nhuggingface_hub.constants.HF_HUB_CACHE = {str(tmp_path / 'home' / 'hub')!r}\n"
+    notebook.cells.insert(place + 1, new_code_cell(f"{hub}MODEL, REMOTE = 'tiny/llama', {server.url!r}"))
     text = "\n".join(text for cell in tool.execute(notebook).cells for text in tool.output_texts(cell))
     assert f"remote at {server.url}" in text
     assert "HOT" in text and "tiny/llama" in text  # the models that the server says it runs
