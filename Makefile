@@ -7,6 +7,8 @@ STAMP := .venv/.installed
 SANDBOX := .venv/.ndif
 CONSTRAINTS := tools/constraints.txt
 
+unexport PYTHONDONTWRITEBYTECODE  # dozens of processes import the package
+
 .DEFAULT_GOAL := help
 .PHONY: help setup tour test fast real lint lab notebooks docs links learner wheelhouse oldest newest package
 .PHONY: clean distclean

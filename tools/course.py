@@ -13,7 +13,7 @@ RUNS = {
     "04": "one minute",
     "05": "two minutes",
     "06": "one minute",
-    "07": "two minutes",
+    "07": "one minute",
     "08": "two minutes",
     "09": "one minute",
 }

@@ -431,7 +431,8 @@ plt.show()
 spots.nlargest(3, "norm")[["place", "layer", "position", "value"]].round(2)
 
 # %% [markdown]
-# One location does most of the flips, but it only erases a name; the other one is said once a few more join it.
+# On the bundled model one location flips nine prompts of ten. In seven of ten the other name is then what the model
+# says; with four more locations in nine.
 #
 # Now with your own hands. Pick a test prompt, move $\beta$, press cells of the map to switch them off, or cut by a
 # threshold: does the flip survive?

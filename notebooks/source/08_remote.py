@@ -296,13 +296,13 @@ dry[["request", "payload_bytes", "result_bytes", "problem"]]
 #
 # One random direction says little; the mean over many comes near the gradient. The two sides are rows of the same
 # batch, and the loop over steps runs on the server, so the whole fit is one request. The two fits below take most of
-# this notebook's time: half a minute on two quiet cores, minutes beside other work.
+# this notebook's time: a quarter of a minute on two quiet cores, minutes beside other work.
 
 # %%
 task = sl.tasks.ioi(lm, n=100 if QUICK else 200, seed=SEED, orders=["ABBA"])
 method = sl.ActivScalar()
 objective = sl.Objective(margin=5, faithfulness=0.1, minimality=0.01)
-options = {"batch_size": 4, "lr": 0.03, "patience": 15, "seed": SEED, "progress": False}
+options = {"batch_size": 4, "lr": 0.03, "patience": 15, "directions": 2, "seed": SEED, "progress": False}
 steps = {"exact": 60, "spsa": 60} if QUICK else {"exact": 200, "spsa": 600}
 
 
