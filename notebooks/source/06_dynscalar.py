@@ -156,10 +156,10 @@ fit
 # > a length between the two easier than one beyond both?
 
 # %% tags=["tour"]
-mine = scaling.by_length(lm, task, fit.intervention).assign(seed=SEED, task=task.name)
-full = results.find("scaling_lengths", lm) if PROFILE == "quick" else None
-every = mine if full is None else full
-print("from the run above" if full is None else "from the full run, notebooks/results")
+every = results.find("scaling_lengths", lm) if PROFILE == "quick" else None
+print("from the run above" if every is None else "from the full run, notebooks/results")
+if every is None:
+    every = scaling.by_length(lm, task, fit.intervention).assign(seed=SEED, task=task.name)
 
 for ax, rows in beside.axes(beside.tables("scaling_lengths", lm, every), size=(5.5, 3.6)):
     cells = means(rows[rows["split"] == "test"], "flips", ["task", "length", "seen"], over="row")  # seeds share prompts
@@ -216,9 +216,9 @@ plt.show()
 # %%
 trained = set(lengths["training"])
 unseen = task.test[~lengths["test"].isin(trained)]
-live = scaling.largest_by_role(lm, unseen, fit.intervention).assign(task=task.name)
 largest = results.find("scaling_largest", lm)
-largest = live if largest is None else largest
+if largest is None:
+    largest = scaling.largest_by_role(lm, unseen, fit.intervention).assign(task=task.name)
 for ax, rows in beside.axes(beside.tables("scaling_largest", lm, largest, by="task"), size=(5.5, 3)):
     labels = ("role of the token", "prompts with the scalar there")
     plots.bars(rows, "role", "share", by="which", labels=labels, ax=ax)

@@ -347,7 +347,7 @@ plt.show()
 # ## 7 · What did it cost?
 #
 # *Bytes sent* is the compressed request. *Bytes back* is an upper limit, before compression. The seconds include the
-# queue, where there is one. (Those of the notebook as committed were measured beside other work.)
+# queue, where there is one.
 
 # %%
 costs = pd.DataFrame(account).rename(columns={"payload_bytes": "bytes sent", "result_bytes": "bytes back, at most"})
