@@ -1,6 +1,7 @@
 # Needs Python 3.11 and pip; everything else is installed into .venv. `make help` lists the targets.
 PYTHON ?= python3.11
 PIP_ARGS ?=
+NOTEBOOKS ?=
 EXTRAS := lab,dev
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -17,6 +18,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo
 	@echo "  Another Python:           make setup PYTHON=python3.12"
+	@echo "  Some notebooks alone:     make notebooks NOTEBOOKS='05 07'"
 	@echo "  PyTorch without CUDA:     make setup PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 
 setup: $(STAMP) ## install the package and its tools into .venv
@@ -29,7 +31,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@touch $(STAMP)
 
 tour: setup ## run notebooks 00 and 02 on the bundled model, print what steering did
-	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py tour
+	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py tour $(NOTEBOOKS)
 
 # Three processes on two cores: one of them mostly waits, for a browser. Without the browser two are faster.
 test: lint $(SANDBOX) ## lint, types, all tests and every notebook from top to bottom
@@ -56,7 +58,7 @@ lab: setup ## open the notebooks in JupyterLab
 	cd notebooks && ../$(BIN)/jupyter lab
 
 notebooks: setup ## make the notebooks from notebooks/source and run them, so that outputs can be committed
-	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py build
+	HF_HUB_OFFLINE=1 $(BIN)/python tools/notebooks.py build $(NOTEBOOKS)
 
 docs: setup ## build the documentation site into build/site, and follow the links within it
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS) --editable '.[$(EXTRAS),docs]'
