@@ -146,7 +146,7 @@ def assert_same(actual: Any, expected: Any) -> None:
             assert_same(item, other)
 
 
-def ask_there_and_here(family: str, name: str, server: Double) -> None:
+def ask_there_and_here(family: str, name: str, server: Double) -> sl.SteerableModel:
     """The same answer from both, by as many requests as the table says, with no weights here."""
     requests, call = CALLS[name]
     expected = call(sl.load(fresh(family), tokenizer=tokenizer()))
@@ -156,11 +156,20 @@ def ask_there_and_here(family: str, name: str, server: Double) -> None:
     seen = server.seen()
     assert len(seen) == requests
     assert all(request["key"] and not request["leaks"] for request in seen)
+    return lm
 
 
 @pytest.mark.parametrize("name", few(CALLS, *FAST))
-def test_a_call_gives_there_what_it_gives_here(name: str, server: Double) -> None:
-    ask_there_and_here("llama", name, server)
+def test_a_call_gives_there_what_it_gives_here_and_a_dry_run_counts_what_it_sends(name: str, server: Double) -> None:
+    lm = ask_there_and_here("llama", name, server)
+    seen = server.seen()
+    dry = lm.dry_run(CALLS[name][1])
+    assert len(server.seen()) == len(seen) == len(dry)
+    assert (dry["problem"] == "").all()
+    for number, (sent, back, real) in enumerate(zip(dry["payload_bytes"], dry["result_bytes"], seen, strict=True)):
+        most = 1.2 if number == 0 else 2  # what the model says twice compresses better than noise
+        assert real["payload"] / 1.2 < sent < most * real["payload"]
+        assert real["result"] < back + 4096  # the estimate is the most that can come
 
 
 @pytest.mark.parametrize("family", few(("gpt2", "gpt_neox"), "gpt2"))
@@ -349,20 +358,6 @@ print(lm.n_params, lm.dtype, peak() - before, time.perf_counter() - began, len(f
 
 
 # --- dry runs ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", few(CALLS, *FAST))
-def test_a_dry_run_counts_what_a_run_sends(name: str, there: sl.SteerableModel, server: Double) -> None:
-    requests, call = CALLS[name]
-    dry = there.dry_run(call)
-    assert server.seen() == []
-    assert len(dry) == requests
-    assert (dry["problem"] == "").all()
-    call(there)
-    for row, real in zip(dry.itertuples(), server.seen(), strict=True):
-        most = 1.2 if row.Index == 0 else 2  # what the model says twice compresses better than noise
-        assert real["payload"] / 1.2 < row.payload_bytes < most * real["payload"]
-        assert real["result"] < row.result_bytes + 4096  # the estimate is the most that can come
 
 
 def test_a_dry_run_keeps_nothing_that_it_made_up(here: Any, there: Any, server: Double, tmp_path: Path) -> None:

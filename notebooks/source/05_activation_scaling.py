@@ -208,7 +208,7 @@ def scaled(alpha: torch.Tensor, beta: float) -> torch.Tensor:
 # And the fit: ten lines. The model is frozen, so the only gradient is that of the scalars.
 
 # %%
-STEPS = 20
+STEPS = 10
 alpha = torch.zeros(lm.n_layers, 2, ids.shape[1], device=lm.device, requires_grad=True)
 adam, total = torch.optim.Adam([alpha], lr=0.02), torch.zeros_like(alpha)
 hide = torch.cat([yes, no], 1)
