@@ -385,12 +385,15 @@ ledger.box("SARA", "1", "2", "3", "5", "7")
 QWEN = "qwen2.5-coder-1.5b-instruct"
 names = ("schools", "schools_consistency", "schools_agreement")
 schools, consistency, agreement = (results.find(f"sara_{name}", QWEN) for name in names)
-eighth = {"model": "Qwen2.5-Coder 1.5B", "consistency": consistency["value"].iloc[0]}
-eighth["agreement"] = agreement.query("method == 'all'")["value"].iloc[0]
-experiments.plot_published(pd.DataFrame([eighth]))
-plt.show()
-experiments.plot_schools({f"{eighth['model']}, n = {schools['n'].iloc[0]}": schools})
-plt.show()
+if schools is None or consistency is None or agreement is None:
+    print(f"no run of {QWEN} is kept here")
+else:
+    eighth = {"model": "Qwen2.5-Coder 1.5B", "consistency": consistency["value"].iloc[0]}
+    eighth["agreement"] = agreement.query("method == 'all'")["value"].iloc[0]
+    experiments.plot_published(pd.DataFrame([eighth]))
+    plt.show()
+    experiments.plot_schools({f"{eighth['model']}, n = {schools['n'].iloc[0]}": schools})
+    plt.show()
 
 # %% [markdown]
 # ### At equal dose
@@ -518,7 +521,8 @@ if profile is None or tests is None:
     scores = foundations.before_and_after(lm, foundations.load_items(own=True), layer=BEST)
     profile = foundations.profile(scores, by=["condition"]).assign(mass=scores["mass"].median(), layer=BEST)
     tests = foundations.compare_all(scores)
-profiles = {QWEN: results.find("foundations_profile", QWEN), results.short_name(lm): profile}
+chat = results.find("foundations_profile", QWEN)
+profiles = ({} if chat is None else {QWEN: chat}) | {results.short_name(lm): profile}
 for ax, rows in beside.axes(profiles):
     foundations.plot_profile(rows, paper=True, ax=ax)
 plt.show()
@@ -749,15 +753,17 @@ ledger.box("SARA", "6")
 # The same dilemma on the chat model, beside two doses of the anchored variant, in every second layer:
 
 # %%
-chat = pd.concat(
-    [results.find("sara_released_depths", QWEN).assign(dose="released"), results.find("sara_equal_depths", QWEN)]
-)
-figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained", facecolor="white", sharex=True)
-for ax, (direction, cells) in zip(axes, chat.groupby("direction", sort=False), strict=True):
-    labels = ("layers", "gain of the target's share, paired")
-    plots.bars(cells, "depth", "gain", by="dose", level=0, labels=labels, ax=ax)
-    ax.set_title(f"{QWEN}, to {direction}")
-plt.show()
+released, matched = results.find("sara_released_depths", QWEN), results.find("sara_equal_depths", QWEN)
+if released is None or matched is None:
+    print(f"no run of {QWEN} is kept here")
+else:
+    chat = pd.concat([released.assign(dose="released"), matched])
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained", facecolor="white", sharex=True)
+    for ax, (direction, cells) in zip(axes, chat.groupby("direction", sort=False), strict=True):
+        labels = ("layers", "gain of the target's share, paired")
+        plots.bars(cells, "depth", "gain", by="dose", level=0, labels=labels, ax=ax)
+        ax.set_title(f"{QWEN}, to {direction}")
+    plt.show()
 
 # %% [markdown]
 # Anchored at either dose, answers turn to duty at every depth, and most in the late layers: 7 % unsteered, 54 % steered
